@@ -1,0 +1,23 @@
+//! domus: libvirt domain XML in, running QEMU virtual machines and system containers out.
+//!
+//! The rooms, top to bottom. A room may name only rooms below its own line; `tests/layering.rs` holds it to that:
+//!
+//! ```text
+//! cli                                   talks D-Bus only, names no room but types, error, sys
+//! daemon
+//! dbus                                  front ends: codecs only
+//! lxc  qemu  mock                       drivers
+//! engine                                the driver-neutral heart
+//! net  disk  host  cgroup  store        services
+//! domain_xml                            vocabulary
+//! xml
+//! types
+//! error
+//! sys                                   the only unsafe code
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod error;
+pub mod sys;
+pub mod types;

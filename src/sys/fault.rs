@@ -1,0 +1,87 @@
+//! Fault points: named places where a test makes the daemon die or a step fail.
+//!
+//! `DOMUS_FAULT=NAME:kill` kills the process with SIGKILL at the point, `NAME:fail` makes it an I/O error; several are
+//! separated by commas, and `NAME:kill:3` means the third time the point is passed. Read once; without the variable a
+//! point costs one load.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The variable.
+pub const VARIABLE: &str = "DOMUS_FAULT";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Kill,
+    Fail,
+}
+
+#[derive(Debug)]
+struct Fault {
+    name: String,
+    action: Action,
+    /// Passes left until it acts; it then acts once when killing and always when failing.
+    countdown: AtomicU32,
+}
+
+static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
+
+/// Passes the point `name` (`<operation>.<step>`, for example `start.tap`).
+pub fn point(name: &str) -> io::Result<()> {
+    let faults = FAULTS.get_or_init(|| parse(&std::env::var(VARIABLE).unwrap_or_default()));
+    if faults.is_empty() { Ok(()) } else { pass(faults, name) }
+}
+
+fn parse(text: &str) -> Vec<Fault> {
+    text.split(',')
+        .filter_map(|entry| {
+            let mut parts = entry.trim().split(':');
+            let name = parts.next().filter(|name| !name.is_empty())?.to_string();
+            let action = match parts.next() {
+                Some("fail") => Action::Fail,
+                _ => Action::Kill,
+            };
+            let count = parts.next().and_then(|count| count.parse().ok()).unwrap_or(1);
+            Some(Fault { name, action, countdown: AtomicU32::new(count) })
+        })
+        .collect()
+}
+
+fn pass(faults: &[Fault], name: &str) -> io::Result<()> {
+    for fault in faults.iter().filter(|fault| fault.name == name) {
+        let left = fault.countdown.load(Ordering::Relaxed);
+        if left > 1 {
+            fault.countdown.store(left - 1, Ordering::Relaxed);
+            continue;
+        }
+        match fault.action {
+            Action::Kill => {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            }
+            Action::Fail => return Err(io::Error::other(format!("fault point {name}"))),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_points_fail() {
+        let faults = parse("start.tap:fail, start.exec:fail:2");
+        assert!(pass(&faults, "start.disk").is_ok());
+        assert!(pass(&faults, "start.tap").is_err());
+        assert!(pass(&faults, "start.exec").is_ok());
+        assert!(pass(&faults, "start.exec").is_err());
+        assert!(point("anything").is_ok());
+    }
+
+    #[test]
+    fn empty_is_no_fault() {
+        assert!(parse("").is_empty());
+        assert_eq!(parse("x").first().map(|fault| fault.action), Some(Action::Kill));
+    }
+}

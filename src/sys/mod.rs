@@ -1,0 +1,26 @@
+//! The kernel's edge: processes, file descriptors, terminals, sockets, locks.
+//!
+//! Owns every `unsafe` block of the project and the only way to start a process. Never knows what a domain, a disk
+//! or a network is; names no other room. Errors are `std::io::Error` or an enum of the module, converted by the caller.
+
+pub mod console;
+pub mod exec;
+pub mod fault;
+pub mod fdpass;
+pub mod lock;
+pub mod process;
+pub mod pty;
+pub mod sock;
+mod spawn;
+pub mod tap;
+
+pub mod bpf;
+pub mod clone;
+pub mod loopdev;
+pub mod mount_attr;
+pub mod packet;
+pub mod rtnl;
+pub mod seccomp_call;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod users;

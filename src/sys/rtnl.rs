@@ -1,0 +1,273 @@
+//! A small blocking rtnetlink client, for processes too small for an async one: `domus-run` before it starts a guest,
+//! and the guest's side of a network namespace.
+//!
+//! Owns message building and the acknowledgement. One request, one answer, in the network namespace the socket was
+//! opened in. Layouts are those of `rtnetlink(7)` and `<linux/if_link.h>`.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+const NLMSG_ERROR: u16 = 2;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+const IFF_UP: u32 = 1;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const NLA_F_NESTED: u16 = 0x8000;
+
+/// A veth pair to make.
+#[derive(Clone, Debug)]
+pub struct Veth<'a> {
+    /// Name of the end that stays in this network namespace.
+    pub host: &'a str,
+    /// `IFLA_IFALIAS` of the host end.
+    pub alias: &'a str,
+    /// Name of the end that is born in the other network namespace.
+    pub guest: &'a str,
+    /// MAC address of the guest end.
+    pub mac: [u8; 6],
+    /// MAC address of the host end; `None`: the kernel's choice.
+    pub host_mac: Option<[u8; 6]>,
+    /// For both ends.
+    pub mtu: Option<u32>,
+    /// Index of the bridge the host end joins.
+    pub master: Option<u32>,
+    /// Whether the host end is up (link state of the guest's carrier).
+    pub up: bool,
+}
+
+/// An open rtnetlink socket, bound to the network namespace it was opened in.
+#[derive(Debug)]
+pub struct Rtnl {
+    socket: OwnedFd,
+}
+
+struct Message(Vec<u8>);
+
+impl Message {
+    fn new(kind: u16, flags: u16) -> Message {
+        let mut bytes = vec![0; 16];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
+        Message(bytes)
+    }
+
+    /// `struct ifinfomsg`.
+    fn link_header(&mut self, index: u32, flags: u32, change: u32) -> &mut Self {
+        self.0.extend([0; 4]);
+        self.0.extend(index.to_ne_bytes());
+        self.0.extend(flags.to_ne_bytes());
+        self.0.extend(change.to_ne_bytes());
+        self
+    }
+
+    fn attr(&mut self, kind: u16, data: &[u8]) -> &mut Self {
+        let start = self.open(kind);
+        self.0.extend(data);
+        self.close(start);
+        self
+    }
+
+    fn text(&mut self, kind: u16, text: &str) -> &mut Self {
+        let start = self.open(kind);
+        self.0.extend(text.as_bytes());
+        self.0.push(0);
+        self.close(start);
+        self
+    }
+
+    fn open(&mut self, kind: u16) -> usize {
+        let start = self.0.len();
+        self.0.extend([0, 0]);
+        self.0.extend(kind.to_ne_bytes());
+        start
+    }
+
+    fn close(&mut self, start: usize) {
+        let len = (self.0.len() - start) as u16;
+        self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
+        while !self.0.len().is_multiple_of(4) {
+            self.0.push(0);
+        }
+    }
+}
+
+impl Rtnl {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> io::Result<Rtnl> {
+        // Protocol 0 of this family is NETLINK_ROUTE.
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Ok(Rtnl { socket })
+    }
+
+    fn call(&self, mut message: Message) -> io::Result<()> {
+        let len = message.0.len() as u32;
+        message.0[0..4].copy_from_slice(&len.to_ne_bytes());
+        rustix::net::send(&self.socket, &message.0, SendFlags::empty())?;
+        let mut answer = [0u8; 4096];
+        let (len, _) = rustix::net::recv(&self.socket, &mut answer, RecvFlags::empty())?;
+        let protocol = || io::Error::from_raw_os_error(nix::libc::EPROTO);
+        let answer = answer.get(..len).ok_or_else(protocol)?;
+        let kind = answer.get(4..6).ok_or_else(protocol)?;
+        if kind != NLMSG_ERROR.to_ne_bytes() {
+            return Err(protocol());
+        }
+        let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).ok_or_else(protocol)?;
+        match i32::from_ne_bytes(code) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(-errno)),
+        }
+    }
+
+    /// Makes a veth pair whose guest end is born inside `netns`: no rename and no move, which would each cost an RCU
+    /// grace period. `EEXIST`: a name is taken.
+    pub fn add_veth(&self, veth: &Veth<'_>, netns: BorrowedFd<'_>) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+        let flags = if veth.up { IFF_UP } else { 0 };
+        message.link_header(0, flags, IFF_UP).text(IFLA_IFNAME, veth.host);
+        if let Some(mac) = veth.host_mac {
+            message.attr(IFLA_ADDRESS, &mac);
+        }
+        if let Some(mtu) = veth.mtu {
+            message.attr(IFLA_MTU, &mtu.to_ne_bytes());
+        }
+        if let Some(master) = veth.master {
+            message.attr(IFLA_MASTER, &master.to_ne_bytes());
+        }
+        let info = message.open(IFLA_LINKINFO | NLA_F_NESTED);
+        message.text(IFLA_INFO_KIND, "veth");
+        let data = message.open(IFLA_INFO_DATA | NLA_F_NESTED);
+        let peer = message.open(VETH_INFO_PEER | NLA_F_NESTED);
+        message.link_header(0, 0, 0).text(IFLA_IFNAME, veth.guest).attr(IFLA_ADDRESS, &veth.mac);
+        if let Some(mtu) = veth.mtu {
+            message.attr(IFLA_MTU, &mtu.to_ne_bytes());
+        }
+        message.attr(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+        message.close(peer);
+        message.close(data);
+        message.close(info);
+        self.call(message)?;
+        // The kernel takes no alias while it makes a link; the name is derived from the run, so until the alias is
+        // there the link is still recognisable.
+        self.set_alias(index_of(veth.host)?, veth.alias)
+    }
+
+    fn set_alias(&self, index: u32, alias: &str) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, 0);
+        message.link_header(index, 0, 0).attr(IFLA_IFALIAS, alias.as_bytes());
+        self.call(message)
+    }
+
+    /// Sets a link up or down.
+    pub fn set_up(&self, index: u32, up: bool) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, 0);
+        message.link_header(index, if up { IFF_UP } else { 0 }, IFF_UP);
+        self.call(message)
+    }
+
+    /// Removes a link (both ends of a veth).
+    pub fn remove(&self, index: u32) -> io::Result<()> {
+        let mut message = Message::new(RTM_DELLINK, 0);
+        message.link_header(index, 0, 0);
+        self.call(message)
+    }
+
+    /// Gives a link an address. `peer`: the other end of a point-to-point link.
+    pub fn add_address(&self, index: u32, address: IpAddr, prefix: u8, peer: Option<IpAddr>) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+        message.0.extend([family(address), prefix, 0, 0]);
+        message.0.extend(index.to_ne_bytes());
+        const IFA_ADDRESS: u16 = 1;
+        const IFA_LOCAL: u16 = 2;
+        const IFA_BROADCAST: u16 = 4;
+        message.attr(IFA_LOCAL, &octets(address));
+        message.attr(IFA_ADDRESS, &octets(peer.unwrap_or(address)));
+        if let (IpAddr::V4(v4), None) = (address, peer)
+            && prefix < 31
+        {
+            let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            message.attr(IFA_BROADCAST, &(v4.to_bits() | host).to_be_bytes());
+        }
+        self.call(message)
+    }
+
+    /// Adds a route through `gateway` on a link; `None` = directly reachable.
+    pub fn add_route(
+        &self,
+        index: u32,
+        destination: IpAddr,
+        prefix: u8,
+        gateway: Option<IpAddr>,
+        metric: Option<u32>,
+    ) -> io::Result<()> {
+        const RT_TABLE_MAIN: u8 = 254;
+        const RTPROT_BOOT: u8 = 3;
+        const RT_SCOPE_LINK: u8 = 253;
+        const RTN_UNICAST: u8 = 1;
+        const RTA_DST: u16 = 1;
+        const RTA_OIF: u16 = 4;
+        const RTA_GATEWAY: u16 = 5;
+        const RTA_PRIORITY: u16 = 6;
+        let mut message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+        let scope = if gateway.is_none() { RT_SCOPE_LINK } else { 0 };
+        message.0.extend([family(destination), prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST]);
+        message.0.extend(0u32.to_ne_bytes());
+        if prefix > 0 {
+            message.attr(RTA_DST, &octets(destination));
+        }
+        if let Some(gateway) = gateway {
+            message.attr(RTA_GATEWAY, &octets(gateway));
+        }
+        if let Some(metric) = metric {
+            message.attr(RTA_PRIORITY, &metric.to_ne_bytes());
+        }
+        message.attr(RTA_OIF, &index.to_ne_bytes());
+        self.call(message)
+    }
+}
+
+/// Index of the interface `name` in the calling thread's network namespace.
+pub fn index_of(name: &str) -> io::Result<u32> {
+    Ok(nix::net::if_::if_nametoindex(name)?)
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { nix::libc::AF_INET as u8 } else { nix::libc::AF_INET6 as u8 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_and_sized() {
+        let mut message = Message::new(RTM_NEWLINK, 0);
+        message.link_header(0, 0, 0).text(IFLA_IFNAME, "ab");
+        assert_eq!(message.0.len(), 16 + 16 + 8);
+        assert_eq!(message.0[32..36], [7, 0, 3, 0]);
+    }
+}
