@@ -18,6 +18,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod domain_xml;
 pub mod error;
 pub mod sys;
 pub mod types;
+pub mod xml;

@@ -1,0 +1,594 @@
+//! libvirt's defaults and checks that need neither host nor driver (`virDomainDefPostParse` and the general part of
+//! `virDomainDefValidate`). A driver calls [`post_parse`] again after it changed a definition: it is idempotent.
+
+use std::collections::HashMap;
+
+use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
+use super::device::*;
+use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
+use super::os::{BootDev, FirmwareFormat, LoaderType, OsType};
+use super::seclabel::{Seclabel, SeclabelType};
+use super::tune::Placement;
+use super::words::YesNo;
+use crate::error::{Code, Error, Result};
+
+/// Fills in the defaults and refuses what no driver could run. Errors: codes 27 and 67 with libvirt's texts.
+pub fn post_parse(def: &mut DomainDef) -> Result<()> {
+    memory(def)?;
+    def.on_poweroff.get_or_insert(LifecycleAction::Destroy);
+    def.on_reboot.get_or_insert(LifecycleAction::Restart);
+    def.on_crash.get_or_insert(CrashAction::Destroy);
+    def.vcpu.placement.get_or_insert(Placement::Static);
+    if def.iothreads.is_none() && !def.iothread_ids.is_empty() {
+        def.iothreads = Some(def.iothread_ids.len() as u32);
+    }
+    if let Some(cpu) = &mut def.cpu {
+        complete_cpu(cpu)?;
+    }
+    def.seclabels.iter_mut().for_each(complete_seclabel);
+    def.disks.iter_mut().try_for_each(disk)?;
+    consoles(def);
+    ports(def);
+    videos(def);
+    controllers(def)?;
+    firmware(def);
+    boot(def)?;
+    small_devices(def);
+    duplicates(def)
+}
+
+fn memory(def: &mut DomainDef) -> Result<()> {
+    let cells: u64 = def.cpu.iter().flat_map(|cpu| &cpu.numa_cells).map(|cell| cell.memory).sum();
+    let pluggable: u64 = def.memory_devices.iter().map(|device| device.target.size).sum();
+    if cells > 0 {
+        def.memory.size = cells + pluggable;
+    }
+    if def.memory.size == 0 {
+        let what = "Memory size must be specified via <memory> or in the <numa> configuration";
+        return Err(Error::new(Code::XmlError, what));
+    }
+    let size = def.memory.size;
+    if def.memory.max.is_some_and(|max| max < size) {
+        let what = "maximum memory size must be equal or greater than the actual memory size";
+        return Err(Error::new(Code::XmlError, what));
+    }
+    if def.memory.current.is_none_or(|current| current > size) {
+        def.memory.current = Some(size);
+    }
+    Ok(())
+}
+
+fn complete_cpu(cpu: &mut Cpu) -> Result<()> {
+    if cpu.mode.unwrap_or_default() == CpuMode::Custom && cpu.model.is_none() && !cpu.features.is_empty() {
+        return Err(Error::new(Code::XmlError, "Non-empty feature list specified without CPU model"));
+    }
+    if cpu.mode.is_none() && (cpu.model.is_some() || cpu.match_.is_some()) {
+        cpu.mode = Some(CpuMode::Custom);
+    }
+    if let Some(topology) = &mut cpu.topology {
+        topology.dies.get_or_insert(1);
+        topology.clusters.get_or_insert(1);
+    }
+    for feature in &mut cpu.features {
+        feature.policy.get_or_insert(FeaturePolicy::Require);
+    }
+    if cpu.model.is_none() && cpu.vendor_id.is_none() {
+        cpu.fallback = None;
+    }
+    match cpu.mode {
+        None | Some(CpuMode::Custom) => {
+            if cpu.model.is_some() {
+                cpu.match_.get_or_insert(CpuMatch::Exact);
+                cpu.fallback.get_or_insert(CpuFallback::Allow);
+            }
+        }
+        _ => cpu.match_ = None,
+    }
+    Ok(())
+}
+
+fn complete_seclabel(label: &mut Seclabel) {
+    let kind = *label.kind.get_or_insert(SeclabelType::Dynamic);
+    if kind != SeclabelType::None {
+        label.relabel.get_or_insert(YesNo::from(kind != SeclabelType::Static));
+    }
+}
+
+fn disk(disk: &mut Disk) -> Result<()> {
+    if disk.target.bus.is_none() {
+        let dev = disk.dev();
+        let by_name = [
+            ("hd", DiskBus::Ide),
+            ("sd", DiskBus::Scsi),
+            ("vd", DiskBus::Virtio),
+            ("xvd", DiskBus::Xen),
+            ("ubd", DiskBus::Uml),
+        ];
+        disk.target.bus = match disk.device {
+            DiskDevice::Floppy => Some(DiskBus::Fdc),
+            _ => by_name.iter().find(|(prefix, _)| dev.starts_with(prefix)).map(|(_, bus)| *bus),
+        };
+    }
+    let bus = disk.target.bus;
+    match (disk.device, bus) {
+        (DiskDevice::Floppy, Some(bus)) if bus != DiskBus::Fdc => {
+            return Err(Error::new(Code::XmlError, format!("Invalid bus type '{bus}' for floppy disk")));
+        }
+        (device, Some(DiskBus::Fdc)) if device != DiskDevice::Floppy => {
+            return Err(Error::new(Code::XmlError, format!("Invalid bus type 'fdc' for disk '{}'", disk.dev())));
+        }
+        _ => {}
+    }
+    if bus != Some(DiskBus::Usb) {
+        disk.target.removable = None;
+    }
+    if disk.target.tray == Some(Tray::Closed) {
+        disk.target.tray = None;
+    }
+    if disk.device == DiskDevice::Lun
+        && !matches!(disk.source.kind, StorageKind::Block | StorageKind::Network | StorageKind::Volume)
+    {
+        let what = "disk device='lun' is only valid for block type disk source";
+        return Err(Error::new(Code::ConfigUnsupported, what));
+    }
+    match &disk.info.address {
+        None if disk_index(disk.dev()).is_none() => {
+            let what = format!("Unknown disk name '{}' and no address specified", disk.dev());
+            return Err(Error::new(Code::XmlError, what));
+        }
+        Some(address)
+            if matches!(bus, Some(DiskBus::Ide | DiskBus::Scsi | DiskBus::Sata | DiskBus::Fdc))
+                && !matches!(address, DeviceAddress::Drive { .. } | DeviceAddress::Unassigned) =>
+        {
+            let what = format!(
+                "Invalid address type '{}' for the disk '{}' with the bus type '{}'",
+                address.type_name(),
+                disk.dev(),
+                bus.unwrap_or_default()
+            );
+            return Err(Error::new(Code::ConfigUnsupported, what));
+        }
+        _ => {}
+    }
+    if disk.source.is_empty() && disk.source.kind == StorageKind::Network {
+        disk.source.kind = StorageKind::File;
+    }
+    if disk.device == DiskDevice::Cdrom {
+        disk.readonly = true;
+    }
+    if disk.info.address.is_none() {
+        disk.info.address = bus.and_then(|bus| drive_address(disk.dev(), bus));
+    }
+    Ok(())
+}
+
+/// The place on its bus that a disk's name stands for (`virDomainDiskDefAssignAddress`).
+fn drive_address(dev: &str, bus: DiskBus) -> Option<DeviceAddress> {
+    let index = disk_index(dev)?;
+    let (controller, bus, unit) = match bus {
+        DiskBus::Ide => (index / 4, (index % 4) / 2, index % 2),
+        DiskBus::Scsi => (index / 7, 0, index % 7),
+        DiskBus::Sata => (index / 6, 0, index % 6),
+        DiskBus::Fdc => (index / 2, 0, index % 2),
+        _ => return None,
+    };
+    Some(DeviceAddress::Drive { controller, bus, target: 0, unit })
+}
+
+/// Position that a disk's name stands for: `sda` is 0, `sdaa` is 26; a partition number is left aside.
+pub fn disk_index(dev: &str) -> Option<u32> {
+    let letters = ["fd", "hd", "vd", "sd", "xvd", "ubd"].iter().find_map(|prefix| dev.strip_prefix(prefix))?;
+    let letters = letters.trim_end_matches(|c: char| c.is_ascii_digit());
+    if letters.is_empty() || !letters.bytes().all(|b| b.is_ascii_lowercase()) {
+        return None;
+    }
+    let mut index: u32 = 0;
+    for byte in letters.bytes() {
+        index = index.checked_mul(26)?.checked_add(u32::from(byte - b'a') + 1)?;
+    }
+    Some(index - 1)
+}
+
+/// The first console of a full machine is its first serial port, and the other way round.
+fn consoles(def: &mut DomainDef) {
+    let default = match def.os.os_type {
+        OsType::Exe => ConsoleTarget::Lxc,
+        OsType::Xen | OsType::XenPvh | OsType::Linux if def.virt_type == VirtType::Xen => ConsoleTarget::Xen,
+        _ => ConsoleTarget::Serial,
+    };
+    for console in &mut def.consoles {
+        console.target_type.get_or_insert(default);
+    }
+    if def.os.os_type != OsType::Hvm {
+        return;
+    }
+    match (def.consoles.first(), def.serials.first()) {
+        (Some(console), None) if console.target_type == Some(ConsoleTarget::Serial) => {
+            def.serials.push(Serial {
+                source: console.source.clone(),
+                info: console.info.clone(),
+                port: Some(0),
+                ..Default::default()
+            });
+        }
+        (None, Some(serial)) if !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb)) => {
+            def.consoles.push(Console {
+                source: serial.source.clone(),
+                target_type: Some(ConsoleTarget::Serial),
+                ..Default::default()
+            });
+        }
+        _ => {}
+    }
+    let serials = def.serials.iter();
+    for (console, serial) in def.consoles.iter_mut().zip(serials) {
+        if console.target_type == Some(ConsoleTarget::Serial) {
+            console.source = serial.source.clone();
+            console.info = serial.info.clone();
+        }
+    }
+}
+
+fn ports(def: &mut DomainDef) {
+    fn number<'a>(ports: impl Iterator<Item = &'a mut Option<u32>>) {
+        let mut ports: Vec<_> = ports.collect();
+        let next = ports.iter().filter_map(|port| port.map(|port| port + 1)).max().unwrap_or(0);
+        for (number, port) in (next..).zip(ports.iter_mut().filter(|port| port.is_none())) {
+            **port = Some(number);
+        }
+    }
+    number(def.serials.iter_mut().map(|serial| &mut serial.port));
+    number(def.parallels.iter_mut().map(|parallel| &mut parallel.port));
+    for (index, console) in def.consoles.iter_mut().enumerate() {
+        console.port = Some(index as u32);
+    }
+}
+
+fn videos(def: &mut DomainDef) {
+    if def.videos.is_empty() && !def.graphics.is_empty() && def.os.os_type == OsType::Hvm {
+        def.videos.push(Video::default());
+    }
+    if let Some(primary) = def.videos.iter().position(|video| video.model.primary == Some(YesNo::Yes)) {
+        let video = def.videos.remove(primary);
+        def.videos.insert(0, video);
+    }
+    if let Some(first) = def.videos.first_mut()
+        && first.model.kind != VideoType::None
+    {
+        first.model.primary = Some(YesNo::Yes);
+    }
+    for video in &mut def.videos {
+        let model = &mut video.model;
+        let vram = match model.kind {
+            VideoType::Vga | VideoType::Cirrus | VideoType::Vmvga | VideoType::Bochs | VideoType::Gop => {
+                Some(16 * 1024)
+            }
+            VideoType::Xen => Some(4 * 1024),
+            VideoType::Vbox => Some(8 * 1024),
+            VideoType::Qxl | VideoType::Parallels => Some(64 * 1024),
+            VideoType::Default | VideoType::Virtio | VideoType::None | VideoType::Ramfb => None,
+        };
+        model.vram = model.vram.or(vram);
+        if model.kind == VideoType::Qxl {
+            model.ram.get_or_insert(64 * 1024);
+        }
+        if model.kind != VideoType::None {
+            model.heads.get_or_insert(1);
+        }
+    }
+}
+
+fn controllers(def: &mut DomainDef) -> Result<()> {
+    let given = std::mem::take(&mut def.controllers);
+    let fixed: Vec<(ControllerType, u32)> =
+        given.iter().filter_map(|controller| controller.index.map(|index| (controller.kind, index))).collect();
+    for mut controller in given {
+        if controller.index.is_none() {
+            let taken = fixed.iter().copied().chain(def.controllers.iter().filter_map(|c| Some((c.kind, c.index?))));
+            let next = taken.filter(|(kind, _)| *kind == controller.kind).map(|(_, index)| index + 1).max();
+            controller.index = Some(next.unwrap_or(0));
+        }
+        let (kind, index) = (controller.kind, controller.index.unwrap_or_default());
+        let same = |other: &Controller| other.kind == kind && other.index == Some(index);
+        // The companions of a USB controller share its index.
+        let companion = |other: &Controller| kind == ControllerType::Usb && is_ich9(other) && is_ich9(&controller);
+        if def.controllers.iter().any(|other| same(other) && !companion(other)) {
+            let what = format!("Multiple '{kind}' controllers with index '{index}'");
+            return Err(Error::new(Code::XmlError, what));
+        }
+        insert_controller(&mut def.controllers, controller);
+    }
+    let buses = [
+        (DiskBus::Scsi, ControllerType::Scsi),
+        (DiskBus::Fdc, ControllerType::Fdc),
+        (DiskBus::Ide, ControllerType::Ide),
+        (DiskBus::Sata, ControllerType::Sata),
+    ];
+    for (bus, kind) in buses {
+        let used = def.disks.iter().filter(|disk| disk.target.bus == Some(bus));
+        let last = used.filter_map(|disk| match disk.info.address {
+            Some(DeviceAddress::Drive { controller, .. }) => Some(controller),
+            _ => None,
+        });
+        if let Some(last) = last.max() {
+            (0..=last).for_each(|index| need_controller(def, kind, index));
+        }
+    }
+    let ports = def.channels.iter().filter(|channel| matches!(channel.target, ChannelTarget::Virtio { .. }));
+    let virtio_consoles = def.consoles.iter().filter(|console| console.target_type == Some(ConsoleTarget::Virtio));
+    let infos = ports.map(|channel| &channel.info).chain(virtio_consoles.map(|console| &console.info));
+    let indexes: Vec<u32> = infos
+        .map(|info| match info.address {
+            Some(DeviceAddress::VirtioSerial { controller, .. }) => controller,
+            _ => 0,
+        })
+        .collect();
+    for index in indexes {
+        need_controller(def, ControllerType::VirtioSerial, index);
+    }
+    if !def.smartcards.is_empty() {
+        need_controller(def, ControllerType::Ccid, 0);
+    }
+    Ok(())
+}
+
+fn is_ich9(controller: &Controller) -> bool {
+    controller.model.as_deref().is_some_and(|model| model.starts_with("ich9-"))
+}
+
+/// Adds a controller unless there is one.
+fn need_controller(def: &mut DomainDef, kind: ControllerType, index: u32) {
+    if !def.controllers.iter().any(|other| other.kind == kind && other.index == Some(index)) {
+        insert_controller(&mut def.controllers, Controller { kind, index: Some(index), ..Default::default() });
+    }
+}
+
+/// Puts a controller behind those of its type with a smaller index (`virDomainControllerInsert`).
+pub fn insert_controller(controllers: &mut Vec<Controller>, new: Controller) {
+    let mut place = None;
+    for (position, other) in controllers.iter().enumerate().rev().filter(|(_, other)| other.kind == new.kind) {
+        if new.index >= other.index {
+            place.get_or_insert(position + 1);
+            break;
+        }
+        place = Some(position);
+    }
+    controllers.insert(place.unwrap_or(controllers.len()), new);
+}
+
+fn boot(def: &mut DomainDef) -> Result<()> {
+    let mut orders: HashMap<u32, u32> = HashMap::new();
+    for info in super::infos(def) {
+        if let Some(order) = info.boot_order {
+            *orders.entry(order).or_default() += 1;
+        }
+    }
+    if let Some((order, _)) = orders.iter().find(|(_, count)| **count > 1) {
+        let what = format!("boot order '{order}' used for more than one device");
+        return Err(Error::new(Code::XmlError, what));
+    }
+    if def.os.os_type != OsType::Hvm {
+        return Ok(());
+    }
+    if !orders.is_empty() && !def.os.boot.is_empty() {
+        let what = "per-device boot elements cannot be used together with os/boot elements";
+        return Err(Error::new(Code::ConfigUnsupported, what));
+    }
+    if orders.is_empty() && def.os.boot.is_empty() {
+        def.os.boot.push(BootDev::Hd);
+    }
+    Ok(())
+}
+
+/// Interface models that libvirt knows; it takes them in any case.
+const INTERFACE_MODELS: &[&str] = &[
+    "netfront",
+    "rtl8139",
+    "virtio",
+    "e1000",
+    "e1000e",
+    "igb",
+    "virtio-transitional",
+    "virtio-non-transitional",
+    "usb-net",
+    "spapr-vlan",
+    "lan9118",
+    "scm91c111",
+    "vlance",
+    "vmxnet",
+    "vmxnet2",
+    "vmxnet3",
+    "Am79C970A",
+    "Am79C973",
+    "82540EM",
+    "82545EM",
+    "82543GC",
+];
+
+fn firmware(def: &mut DomainDef) {
+    let qemu = matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf);
+    if let Some(loader) = def.os.loader.as_mut().filter(|loader| loader.path.is_some()) {
+        loader.kind.get_or_insert(LoaderType::Rom);
+        if qemu {
+            loader.format.get_or_insert(FirmwareFormat::Raw);
+        }
+    }
+}
+
+fn small_devices(def: &mut DomainDef) {
+    for nic in &mut def.interfaces {
+        nic.coalesce_rx_frames_max = nic.coalesce_rx_frames_max.filter(|max| *max != 0);
+        if let Some(model) = &mut nic.model
+            && let Some(known) = INTERFACE_MODELS.iter().find(|known| known.eq_ignore_ascii_case(model))
+        {
+            *model = known.to_string();
+        }
+    }
+    for watchdog in &mut def.watchdogs {
+        watchdog.action.get_or_insert(WatchdogAction::Reset);
+    }
+    for rng in &mut def.rngs {
+        if let RngBackend::Random(path) = &mut rng.backend {
+            path.get_or_insert_with(|| String::from("/dev/urandom"));
+        }
+    }
+    for filesystem in &mut def.filesystems {
+        if filesystem.driver.kind != Some(FsDriverType::Virtiofs) {
+            filesystem.accessmode.get_or_insert(FsAccessMode::Passthrough);
+        }
+    }
+    for tpm in &mut def.tpms {
+        if let TpmBackend::Passthrough { path } = &mut tpm.backend {
+            path.get_or_insert_with(|| String::from("/dev/tpm0"));
+        }
+    }
+}
+
+fn duplicates(def: &mut DomainDef) -> Result<()> {
+    let name = |disk: &Disk| disk.source.path.clone().unwrap_or_else(|| String::from("(null)"));
+    for (position, disk) in def.disks.iter().enumerate() {
+        for other in &def.disks[..position] {
+            if other.dev() == disk.dev() {
+                let (dev, first, second) = (disk.dev(), name(other), name(disk));
+                let what = format!("target '{dev}' duplicated for disk sources '{first}' and '{second}'");
+                return Err(Error::new(Code::XmlError, what));
+            }
+            let drive = matches!(disk.info.address, Some(DeviceAddress::Drive { .. }));
+            if drive
+                && other.info.address == disk.info.address
+                && other.target.bus == disk.target.bus
+                && let Some(DeviceAddress::Drive { controller, bus, target, unit }) = disk.info.address
+            {
+                let what = format!(
+                    "Found duplicate drive address for disk with target name '{}' controller='{controller}' \
+                         bus='{bus}' target='{target}' unit='{unit}'",
+                    disk.dev()
+                );
+                return Err(Error::new(Code::XmlError, what));
+            }
+        }
+    }
+    // The console that stands for the first serial port has its alias.
+    let mirrored = def.consoles.first().is_some_and(|c| c.target_type == Some(ConsoleTarget::Serial));
+    let console_alias = def.consoles.first().filter(|_| mirrored).and_then(|console| console.info.alias.clone());
+    let serial_alias = def.serials.first().and_then(|serial| serial.info.alias.clone());
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    for info in super::infos(def) {
+        if let Some(alias) = &info.alias {
+            *seen.entry(alias.clone()).or_default() += 1;
+        }
+    }
+    for (alias, count) in seen {
+        let allowed = if Some(&alias) == console_alias.as_ref() && console_alias == serial_alias { 2 } else { 1 };
+        if count > allowed {
+            return Err(Error::new(Code::XmlError, format!("non unique alias detected: {alias}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain_xml::{FormatOptions, format, parse};
+    use rstest::rstest;
+
+    fn domain(rest: &str) -> String {
+        format!("<domain type='qemu'><name>a</name><memory>1024</memory><os><type>hvm</type></os>{rest}</domain>")
+    }
+
+    fn devices(devices: &str) -> String {
+        domain(&format!("<devices>{devices}</devices>"))
+    }
+
+    fn written(xml: &str) -> String {
+        format(&parse(xml).expect("parses").def, FormatOptions { inactive: true, ..Default::default() })
+    }
+
+    #[test]
+    fn a_bare_domain_gets_libvirts_defaults() {
+        let expected = "<domain type='qemu'>\n  <name>a</name>\n  <memory unit='KiB'>1024</memory>\n  \
+                        <currentMemory unit='KiB'>1024</currentMemory>\n  <vcpu placement='static'>1</vcpu>\n  <os>\n    \
+                        <type>hvm</type>\n    <boot dev='hd'/>\n  </os>\n  <clock offset='utc'/>\n  \
+                        <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n  \
+                        <on_crash>destroy</on_crash>\n  <devices/>\n</domain>\n";
+        assert_eq!(written(&domain("")).replace("  <devices>\n  </devices>\n", "  <devices/>\n"), expected);
+    }
+
+    #[rstest]
+    #[case("hda", 0)]
+    #[case("sdz", 25)]
+    #[case("sdaa", 26)]
+    #[case("vdb3", 1)]
+    fn disk_names(#[case] dev: &str, #[case] index: u32) {
+        assert_eq!(disk_index(dev), Some(index));
+    }
+
+    #[test]
+    fn disks_get_bus_address_and_controller() {
+        let text = written(&devices("<disk device='cdrom'><target dev='hdc'/></disk><disk><target dev='vda'/></disk>"));
+        assert!(text.contains("<target dev='hdc' bus='ide'/>\n      <readonly/>"), "{text}");
+        assert!(text.contains("<address type='drive' controller='0' bus='1' target='0' unit='0'/>"), "{text}");
+        assert!(text.contains("<target dev='vda' bus='virtio'/>"), "{text}");
+        assert!(text.contains("<controller type='ide' index='0'/>"), "{text}");
+    }
+
+    #[test]
+    fn console_and_serial_stand_for_each_other() {
+        for device in ["<serial type='pty'/>", "<console type='pty'/>"] {
+            let text = written(&devices(device));
+            assert!(text.contains("<serial type='pty'>\n      <target port='0'/>"), "{text}");
+            assert!(text.contains("<console type='pty'>\n      <target type='serial' port='0'/>"), "{text}");
+        }
+    }
+
+    #[test]
+    fn controllers_are_kept_in_order() {
+        let text = written(&devices(
+            "<controller type='pci' index='1' model='pci-bridge'/><controller type='usb' index='0'/>\
+             <controller type='pci' index='0' model='pci-root'/><controller type='usb'/>",
+        ));
+        let order: Vec<&str> = text.lines().filter(|line| line.contains("<controller")).map(str::trim).collect();
+        assert_eq!(
+            order,
+            [
+                "<controller type='pci' index='0' model='pci-root'/>",
+                "<controller type='pci' index='1' model='pci-bridge'/>",
+                "<controller type='usb' index='0'/>",
+                "<controller type='usb' index='1'/>",
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case(
+        "<disk><source file='/x'/><target dev='vda'/></disk><disk><source file='/y'/><target dev='vda'/></disk>",
+        "target 'vda' duplicated for disk sources '/x' and '/y'"
+    )]
+    #[case(
+        "<controller type='usb' index='0'/><controller type='usb' index='0'/>",
+        "Multiple 'usb' controllers with index '0'"
+    )]
+    #[case(
+        "<disk><target dev='vda'/><boot order='1'/></disk><disk><target dev='vdb'/><boot order='1'/></disk>",
+        "boot order '1' used for more than one device"
+    )]
+    #[case("<disk device='floppy'><target dev='vda' bus='ide'/></disk>", "Invalid bus type 'ide' for floppy disk")]
+    #[case(
+        "<disk><target dev='vda'/><alias name='ua-1'/></disk><disk><target dev='vdb'/><alias name='ua-1'/></disk>",
+        "non unique alias detected: ua-1"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let error = parse(&devices(xml)).expect_err("refused");
+        assert!(error.detail.contains(expected), "{}", error.detail);
+    }
+
+    #[test]
+    fn it_is_idempotent() {
+        let xml = devices("<disk device='cdrom'><target dev='hdc'/></disk><serial type='pty'/><graphics type='vnc'/>");
+        let mut def = parse(&xml).expect("parses").def;
+        let once = def.clone();
+        post_parse(&mut def).expect("again");
+        assert_eq!(def, once);
+    }
+}
