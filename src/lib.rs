@@ -18,8 +18,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cgroup;
+pub mod disk;
 pub mod domain_xml;
 pub mod error;
+pub mod host;
+pub mod net;
+pub mod store;
 pub mod sys;
 pub mod types;
 pub mod xml;

@@ -1,0 +1,553 @@
+//! Control groups: one interface over v1, hybrid and v2. Callers never learn which it is.
+//!
+//! A [`Group`] is named by its path below the mount points (`machine/qemu-3-1f2e3d4c`), the same in every hierarchy it
+//! uses. Values are set and read by one file per controller; `cgroups-rs` does the file work there. This file owns
+//! making, joining, killing and removing. All functions block.
+//!
+//! Where no cgroup can be made (not root, nothing mounted) groups are empty: everything succeeds and does nothing, and
+//! the manager says so once in the log.
+
+mod blkio;
+mod container;
+mod cpu;
+mod cpuset;
+mod devices;
+mod freezer;
+mod hierarchy;
+mod memory;
+mod pids;
+pub mod scope;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use container::ContainerDirs;
+pub use hierarchy::{Controller, Mode};
+
+use crate::error::{Error, Result, Subsystem};
+use hierarchy::Hierarchy;
+
+/// Makes and finds groups.
+#[derive(Debug, Default)]
+pub struct Manager {
+    hierarchies: Vec<Hierarchy>,
+    warned: AtomicBool,
+}
+
+/// One group in all hierarchies it uses.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    path: String,
+    /// (directory, what it controls, whether it is v2).
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    dir: PathBuf,
+    controllers: Vec<Controller>,
+    v2: bool,
+}
+
+/// Counters of a group; `None` where its controller is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// CPU time, ns.
+    pub cpu_total: Option<u64>,
+    pub cpu_user: Option<u64>,
+    pub cpu_system: Option<u64>,
+    /// Memory in use, bytes.
+    pub memory: Option<u64>,
+    /// Memory of the processes without the page cache, bytes.
+    pub memory_rss: Option<u64>,
+    /// Read from and written to block devices, bytes.
+    pub blkio_read: Option<u64>,
+    pub blkio_written: Option<u64>,
+    /// Tasks.
+    pub pids: Option<u64>,
+}
+
+impl Manager {
+    /// Looks at what is mounted.
+    pub fn detect(mode: Mode) -> Manager {
+        Manager { hierarchies: hierarchy::detect(mode), warned: AtomicBool::new(false) }
+    }
+
+    /// Makes the group `path` for `controllers` and for killing. Errors: code 38 naming the directory; nothing is left.
+    pub fn create(&self, path: &str, controllers: &[Controller]) -> Result<Group> {
+        check_path(path)?;
+        let group = self.locate(path, controllers);
+        for place in &group.places {
+            if let Err(error) = self.make(place) {
+                if matches!(error.raw_os_error(), Some(nix::libc::EACCES | nix::libc::EPERM | nix::libc::EROFS)) {
+                    if !self.warned.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(dir = %place.dir.display(), %error, "cannot make cgroups: guests run without limits");
+                    }
+                    group.remove_dirs()?;
+                    return Ok(Group { path: path.to_string(), places: Vec::new() });
+                }
+                let what = format!("cannot create cgroup '{}'", place.dir.display());
+                group.remove_dirs()?;
+                return Err(Error::system(what, error).with_subsystem(Subsystem::Cgroup));
+            }
+        }
+        Ok(group)
+    }
+
+    /// The group `path` as it is on the host, in every hierarchy that has it.
+    pub fn open(&self, path: &str) -> Result<Group> {
+        check_path(path)?;
+        let mut group = self.locate(path, &Controller::ALL);
+        group.places.retain(|place| place.dir.is_dir());
+        Ok(group)
+    }
+
+    /// Kills all that is in the group and removes it. One that is not there is no error.
+    pub fn kill_and_remove(&self, path: &str) -> Result<()> {
+        let group = self.open(path)?;
+        group.kill()?;
+        group.remove()
+    }
+
+    fn locate(&self, path: &str, wanted: &[Controller]) -> Group {
+        let mut places: Vec<Place> = Vec::new();
+        for hierarchy in &self.hierarchies {
+            let controllers: Vec<Controller> =
+                hierarchy.controllers.iter().copied().filter(|controller| wanted.contains(controller)).collect();
+            // A v2 hierarchy without controllers still kills a whole group at once.
+            if controllers.is_empty() && !hierarchy.v2 {
+                continue;
+            }
+            places.push(Place { dir: hierarchy.root.join(path), controllers, v2: hierarchy.v2 });
+        }
+        Group { path: path.to_string(), places }
+    }
+
+    fn make(&self, place: &Place) -> io::Result<()> {
+        make_dirs(&place.dir)?;
+        if !place.v2 && place.controllers.contains(&Controller::Cpuset) {
+            let root = self.hierarchies.iter().find(|h| !h.v2 && place.dir.starts_with(&h.root));
+            let below = root.map_or(0, |h| place.dir.components().count() - h.root.components().count());
+            let chain: Vec<&Path> = place.dir.ancestors().take(below).collect();
+            for dir in chain.into_iter().rev() {
+                cpuset::inherit(dir)?;
+            }
+        }
+        if place.v2 && !place.controllers.is_empty() {
+            let root = self.hierarchies.iter().find(|h| h.v2 && place.dir.starts_with(&h.root));
+            if let Some(root) = root {
+                hierarchy::delegate(&root.root, &place.dir, &place.controllers);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Path below the mount points.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether nothing is behind it.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Opened `cgroup.procs` files: a process that writes "0" into each is in the group.
+    pub fn procs(&self) -> Result<Vec<OwnedFd>> {
+        let open = |place: &Place| {
+            let file = place.dir.join("cgroup.procs");
+            fs::OpenOptions::new().write(true).open(&file).map(OwnedFd::from).map_err(|error| {
+                Error::system(format!("cannot open '{}'", file.display()), error).with_subsystem(Subsystem::Cgroup)
+            })
+        };
+        self.places.iter().map(open).collect()
+    }
+
+    /// The directory that has `controller`.
+    fn place(&self, controller: Controller) -> Option<&Place> {
+        self.places.iter().find(|place| place.controllers.contains(&controller))
+    }
+
+    /// Relative CPU time, libvirt's `<shares>` (2..262144; 1024 is the default). v2: converted to `cpu.weight`.
+    pub fn set_cpu_shares(&self, shares: u64) -> Result<()> {
+        self.place(Controller::Cpu).map_or(Ok(()), |place| cpu::set_shares(&place.dir, place.v2, shares))
+    }
+
+    /// Bandwidth: `quota` µs per `period` µs; a quota of -1 is none.
+    pub fn set_cpu_quota(&self, quota: Option<i64>, period: Option<u64>) -> Result<()> {
+        self.place(Controller::Cpu).map_or(Ok(()), |place| cpu::set_quota(&place.dir, place.v2, quota, period))
+    }
+
+    /// Hard limit, bytes.
+    pub fn set_memory_limit(&self, bytes: u64) -> Result<()> {
+        self.place(Controller::Memory).map_or(Ok(()), |place| memory::set_limit(&place.dir, place.v2, bytes))
+    }
+
+    /// Soft limit, bytes.
+    pub fn set_memory_soft_limit(&self, bytes: u64) -> Result<()> {
+        self.place(Controller::Memory).map_or(Ok(()), |place| memory::set_soft_limit(&place.dir, place.v2, bytes))
+    }
+
+    /// Memory and swap together, bytes (libvirt's `<swap_hard_limit>`).
+    pub fn set_memory_swap_limit(&self, bytes: u64, memory: Option<u64>) -> Result<()> {
+        self.place(Controller::Memory)
+            .map_or(Ok(()), |place| memory::set_swap_limit(&place.dir, place.v2, bytes, memory))
+    }
+
+    /// Relative block I/O, libvirt's `<weight>` (100..1000).
+    pub fn set_blkio_weight(&self, weight: u16) -> Result<()> {
+        self.place(Controller::Blkio).map_or(Ok(()), |place| blkio::set_weight(&place.dir, place.v2, weight))
+    }
+
+    /// Counters as of now.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if let Some(place) = self.place(Controller::Cpuacct).or_else(|| self.place(Controller::Cpu)) {
+            cpu::read(&place.dir, place.v2, &mut stats);
+        }
+        if let Some(place) = self.place(Controller::Memory) {
+            stats.memory = memory::usage(&place.dir, place.v2);
+            stats.memory_rss = memory::rss(&place.dir, place.v2);
+        }
+        if let Some((read, written)) =
+            self.place(Controller::Blkio).and_then(|place| blkio::bytes(&place.dir, place.v2))
+        {
+            (stats.blkio_read, stats.blkio_written) = (Some(read), Some(written));
+        }
+        stats.pids = self.place(Controller::Pids).and_then(|place| pids::current(&place.dir));
+        stats
+    }
+
+    /// Largest number of tasks; `None` is no limit.
+    pub fn set_pids_max(&self, max: Option<u64>) -> Result<()> {
+        self.place(Controller::Pids).map_or(Ok(()), |place| pids::set_max(&place.dir, max))
+    }
+
+    /// Processors it may use (`0-3,8`).
+    pub fn set_cpus(&self, list: &str) -> Result<()> {
+        self.place(Controller::Cpuset).map_or(Ok(()), |place| cpuset::set_cpus(&place.dir, list))
+    }
+
+    /// Memory nodes it may use.
+    pub fn set_mems(&self, list: &str) -> Result<()> {
+        self.place(Controller::Cpuset).map_or(Ok(()), |place| cpuset::set_mems(&place.dir, list))
+    }
+
+    /// Whether [`Group::freeze`] can stop it.
+    pub fn can_freeze(&self) -> bool {
+        self.place(Controller::Freezer).is_some()
+    }
+
+    /// Stops every process in it, and those that join, until [`Group::thaw`]; returns when they stand.
+    /// Errors: code 38, `timed out` when one sits in an uninterruptible wait.
+    pub fn freeze(&self) -> Result<()> {
+        self.set_frozen(true)
+    }
+
+    /// Lets it run on.
+    pub fn thaw(&self) -> Result<()> {
+        self.set_frozen(false)
+    }
+
+    /// Whether every process in it stands.
+    pub fn is_frozen(&self) -> bool {
+        self.freezer_dir().is_some_and(|(dir, v2)| freezer::is_frozen(&dir, v2).unwrap_or(false))
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let Some((dir, v2)) = self.freezer_dir() else { return Ok(()) };
+        freezer::set(&dir, v2, frozen).map_err(|error| {
+            let verb = if frozen { "freeze" } else { "thaw" };
+            Error::system(format!("cannot {verb} cgroup '{}'", dir.display()), error).with_subsystem(Subsystem::Cgroup)
+        })
+    }
+
+    /// Pids in the group, whichever hierarchy knows them.
+    fn pids(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for place in &self.places {
+            pids_below(&place.dir, &mut pids);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Kills everything in it with SIGKILL: at once where v2 can, else until no new process appears.
+    ///
+    /// v1 with a freezer: frozen first, so that nothing forks away between reading the list and the signals, which are
+    /// delivered at the thaw.
+    pub fn kill(&self) -> Result<()> {
+        for place in self.places.iter().filter(|place| place.v2) {
+            // Absent before Linux 5.14: then the loop below does it.
+            let _ = write(&place.dir.join("cgroup.kill"), "1");
+        }
+        let mut pause = Duration::from_millis(1);
+        for _ in 0..60 {
+            let pids = self.pids();
+            if pids.is_empty() {
+                return Ok(());
+            }
+            // Only a help: a group that cannot be frozen is killed all the same.
+            let frozen = self.freeze().is_ok();
+            for pid in self.pids() {
+                self.kill_member(pid);
+            }
+            if frozen {
+                self.thaw()?;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        Err(Error::failed(format!("processes in cgroup '{}' do not end: {:?}", self.path, self.pids()))
+            .with_subsystem(Subsystem::Cgroup))
+    }
+
+    /// Kills one of our processes. The number may have become another's since the list was read, so it is held first and
+    /// looked up again: what is in our group is ours.
+    fn kill_member(&self, pid: i32) {
+        let Some(number) = rustix::process::Pid::from_raw(pid) else { return };
+        let Ok(held) = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) else { return };
+        if self.pids().contains(&pid) {
+            // Gone meanwhile is what we want.
+            let _ = rustix::process::pidfd_send_signal(&held, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Removes the group, which must be empty of processes.
+    pub fn remove(&self) -> Result<()> {
+        self.remove_dirs()
+    }
+
+    fn remove_dirs(&self) -> Result<()> {
+        for place in &self.places {
+            remove_below(&place.dir);
+            remove_dir(&place.dir).map_err(|error| {
+                Error::system(format!("cannot remove cgroup '{}'", place.dir.display()), error)
+                    .with_subsystem(Subsystem::Cgroup)
+            })?;
+            // The partition above goes with its last group; another daemon's groups keep it.
+            if let Some(parent) = place.dir.parent()
+                && self.path.contains('/')
+            {
+                let _ = fs::remove_dir(parent);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Like `create_dir_all`, but stands another run's end taking the empty partition away in between.
+fn make_dirs(dir: &Path) -> io::Result<()> {
+    for _ in 0..10 {
+        match fs::create_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    fs::create_dir_all(dir)
+}
+
+/// Pids in `dir` and in all groups below.
+fn pids_below(dir: &Path, pids: &mut Vec<i32>) {
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    // 0 is a process of another pid namespace: not ours to name.
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        pids_below(&entry.path(), pids);
+    }
+}
+
+/// Groups inside the group: a container's own. What cannot go makes the removal of the group fail, with its name.
+fn remove_below(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_below(&entry.path());
+        let _ = remove_dir(&entry.path());
+    }
+}
+
+/// A process that was just reaped may still hold its group for a moment.
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    let mut pause = Duration::from_micros(200);
+    for _ in 0..60 {
+        match fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    fs::remove_dir(dir)
+}
+
+/// Records are re-read as untrusted: a path may not leave the mount points.
+fn check_path(path: &str) -> Result<()> {
+    let good = !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    if good {
+        return Ok(());
+    }
+    Err(Error::internal(format!("'{path}' is no cgroup path")).with_subsystem(Subsystem::Cgroup))
+}
+
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    use std::io::Write;
+    fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// Turns a failed setting into an error that names group, setting and value.
+fn setting_failed(dir: &Path, what: &str, value: impl std::fmt::Display, error: impl std::fmt::Display) -> Error {
+    Error::internal(format!("cannot set {what} to {value} in cgroup '{}': {error}", dir.display()))
+        .with_subsystem(Subsystem::Cgroup)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manager(test: &str) -> Option<Manager> {
+        let manager = Manager::detect(Mode::Auto);
+        if manager.hierarchies.is_empty() || !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP {test}: no writable cgroup hierarchy here");
+            return None;
+        }
+        Some(manager)
+    }
+
+    fn name(test: &str) -> String {
+        format!("domus-test-{}/{test}", std::process::id())
+    }
+
+    #[test]
+    fn limits_are_set_and_the_group_goes_with_its_processes() {
+        let Some(manager) = manager("limits_are_set") else { return };
+        let path = name("limits");
+        let group = manager.create(&path, &[Controller::Cpu, Controller::Cpuacct, Controller::Memory]).unwrap();
+        group.set_cpu_shares(512).unwrap();
+        group.set_cpu_quota(Some(50_000), Some(100_000)).unwrap();
+        group.set_memory_limit(64 << 20).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| OwnedFd::from(fs::File::create(dir.path().join(name)).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let guest = runtime.block_on(async {
+            crate::sys::exec::spawn_guest(crate::sys::exec::GuestSpec {
+                argv: vec!["/bin/sleep".into(), "60".into()],
+                env: vec![],
+                uid: None,
+                gid: None,
+                groups: vec![],
+                umask: 0o22,
+                limits: vec![],
+                working_dir: "/".into(),
+                fds: vec![],
+                output: file("log"),
+                cgroup_procs: group.procs().unwrap(),
+                pidfile: None,
+                no_new_privs: false,
+            })
+            .unwrap()
+        });
+        assert_eq!(manager.open(&path).unwrap().pids(), [guest.pid]);
+        assert!(group.stats().memory.is_some());
+        manager.kill_and_remove(&path).unwrap();
+        assert!(manager.open(&path).unwrap().is_empty());
+        manager.kill_and_remove(&path).unwrap();
+    }
+
+    /// A shell that forks without end until it is frozen or killed.
+    fn spawn_in(group: &Group, script: &str) -> crate::sys::exec::GuestProcess {
+        let dir = tempfile::tempdir().unwrap();
+        crate::sys::exec::spawn_guest(crate::sys::exec::GuestSpec {
+            argv: vec!["/bin/sh".into(), "-c".into(), script.into()],
+            env: vec![],
+            uid: None,
+            gid: None,
+            groups: vec![],
+            umask: 0o22,
+            limits: vec![],
+            working_dir: "/".into(),
+            fds: vec![],
+            output: OwnedFd::from(fs::File::create(dir.path().join("log")).unwrap()),
+            cgroup_procs: group.procs().unwrap(),
+            pidfile: None,
+            no_new_privs: false,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_frozen_group_stands_and_is_killed_with_its_children() {
+        let Some(manager) = manager("a_frozen_group_stands") else { return };
+        let path = name("freeze");
+        let group = manager.create(&path, &[Controller::Freezer, Controller::Pids]).unwrap();
+        if !group.can_freeze() {
+            eprintln!("SKIP a_frozen_group_stands: no freezer here");
+            return manager.kill_and_remove(&path).unwrap();
+        }
+        group.set_pids_max(Some(64)).unwrap();
+        let shell = spawn_in(&group, "while :; do /bin/sleep 0.01 & wait; done");
+        group.freeze().unwrap();
+        assert!(group.is_frozen());
+        assert!(group.stats().pids.is_none_or(|tasks| tasks >= 1));
+        group.thaw().unwrap();
+        assert!(!group.is_frozen());
+        group.freeze().unwrap();
+        // Frozen as it is, as a paused container would be.
+        manager.kill_and_remove(&path).unwrap();
+        shell.pidfd.reap_blocking();
+        assert_eq!(shell.pidfd.try_reap(), Some(crate::sys::process::Exit::Signal(9)));
+        assert!(manager.open(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_new_cpuset_takes_processes() {
+        let Some(manager) = manager("a_new_cpuset") else { return };
+        let path = name("cpuset/deep");
+        let group = manager.create(&path, &[Controller::Cpuset]).unwrap();
+        if group.place(Controller::Cpuset).is_none() {
+            eprintln!("SKIP a_new_cpuset: no cpuset controller here");
+            return manager.kill_and_remove(&path).unwrap();
+        }
+        group.set_cpus("0").unwrap();
+        group.set_mems("0").unwrap();
+        let shell = spawn_in(&group, "exec /bin/sleep 60");
+        assert_eq!(group.pids(), [shell.pid]);
+        let status = fs::read_to_string(format!("/proc/{}/status", shell.pid)).unwrap();
+        assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+        assert!(group.set_cpus("4000").is_err());
+        manager.kill_and_remove(&path).unwrap();
+        shell.pidfd.reap_blocking();
+        // The tests' own partition; other tests may still be in it.
+        for place in &group.places {
+            let _ = fs::remove_dir(place.dir.ancestors().nth(2).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_path_cannot_leave() {
+        let manager = Manager::default();
+        for path in ["", "/", "../x", "a/../b", "a//b"] {
+            assert!(manager.open(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_hierarchies_everything_is_empty() {
+        let manager = Manager::default();
+        let group = manager.create("machine/x", &Controller::ALL).unwrap();
+        group.set_cpu_shares(2).unwrap();
+        group.kill().unwrap();
+        group.remove().unwrap();
+        assert!(group.is_empty() && group.stats() == Stats::default());
+    }
+}

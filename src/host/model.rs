@@ -1,0 +1,272 @@
+//! Which named CPU model the host's processor comes nearest to, and what it has beyond it.
+//!
+//! Names of models and features are those of libvirt's and QEMU's users; what each model has is in its vendor's
+//! manuals. The kernel's names (/proc/cpuinfo) differ here and there. Features that the kernel does not show (most of
+//! the "not vulnerable" bits) are not compared, nor is hardware virtualisation: a model is chosen for what runs in it.
+
+use std::collections::BTreeSet;
+
+/// The processor as /proc/cpuinfo describes its first CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Processor {
+    pub model: &'static str,
+    /// "Intel", "AMD"; of others we know no models.
+    pub vendor: Option<&'static str>,
+    pub family: Option<u32>,
+    pub number: Option<u32>,
+    pub stepping: Option<u32>,
+    pub microcode: Option<u32>,
+    /// Physical address bits.
+    pub address_bits: Option<u32>,
+    /// libvirt's names of what it has and the model has not.
+    pub features: BTreeSet<&'static str>,
+}
+
+/// What every x86_64 processor has.
+const BASE: &str = "apic clflush cmov cx8 de fpu fxsr lm mca mce mmx msr mtrr nx pae pat pge pse pse36 sep sse sse2 \
+                    syscall tsc pni cx16";
+
+struct Model {
+    name: &'static str,
+    vendor: &'static str,
+    /// It has all that this one has (none: [`BASE`]) ...
+    over: Option<&'static str>,
+    /// ... and these.
+    adds: &'static str,
+}
+
+const fn intel(name: &'static str, over: Option<&'static str>, adds: &'static str) -> Model {
+    Model { name, vendor: "Intel", over, adds }
+}
+
+const fn amd(name: &'static str, over: Option<&'static str>, adds: &'static str) -> Model {
+    Model { name, vendor: "AMD", over, adds }
+}
+
+/// Oldest first within a vendor.
+const MODELS: &[Model] = &[
+    intel("Nehalem", None, "lahf_lm popcnt sse4.1 sse4.2 ssse3"),
+    intel("Westmere", Some("Nehalem"), "aes"),
+    intel("SandyBridge", Some("Westmere"), "avx pclmuldq rdtscp tsc-deadline x2apic xsave"),
+    intel("IvyBridge", Some("SandyBridge"), "erms f16c fsgsbase rdrand smep vme"),
+    intel("Haswell-noTSX", Some("SandyBridge"), "erms fsgsbase smep avx2 bmi1 bmi2 fma invpcid movbe pcid"),
+    intel("Broadwell-noTSX", Some("Haswell-noTSX"), "3dnowprefetch adx rdseed smap"),
+    intel(
+        "Skylake-Client-noTSX-IBRS",
+        Some("Broadwell-noTSX"),
+        "abm arat f16c rdrand spec-ctrl vme xgetbv1 xsavec xsaveopt",
+    ),
+    intel(
+        "Skylake-Server-noTSX-IBRS",
+        Some("Skylake-Client-noTSX-IBRS"),
+        "avx512bw avx512cd avx512dq avx512f avx512vl clwb pdpe1gb",
+    ),
+    intel("Cascadelake-Server-noTSX", Some("Skylake-Server-noTSX-IBRS"), "avx512vnni clflushopt ssbd"),
+    intel(
+        "Icelake-Server-noTSX",
+        Some("Cascadelake-Server-noTSX"),
+        "avx512-vpopcntdq avx512bitalg avx512vbmi avx512vbmi2 gfni la57 pku umip vaes vpclmulqdq wbnoinvd",
+    ),
+    intel(
+        "SapphireRapids",
+        Some("Icelake-Server-noTSX"),
+        "amx-bf16 amx-int8 amx-tile arch-capabilities avx-vnni avx512-bf16 avx512-fp16 avx512ifma bus-lock-detect fsrm \
+         hle rdpid rtm serialize sha-ni tsx-ldtrk xsaves",
+    ),
+    amd(
+        "EPYC",
+        None,
+        "3dnowprefetch abm adx aes arat avx avx2 bmi1 bmi2 clflushopt cr8legacy f16c fma fsgsbase fxsr_opt lahf_lm \
+         misalignsse mmxext movbe osvw pclmuldq pdpe1gb popcnt rdrand rdseed rdtscp sha-ni smap smep sse4.1 sse4.2 \
+         sse4a ssse3 vme xgetbv1 xsave xsavec xsaveopt",
+    ),
+    amd("EPYC-Rome", Some("EPYC"), "amd-stibp clwb clzero ibpb perfctr_core rdpid umip wbnoinvd xsaveerptr"),
+    amd("EPYC-Milan", Some("EPYC-Rome"), "amd-ssbd erms fsrm ibrs invpcid pcid pku xsaves"),
+    amd(
+        "EPYC-Genoa",
+        Some("EPYC-Milan"),
+        "avx512-bf16 avx512-vpopcntdq avx512bitalg avx512bw avx512cd avx512dq avx512f avx512ifma avx512vbmi \
+         avx512vbmi2 avx512vl avx512vnni gfni la57 vaes vpclmulqdq",
+    ),
+];
+
+/// Named alike by the kernel and by libvirt; beyond what the models have.
+const SAME: &str = "3dnow 3dnowext acpi avx512er avx512pf cid cmp_legacy dca ds ds_cpl dtes64 est extapic fma4 ht \
+                    hypervisor ibs lwp monitor mpx nodeid_msr npt pbe pconfig pdcm perfctr_core perfctr_nb skinit \
+                    smx ss svm tbm tce tm tm2 topoext tsc_adjust vmx vnmi wdt xop xtpr";
+
+/// The kernel's name, libvirt's name.
+const RENAMED: &[(&str, &str)] = &[
+    ("sse4_1", "sse4.1"),
+    ("sse4_2", "sse4.2"),
+    ("pclmulqdq", "pclmuldq"),
+    ("tsc_deadline_timer", "tsc-deadline"),
+    ("cr8_legacy", "cr8legacy"),
+    ("sha_ni", "sha-ni"),
+    ("avx512_vnni", "avx512vnni"),
+    ("avx512_bitalg", "avx512bitalg"),
+    ("avx512_vbmi2", "avx512vbmi2"),
+    ("avx512_vpopcntdq", "avx512-vpopcntdq"),
+    ("avx512_bf16", "avx512-bf16"),
+    ("avx512_fp16", "avx512-fp16"),
+    ("avx512_4vnniw", "avx512-4vnniw"),
+    ("avx512_4fmaps", "avx512-4fmaps"),
+    ("avx512_vp2intersect", "avx512-vp2intersect"),
+    ("avx_vnni", "avx-vnni"),
+    ("amx_bf16", "amx-bf16"),
+    ("amx_int8", "amx-int8"),
+    ("amx_tile", "amx-tile"),
+    ("arch_capabilities", "arch-capabilities"),
+    ("bus_lock_detect", "bus-lock-detect"),
+    ("split_lock_detect", "split-lock-detect"),
+    ("md_clear", "md-clear"),
+    ("tsxldtrk", "tsx-ldtrk"),
+    ("intel_pt", "intel-pt"),
+    ("flush_l1d", "flush-l1d"),
+    ("nrip_save", "nrip-save"),
+];
+
+/// Speculation control: the two vendors have it in different places, the kernel names it alike.
+const SPECULATION: &[(&str, &str, &str)] = &[
+    ("ibrs", "spec-ctrl", "ibrs"),
+    ("ibpb", "spec-ctrl", "ibpb"),
+    ("stibp", "stibp", "amd-stibp"),
+    ("ssbd", "ssbd", "amd-ssbd"),
+];
+
+/// Reads /proc/cpuinfo. `None` when it has no `flags` (another architecture).
+pub(super) fn processor(cpuinfo: &str) -> Option<Processor> {
+    let value = |key: &str| {
+        let lines = cpuinfo.lines().take_while(|line| !line.trim().is_empty());
+        lines
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.trim() == key)
+            .map(|(_, value)| value.trim())
+    };
+    let vendor = match value("vendor_id") {
+        Some("GenuineIntel") => Some("Intel"),
+        Some("AuthenticAMD") => Some("AMD"),
+        _ => None,
+    };
+    let mut has = features(value("flags")?, vendor);
+    let (model, included) = nearest(&has, vendor);
+    has.retain(|feature| !included.contains(feature));
+    let number = |key: &str| value(key).and_then(|text| text.parse().ok());
+    Some(Processor {
+        model,
+        vendor,
+        family: number("cpu family"),
+        number: number("model"),
+        stepping: number("stepping"),
+        microcode: value("microcode").and_then(|text| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()),
+        address_bits: value("address sizes").and_then(|text| text.split(' ').next()?.parse().ok()),
+        features: has,
+    })
+}
+
+/// libvirt's names of the kernel's flags; flags that are no processor features are left out.
+fn features(flags: &str, vendor: Option<&str>) -> BTreeSet<&'static str> {
+    let flags: BTreeSet<&str> = flags.split_whitespace().collect();
+    let words = MODELS.iter().flat_map(|model| words(model.adds)).chain(words(BASE)).chain(words(SAME));
+    let vendors = |word: &&str| SPECULATION.iter().all(|(flag, _, _)| flag != word);
+    let mut found: BTreeSet<&'static str> = words.filter(vendors).filter(|word| flags.contains(word)).collect();
+    found.extend(RENAMED.iter().filter(|(flag, _)| flags.contains(flag)).map(|(_, name)| *name));
+    for (_, intel, amd) in SPECULATION.iter().filter(|(flag, _, _)| flags.contains(flag)) {
+        found.extend(match vendor {
+            Some("Intel") => Some(*intel),
+            Some("AMD") => Some(*amd),
+            _ => None,
+        });
+    }
+    // Only both together are what the processor calls invariant.
+    if flags.contains("constant_tsc") && flags.contains("nonstop_tsc") {
+        found.insert("invtsc");
+    }
+    found
+}
+
+fn words(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.split_whitespace()
+}
+
+/// The model of this vendor that has most and nothing the processor lacks; else `qemu64`.
+fn nearest(has: &BTreeSet<&str>, vendor: Option<&str>) -> (&'static str, BTreeSet<&'static str>) {
+    let of_vendor = MODELS.iter().filter(|model| Some(model.vendor) == vendor);
+    of_vendor
+        .map(|model| (model.name, all_of(model)))
+        .filter(|(_, features)| features.iter().all(|feature| has.contains(feature)))
+        .max_by_key(|(_, features)| features.len())
+        .unwrap_or_else(|| ("qemu64", words(BASE).collect()))
+}
+
+fn all_of(model: &Model) -> BTreeSet<&'static str> {
+    let mut features: BTreeSet<&'static str> = words(BASE).chain(words(model.adds)).collect();
+    if let Some(base) = model.over.and_then(|name| MODELS.iter().find(|base| base.name == name)) {
+        features.extend(all_of(base));
+    }
+    features
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIRTUAL_EPYC: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr \
+        sse sse2 ht syscall nx mmxext fxsr_opt pdpe1gb rdtscp lm constant_tsc rep_good nopl nonstop_tsc cpuid pni \
+        pclmulqdq ssse3 fma cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt aes xsave avx f16c rdrand hypervisor lahf_lm \
+        cmp_legacy cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw topoext fsgsbase bmi1 avx2 smep bmi2 rdseed adx \
+        smap clflushopt sha_ni xsaveopt xsavec xgetbv1 arat";
+
+    fn cpuinfo(vendor: &str, flags: &str) -> String {
+        format!(
+            "processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: X\nstepping\t: 1\n\
+             microcode\t: 0x1000065\nflags\t\t: {flags}\naddress sizes\t: 48 bits physical, 48 bits virtual\n\n\
+             processor\t: 1\nmodel\t\t: 99\n"
+        )
+    }
+
+    #[test]
+    fn a_processor_is_a_model_and_what_it_has_beyond() {
+        let processor = processor(&cpuinfo("AuthenticAMD", VIRTUAL_EPYC)).unwrap();
+        assert_eq!((processor.model, processor.vendor), ("EPYC", Some("AMD")));
+        let extra: Vec<_> = processor.features.iter().copied().collect();
+        assert_eq!(extra, ["cmp_legacy", "ht", "hypervisor", "invtsc", "pcid", "topoext", "x2apic"]);
+        let numbers = (processor.family, processor.number, processor.stepping, processor.address_bits);
+        assert_eq!(numbers, (Some(25), Some(17), Some(1), Some(48)));
+        assert_eq!(processor.microcode, Some(0x100_0065));
+    }
+
+    #[test]
+    fn a_missing_feature_means_an_older_model() {
+        let model = |vendor, flags: &str| processor(&cpuinfo(vendor, flags)).unwrap().model;
+        assert_eq!(model("AuthenticAMD", &VIRTUAL_EPYC.replace("sha_ni", "")), "qemu64");
+        assert_eq!(model("GenuineIntel", VIRTUAL_EPYC), "Westmere");
+        let haswell = format!("{VIRTUAL_EPYC} tsc_deadline_timer erms invpcid");
+        assert_eq!(model("GenuineIntel", &haswell), "Broadwell-noTSX");
+        assert_eq!(model("GenuineIntel", &format!("{haswell} ibrs ibpb")), "Skylake-Client-noTSX-IBRS");
+        assert_eq!(model("CentaurHauls", &haswell), "qemu64");
+    }
+
+    #[test]
+    fn speculation_control_has_each_vendors_name() {
+        let names = |vendor| features("ibrs ibpb stibp ssbd", Some(vendor)).into_iter().collect::<Vec<_>>();
+        assert_eq!(names("Intel"), ["spec-ctrl", "ssbd", "stibp"]);
+        assert_eq!(names("AMD"), ["amd-ssbd", "amd-stibp", "ibpb", "ibrs"]);
+    }
+
+    #[test]
+    fn newer_models_have_more() {
+        for model in MODELS {
+            if let Some(over) = model.over {
+                let base = MODELS.iter().find(|base| base.name == over).unwrap();
+                assert_eq!(base.vendor, model.vendor);
+                assert!(words(model.adds).all(|word| !all_of(base).contains(word)), "{} repeats {over}", model.name);
+            }
+        }
+    }
+
+    #[test]
+    fn other_architectures_have_no_flags() {
+        assert_eq!(processor("processor\t: 0\nFeatures\t: fp asimd\n"), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! Host networking for guests: links, taps, bridges. Knows no driver and keeps no state of its own.
+//!
+//! Everything goes through netlink in this process ([`link`]); no `ip` or `brctl` is run. A socket belongs to the
+//! network namespace of the daemon.
+
+pub mod link;
+pub mod tap;
+
+pub use link::{LinkInfo, LinkStats, Netlink};
+pub use tap::{Plugged, TapSpec};
