@@ -21,6 +21,7 @@
 pub mod cgroup;
 pub mod disk;
 pub mod domain_xml;
+pub mod engine;
 pub mod error;
 pub mod host;
 pub mod net;

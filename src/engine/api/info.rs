@@ -1,0 +1,287 @@
+//! Reading a domain: state, numbers, XML. Everything here answers from the snapshot and never waits for a job.
+
+use super::{call, check_flags};
+use crate::domain_xml::{self, FormatOptions};
+use crate::engine::Domain;
+use crate::engine::domain::Snapshot;
+use crate::engine::driver::DriverKind;
+use crate::engine::state::StateReason;
+use crate::error::{Code, Error, Result};
+use crate::types::flags::{self, affect};
+
+/// `virDomainInfo`.
+#[derive(Clone, Copy, Debug)]
+pub struct DomainInfo {
+    pub state: StateReason,
+    /// KiB.
+    pub max_mem: u64,
+    /// KiB.
+    pub memory: u64,
+    pub vcpus: u32,
+    /// ns.
+    pub cpu_time: u64,
+}
+
+/// `virDomainControlInfo`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ControlInfo {
+    /// `virDomainControlState`: 0 ok, 1 a job runs, 2 occupied, 3 error.
+    pub state: u32,
+    /// `virDomainControlErrorReason`.
+    pub details: u32,
+    /// For how long, ms.
+    pub state_time: u64,
+}
+
+/// `virDomainJobInfo`; only the type is ever other than zero.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JobInfo {
+    /// `virDomainJobType`: 0 none, 1 bounded, 2 unbounded.
+    pub kind: i32,
+    /// ms since the job began.
+    pub time_elapsed: u64,
+}
+
+/// Arguments of `virDomainGetMetadata`.
+#[derive(Clone, Debug)]
+pub struct MetadataArgs {
+    /// `virDomainMetadataType`: 0 description, 1 title, 2 element.
+    pub kind: i32,
+    pub uri: Option<String>,
+    pub flags: u32,
+}
+
+/// The definition that `CURRENT`, `LIVE` or `CONFIG` means, with libvirt's refusals.
+pub(super) fn pick(snapshot: &Snapshot, flags: u32) -> Result<&std::sync::Arc<domain_xml::DomainDef>> {
+    let live = flags & affect::LIVE != 0;
+    let config = flags & affect::CONFIG != 0;
+    if live && config {
+        return Err(Error::invalid_arg(
+            "flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' are mutually exclusive",
+        ));
+    }
+    if live && !snapshot.active() {
+        return Err(Error::invalid_state("domain is not running"));
+    }
+    if config && !snapshot.persistent() {
+        return Err(Error::invalid_state("transient domains do not have any persistent config"));
+    }
+    let def = if config { snapshot.inactive.as_ref() } else { snapshot.current() };
+    def.ok_or_else(|| Error::invalid_state("domain is not running"))
+}
+
+/// vCPUs on at boot.
+pub(super) fn vcpus(def: &domain_xml::DomainDef) -> u32 {
+    def.vcpu.current.unwrap_or(def.vcpu.max)
+}
+
+fn current(domain: &Domain) -> Result<std::sync::Arc<domain_xml::DomainDef>> {
+    domain.snapshot().current().cloned().ok_or_else(|| domain.gone())
+}
+
+call! {
+    /// State and reason.
+    GetState = "virDomainGetState", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> StateReason {
+        check_flags(on, flags, 0, "virDomainGetState")?;
+        Ok(on.snapshot().state())
+    }
+}
+
+call! {
+    /// State, memory, vCPUs, CPU time.
+    GetInfo = "virDomainGetInfo", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> DomainInfo {
+        let snapshot = on.snapshot();
+        let def = snapshot.current().ok_or_else(|| on.gone())?;
+        let instance = snapshot.instance.as_ref().map(|instance| instance.info()).unwrap_or_default();
+        Ok(DomainInfo {
+            state: snapshot.state(),
+            max_mem: def.memory.size,
+            memory: instance.memory.unwrap_or(def.memory.current.unwrap_or(def.memory.size)),
+            vcpus: vcpus(def),
+            cpu_time: instance.cpu_time,
+        })
+    }
+}
+
+call! {
+    /// The definition as XML (`virDomainXMLFlags`).
+    GetXmlDesc = "virDomainGetXMLDesc", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> String {
+        use flags::xml;
+        check_flags(on, flags, xml::SECURE | xml::INACTIVE | xml::UPDATE_CPU | xml::MIGRATABLE, "virDomainGetXMLDesc")?;
+        let secure = flags & xml::SECURE != 0;
+        if secure && caller.read_only {
+            return Err(Error::new(Code::OperationDenied, "virDomainGetXMLDesc with secure flag"));
+        }
+        let snapshot = on.snapshot();
+        let inactive = flags & xml::INACTIVE != 0 || !snapshot.active();
+        let def = if inactive { snapshot.next() } else { snapshot.current() };
+        let def = def.ok_or_else(|| on.gone())?;
+        let options = FormatOptions { secure, inactive, migratable: flags & xml::MIGRATABLE != 0 };
+        if inactive || def.id.is_some() {
+            return Ok(domain_xml::format(def, options));
+        }
+        let mut live = def.as_ref().clone();
+        live.id = snapshot.id;
+        Ok(domain_xml::format(&live, options))
+    }
+}
+
+call! {
+    /// Whether it is started with the daemon.
+    GetAutostart = "virDomainGetAutostart", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> bool { Ok(on.snapshot().autostart) }
+}
+
+call! {
+    /// Whether it runs.
+    IsActive = "virDomainIsActive", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> bool { Ok(on.snapshot().active()) }
+}
+
+call! {
+    /// Whether it has a persistent definition.
+    IsPersistent = "virDomainIsPersistent", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> bool { Ok(on.snapshot().persistent()) }
+}
+
+call! {
+    /// Whether its persistent definition was replaced while it runs.
+    IsUpdated = "virDomainIsUpdated", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> bool { Ok(on.snapshot().updated) }
+}
+
+call! {
+    /// `hvm`, `exe`.
+    GetOsType = "virDomainGetOSType", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> String { Ok(current(on)?.os.os_type.as_str().to_string()) }
+}
+
+call! {
+    /// Maximum memory, KiB.
+    GetMaxMemory = "virDomainGetMaxMemory", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> u64 { Ok(current(on)?.memory.size) }
+}
+
+call! {
+    /// Number of vCPUs (`virDomainVcpuFlags`).
+    GetVcpus = "virDomainGetVcpusFlags", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> u32 {
+        use flags::vcpu;
+        check_flags(on, flags, affect::LIVE | affect::CONFIG | vcpu::MAXIMUM | vcpu::GUEST, "virDomainGetVcpusFlags")?;
+        if flags & vcpu::GUEST != 0 {
+            return Err(Error::new(Code::ArgumentUnsupported, "the guest agent is not spoken to yet: use the call without VIR_DOMAIN_VCPU_GUEST"));
+        }
+        let snapshot = on.snapshot();
+        let def = pick(&snapshot, flags)?;
+        Ok(if flags & vcpu::MAXIMUM != 0 { def.vcpu.max } else { vcpus(def) })
+    }
+}
+
+call! {
+    /// Scheduler and its number of parameters.
+    GetSchedulerType = "virDomainGetSchedulerType", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> (String, i32) {
+        match on.runtime().kind() {
+            DriverKind::Test => Ok(("fair".into(), 1)),
+            _ => Ok(("posix".into(), 0)),
+        }
+    }
+}
+
+call! {
+    /// Doubtful points of the definition (`virDomainMessageType`: 1 deprecation, 2 tainting).
+    GetMessages = "virDomainGetMessages", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> Vec<String> {
+        check_flags(on, flags, 3, "virDomainGetMessages")?;
+        Ok(on.snapshot().messages.as_ref().clone())
+    }
+}
+
+call! {
+    /// Whether the way to the hypervisor is free.
+    GetControlInfo = "virDomainGetControlInfo", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> ControlInfo {
+        check_flags(on, flags, 0, "virDomainGetControlInfo")?;
+        let snapshot = on.snapshot();
+        if !snapshot.active() {
+            return Err(Error::invalid_state("domain is not running"));
+        }
+        Ok(match snapshot.job {
+            Some(job) => ControlInfo { state: 1, details: 0, state_time: millis(job.since.elapsed()) },
+            None => ControlInfo::default(),
+        })
+    }
+}
+
+call! {
+    /// The running job.
+    GetJobInfo = "virDomainGetJobInfo", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> JobInfo {
+        let snapshot = on.snapshot();
+        if !snapshot.active() {
+            return Err(Error::invalid_state("domain is not running"));
+        }
+        // Life cycle calls are no jobs to libvirt: save, migration and dump are, and none exists yet.
+        Ok(JobInfo::default())
+    }
+}
+
+call! {
+    /// Whether a managed save image exists: there is no managed save yet, hence never.
+    HasManagedSaveImage = "virDomainHasManagedSaveImage", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> bool {
+        check_flags(on, flags, 0, "virDomainHasManagedSaveImage")?;
+        Ok(false)
+    }
+}
+
+call! {
+    /// Security labels of the running guest and whether they are enforced.
+    GetSecurityLabelList = "virDomainGetSecurityLabelList", Read, "domain:read";
+    (caller, on: Domain, () => ()) -> Vec<(String, bool)> {
+        let snapshot = on.snapshot();
+        let Some(live) = snapshot.live.as_ref().filter(|_| snapshot.active()) else { return Ok(Vec::new()) };
+        Ok(live.seclabels.iter().filter_map(|seclabel| seclabel.label.clone()).map(|label| (label, false)).collect())
+    }
+}
+
+call! {
+    /// Title, description or one metadata element.
+    GetMetadata = "virDomainGetMetadata", Read, "domain:read";
+    (caller, on: Domain, MetadataArgs { kind, uri, flags } => MetadataArgs) -> String {
+        check_flags(on, flags, affect::LIVE | affect::CONFIG, "virDomainGetMetadata")?;
+        let snapshot = on.snapshot();
+        let def = pick(&snapshot, flags)?;
+        let missing = |what: &str| Error::new(Code::NoDomainMetadata, what);
+        match (kind, uri) {
+            (0, None) => def.description.clone().ok_or_else(|| missing("Requested metadata element is not present")),
+            (1, None) => def.title.clone().ok_or_else(|| missing("Requested metadata element is not present")),
+            (2, Some(uri)) => def
+                .metadata
+                .iter()
+                .flat_map(|metadata| &metadata.elements)
+                .find(|element| element.uri == uri)
+                .map(|element| element.xml.clone())
+                .ok_or_else(|| missing("Requested metadata element is not present")),
+            (0 | 1, Some(_)) => Err(Error::invalid_arg("uri in virDomainGetMetadata must be NULL")),
+            (2, None) => Err(Error::invalid_arg("uri in virDomainGetMetadata must not be NULL")),
+            _ => Err(Error::invalid_arg("unknown metadata type")),
+        }
+    }
+}
+
+call! {
+    /// The guest's own name for itself: needs an agent or leases, which come later.
+    GetDomainHostname = "virDomainGetHostname", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> String {
+        check_flags(on, flags, 3, "virDomainGetHostname")?;
+        Err(Error::no_support("virDomainGetHostname"))
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

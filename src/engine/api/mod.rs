@@ -1,0 +1,173 @@
+//! The only way in: every libvirt call is declared once, here, and front ends refer to it.
+//!
+//! A call is a unit type that implements [`Call`]: libvirt's name, the kind of object, its access right and class in
+//! [`CallInfo`], plain argument and result types, and the code. Front ends run it through [`dispatch`], which checks
+//! access first. Front ends hold only (member or number, call, codec) tables.
+
+mod capability;
+mod console;
+mod define;
+mod info;
+mod lifecycle;
+mod lookup;
+mod node;
+mod stats;
+
+use std::future::Future;
+
+pub use capability::{
+    DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
+    GetVersion, IsEncrypted, IsSecure,
+};
+pub use console::{ConsoleArgs, OpenConsole};
+pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
+pub use info::{
+    ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
+    GetMessages, GetMetadata, GetOsType, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc,
+    HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
+};
+pub use lifecycle::{Create, Destroy, Reboot, Reset, Resume, Shutdown, Suspend};
+pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
+pub use node::{NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel};
+pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
+
+use crate::error::{Code, Error, Result};
+
+/// What a call is made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    Connect,
+    Domain,
+}
+
+/// Whether a call changes anything: a read-only caller may make `Read` calls only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Read,
+    Write,
+}
+
+/// The declaration of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallInfo {
+    /// libvirt's function, `virDomainGetState`.
+    pub name: &'static str,
+    pub object: ObjectKind,
+    pub class: Class,
+    /// libvirt's access right, `domain:read` (the `acl` column of its protocol).
+    pub acl: &'static str,
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// May call readers only.
+    pub read_only: bool,
+    /// For the log: `uid 0 pid 4711`, `:1.42`.
+    pub who: String,
+}
+
+impl Caller {
+    /// The daemon itself.
+    pub fn daemon() -> Self {
+        Caller { read_only: false, who: "the daemon".into() }
+    }
+}
+
+/// One libvirt call; see the module's text.
+pub trait Call: 'static {
+    const INFO: CallInfo;
+    /// `Connection` or `Domain`.
+    type On: Send + Sync;
+    type Args: Send + 'static;
+    type Ret: Send + 'static;
+
+    fn run(caller: &Caller, on: &Self::On, args: Self::Args) -> impl Future<Output = Result<Self::Ret>> + Send;
+}
+
+/// Checks access, then runs the call.
+pub async fn dispatch<C: Call>(caller: &Caller, on: &C::On, args: C::Args) -> Result<C::Ret> {
+    if caller.read_only && C::INFO.class == Class::Write {
+        return Err(Error::new(Code::OperationDenied, C::INFO.name));
+    }
+    C::run(caller, on, args).await
+}
+
+/// Declares a call: `call!(doc, Type, "virFunction", Object, Class, "acl", (caller, on: On, args: Args) -> Ret { .. })`.
+macro_rules! call {
+    (
+        $(#[$doc:meta])*
+        $name:ident = $function:literal, $class:ident, $acl:literal;
+        ($caller:ident, $on:ident: $On:ident, $args:pat => $Args:ty) -> $Ret:ty $body:block
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl $crate::engine::api::Call for $name {
+            const INFO: $crate::engine::api::CallInfo = $crate::engine::api::CallInfo {
+                name: $function,
+                object: <$On as $crate::engine::api::On>::KIND,
+                class: $crate::engine::api::Class::$class,
+                acl: $acl,
+            };
+            type On = $On;
+            type Args = $Args;
+            type Ret = $Ret;
+
+            async fn run(
+                $caller: &$crate::engine::api::Caller,
+                $on: &$On,
+                $args: $Args,
+            ) -> $crate::error::Result<$Ret> {
+                // The body may need neither.
+                let _ = ($caller, $on);
+                let result: $crate::error::Result<$Ret> = async move { $body }.await;
+                result.map_err(|error| error.or_subsystem($crate::engine::api::On::subsystem($on)))
+            }
+        }
+    };
+}
+pub(crate) use call;
+
+/// Something calls are made on.
+pub trait On {
+    const KIND: ObjectKind;
+    /// What its driver's functions begin with.
+    fn scheme(&self) -> &'static str;
+    /// The error domain of its driver.
+    fn subsystem(&self) -> crate::error::Subsystem;
+}
+
+/// Refuses unknown flags, naming the driver's function as libvirt does (`qemuDomainReset` for `virDomainReset`).
+fn check_flags(on: &impl On, given: u32, known: u32, function: &str) -> Result<()> {
+    if given & !known == 0 {
+        return Ok(());
+    }
+    let rest = function.strip_prefix("vir").unwrap_or(function);
+    crate::types::flags::check(given, known, &format!("{}{rest}", on.scheme()))
+}
+
+impl On for super::Connection {
+    const KIND: ObjectKind = ObjectKind::Connect;
+
+    fn scheme(&self) -> &'static str {
+        self.kind().scheme()
+    }
+
+    fn subsystem(&self) -> crate::error::Subsystem {
+        self.kind().subsystem()
+    }
+}
+
+impl On for super::Domain {
+    const KIND: ObjectKind = ObjectKind::Domain;
+
+    fn scheme(&self) -> &'static str {
+        self.runtime().kind().scheme()
+    }
+
+    fn subsystem(&self) -> crate::error::Subsystem {
+        self.runtime().kind().subsystem()
+    }
+}

@@ -1,0 +1,124 @@
+//! The start job: from a definition to a running guest, or back to nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::cleanup::{fault_point, run_blocking};
+use super::super::driver::StartRequest;
+use super::super::record::{Record, RunFile, VERSION};
+use super::super::runtime::DriverRuntime;
+use super::super::state::Phase;
+use super::super::undo::Step;
+use super::{Outcome, StartedRun};
+use crate::domain_xml::{self, DomainDef, FormatOptions};
+use crate::error::{Error, Result};
+use crate::types::{Uuid, flags};
+
+/// What a start job works on.
+#[derive(Debug)]
+pub(super) struct StartJob {
+    pub runtime: Arc<DriverRuntime>,
+    pub uuid: Uuid,
+    pub name: String,
+    pub def: Arc<DomainDef>,
+    pub persistent: bool,
+    pub flags: u32,
+}
+
+impl StartJob {
+    /// Runs the job; `cancel` resolving takes the start down (destroy wins against a start that hangs).
+    pub async fn run(self, cancel: tokio::sync::oneshot::Receiver<()>) -> Outcome {
+        let file = match self.open_record().await {
+            Ok(file) => file,
+            Err(error) => return Outcome::StartFailed(error),
+        };
+        let built = tokio::select! {
+            built = self.build(&file) => built,
+            _ = cancel => Err(Error::new(
+                crate::error::Code::OperationAborted,
+                format!("the start of domain '{}' was ended by destroy", self.name),
+            )),
+        };
+        match built {
+            Ok(started) => Outcome::Started(Box::new(started)),
+            Err(error) => {
+                let record = file.get().await;
+                let left = self.runtime.cleaner().undo(self.runtime.driver(), &record.undo).await;
+                for problem in &left {
+                    tracing::error!(domain = %self.name, error = %problem, "failed start left something behind");
+                }
+                if left.is_empty()
+                    && let Err(problem) = file.remove().await
+                {
+                    tracing::error!(domain = %self.name, error = %problem, "cannot remove the status record");
+                }
+                Outcome::StartFailed(error)
+            }
+        }
+    }
+
+    /// The record that must be on disk before anything exists.
+    async fn open_record(&self) -> Result<RunFile> {
+        let id = self.runtime.next_id().await?;
+        let run_id = self.runtime.new_run_id(id);
+        let run_dir = self.runtime.dirs().runs.join(&run_id);
+        let record = Record {
+            version: VERSION,
+            driver: self.runtime.kind(),
+            uuid: self.uuid,
+            name: self.name.clone(),
+            id,
+            run_id,
+            run_dir: run_dir.clone(),
+            boot_id: self.runtime.boot_id().to_string(),
+            phase: Phase::Starting,
+            reason: 0,
+            persistent: self.persistent,
+            live_xml: domain_xml::format(&self.def, FormatOptions { secure: true, ..Default::default() }),
+            state: serde_json::Value::Null,
+            undo: vec![Step::Dir { path: run_dir }],
+        };
+        let file = RunFile::new(record, self.runtime.persist().clone());
+        file.update(false, |_| {}).await?;
+        fault_point("start.undo")?;
+        Ok(file)
+    }
+
+    async fn build(&self, file: &RunFile) -> Result<StartedRun> {
+        let record = file.get().await;
+        make_run_dir(record.run_dir.clone()).await?;
+        fault_point("start.dir")?;
+        let request = StartRequest {
+            def: self.def.clone(),
+            id: record.id,
+            run_id: record.run_id.clone(),
+            run_dir: record.run_dir.clone(),
+            log_dir: self.runtime.dirs().logs.clone(),
+            paused: self.flags & flags::create::PAUSED != 0,
+        };
+        let launched = self.runtime.driver().launch(request, file).await?;
+        let live_xml = domain_xml::format(&launched.live, FormatOptions { secure: true, ..Default::default() });
+        let (phase, reason, state) = (launched.phase, launched.reason, launched.state.clone());
+        // Before "running" is announced: a daemon killed after this line adopts the guest, before it, undoes it.
+        file.update(false, move |record| {
+            record.phase = phase;
+            record.reason = reason;
+            record.live_xml = live_xml;
+            record.state = state;
+        })
+        .await?;
+        fault_point("start.status")?;
+        Ok(StartedRun { id: record.id, launched, file: file.clone() })
+    }
+}
+
+async fn make_run_dir(path: PathBuf) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    run_blocking(move || {
+        std::fs::DirBuilder::new()
+            .mode(0o711)
+            .create(&path)
+            .map_err(|error| Error::system(format!("cannot create directory '{}'", path.display()), error))
+    })
+    .await
+}

@@ -1,0 +1,303 @@
+//! The traits a driver implements; the engine knows drivers only through them.
+//!
+//! A driver turns definitions into running guests. It never keeps a list of domains, never writes state files and
+//! never emits API events: it reports [`InstanceEvent`]s, and the domain's task decides what they mean.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::state::{Phase, StateReason};
+use super::undo::Step;
+use crate::domain_xml::{DomainDef, Warning};
+use crate::error::{Result, Subsystem};
+use crate::types::TypedParams;
+
+/// Which driver; each has its own registry of names, UUIDs and ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    Qemu,
+    Lxc,
+    Test,
+}
+
+impl DriverKind {
+    /// `virConnectGetType`, also the D-Bus root's name.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            DriverKind::Qemu => "QEMU",
+            DriverKind::Lxc => "LXC",
+            DriverKind::Test => "Test",
+        }
+    }
+
+    /// Directory name below the state and run-time directories, and the URI scheme.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            DriverKind::Qemu => "qemu",
+            DriverKind::Lxc => "lxc",
+            DriverKind::Test => "test",
+        }
+    }
+
+    /// The error domain of this driver.
+    pub fn subsystem(self) -> Subsystem {
+        match self {
+            DriverKind::Qemu => Subsystem::Qemu,
+            DriverKind::Lxc => Subsystem::Lxc,
+            DriverKind::Test => Subsystem::Test,
+        }
+    }
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.type_name())
+    }
+}
+
+/// Arguments of `virConnectGetDomainCapabilities`; `None` = the driver's default.
+#[derive(Clone, Debug, Default)]
+pub struct DomainCapsQuery {
+    pub emulator: Option<String>,
+    pub arch: Option<String>,
+    pub machine: Option<String>,
+    pub virt_type: Option<String>,
+}
+
+/// What a start gets.
+#[derive(Clone, Debug)]
+pub struct StartRequest {
+    /// The completed inactive definition.
+    pub def: Arc<DomainDef>,
+    /// The id this run will have.
+    pub id: i32,
+    /// Names every resource of the run: short, unique per daemon root, safe in file and cgroup names.
+    pub run_id: String,
+    /// A directory of this run alone, made (0711, root) by the engine before `launch`; the undo record removes it.
+    pub run_dir: PathBuf,
+    /// Directory for logs that outlive the run (`<log dir>/<driver>`), made by the engine.
+    pub log_dir: PathBuf,
+    /// Leave the guest paused (`VIR_DOMAIN_START_PAUSED`).
+    pub paused: bool,
+}
+
+/// Where a launch writes what it is about to make.
+#[async_trait]
+pub trait UndoLog: Send + Sync {
+    /// Appends steps to the record on disk and returns when they are there. Call it *before* making the resources.
+    async fn push(&self, steps: Vec<Step>) -> Result<()>;
+}
+
+/// A guest that now exists.
+#[derive(Debug)]
+pub struct Launched {
+    pub instance: Arc<dyn Instance>,
+    /// The definition with everything that is known only at run time (pty paths, ports, indexes, labels).
+    pub live: DomainDef,
+    /// Running or Paused (or another phase after a re-attach), with libvirt's reason.
+    pub phase: Phase,
+    pub reason: i32,
+    /// What `reattach` needs after a daemon restart; stored opaquely in the status record.
+    pub state: serde_json::Value,
+    /// The instance's events in order; closed only after [`InstanceEvent::Ended`].
+    pub events: mpsc::UnboundedReceiver<InstanceEvent>,
+}
+
+/// What a status record says of a run, for `reattach`.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    pub live: DomainDef,
+    pub id: i32,
+    pub run_id: String,
+    pub run_dir: PathBuf,
+    pub phase: Phase,
+    pub reason: i32,
+    /// [`Launched::state`] of the start.
+    pub state: serde_json::Value,
+}
+
+/// What became of a run while no daemon watched.
+// Made once per guest at daemon start and taken apart at once: the size is of no matter.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Reattached {
+    /// The guest runs on.
+    Running(Launched),
+    /// The guest is gone; libvirt's shut-off reason.
+    Gone { reason: i32 },
+}
+
+/// What a start would do, without doing it (`domus plan`). Serialised as JSON for clients.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Plan {
+    /// The process that would run, program first.
+    pub argv: Vec<String>,
+    /// Environment of it.
+    pub env: Vec<(String, String)>,
+    /// User and group it would run as (`name(uid)`).
+    pub user: String,
+    pub group: String,
+    /// Interfaces that would be made or joined.
+    pub links: Vec<PlannedLink>,
+    /// The cgroup it would be put in.
+    pub cgroup: String,
+    /// Files it would open, with what is needed and what is there.
+    pub files: Vec<PlannedFile>,
+    /// Why a start would fail now, if it would.
+    pub problems: Vec<String>,
+}
+
+/// An interface in a [`Plan`].
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct PlannedLink {
+    pub name: String,
+    /// `tap`, `veth` ...
+    pub kind: String,
+    pub mac: String,
+    pub mtu: Option<u32>,
+    /// The bridge it joins.
+    pub bridge: Option<String>,
+    /// `false`: an existing interface is used as it is (`managed='no'`).
+    pub created: bool,
+}
+
+/// A file in a [`Plan`].
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct PlannedFile {
+    pub path: String,
+    /// `disk vda`, `backing file of vda`, `kernel`, `serial log` ...
+    pub purpose: String,
+    /// `read`, `read-write`, `create`.
+    pub access: String,
+    /// Ownership change at start, as `user:group -> user:group`.
+    pub owner: Option<String>,
+    /// Why it cannot be used as things are.
+    pub problem: Option<String>,
+}
+
+/// A driver: see the module's text for what it never does.
+#[async_trait]
+pub trait Driver: Send + Sync + fmt::Debug {
+    fn kind(&self) -> DriverKind;
+
+    /// Whether `<domain type='..'>` is this driver's.
+    fn accepts(&self, virt_type: &str) -> bool;
+
+    /// `virConnectGetVersion`: major * 1,000,000 + minor * 1,000 + release of the hypervisor.
+    async fn version(&self) -> Result<u64>;
+
+    /// `virConnectGetCapabilities`.
+    async fn capabilities(&self) -> Result<String>;
+
+    /// `virConnectGetDomainCapabilities`.
+    async fn domain_capabilities(&self, query: &DomainCapsQuery) -> Result<String>;
+
+    /// `virConnectGetMaxVcpus`.
+    async fn max_vcpus(&self, virt_type: Option<&str>) -> Result<u32>;
+
+    /// Fills in defaults, automatic devices, addresses. Deterministic for a given host and definition; idempotent.
+    async fn complete(&self, def: &mut DomainDef, warnings: &mut Vec<Warning>) -> Result<()>;
+
+    /// Refuses what this driver cannot run. Called after `complete`.
+    async fn validate(&self, def: &DomainDef) -> Result<()>;
+
+    /// What a start would do.
+    async fn plan(&self, def: &DomainDef) -> Result<Plan>;
+
+    /// Builds and starts the guest. Every resource is pushed to `undo` before it is made. On error the engine undoes
+    /// the record; `launch` itself cleans up nothing that is recorded. Cancelled by dropping the future.
+    async fn launch(&self, start: StartRequest, undo: &dyn UndoLog) -> Result<Launched>;
+
+    /// Finds the guest of a run again after a daemon restart.
+    async fn reattach(&self, run: &RunRecord) -> Result<Reattached>;
+
+    /// Undoes a [`Step::Driver`].
+    async fn undo(&self, data: &serde_json::Value) -> Result<()> {
+        tracing::warn!(%data, "undo step that this driver does not know");
+        Ok(())
+    }
+}
+
+/// Numbers about a running guest that need no QEMU answer (`virDomainGetInfo`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InstanceInfo {
+    /// Balloon size or memory in use, KiB.
+    pub memory: Option<u64>,
+    /// CPU time used, ns.
+    pub cpu_time: u64,
+}
+
+/// One running guest. All methods may be called at once; none may hang for ever: each has its own deadline.
+#[async_trait]
+pub trait Instance: Send + Sync + fmt::Debug {
+    /// Stops the guest's CPUs.
+    async fn pause(&self) -> Result<()>;
+
+    /// Lets them run again.
+    async fn resume(&self) -> Result<()>;
+
+    /// Asks the guest to power off (`virDomainShutdownFlags`); returns once it was asked.
+    async fn shutdown(&self, flags: u32) -> Result<()>;
+
+    /// Asks the guest to reboot (`virDomainReboot`); returns once it was asked.
+    async fn reboot(&self, flags: u32) -> Result<()>;
+
+    /// Presses the reset button.
+    async fn reset(&self) -> Result<()>;
+
+    /// Ends the guest's processes and returns when they are gone. `graceful`: SIGTERM only, error if it does not
+    /// obey within libvirt's grace; otherwise SIGKILL at once. Works on a guest that answers nothing.
+    async fn kill(&self, graceful: bool) -> Result<()>;
+
+    /// Cheap numbers, read at call time, without asking the guest.
+    fn info(&self) -> InstanceInfo;
+
+    /// `virConnectGetAllDomainStats` for the given groups (`types::flags::stats`) except `state`. Parts that need an
+    /// answer of the hypervisor are left out (or the last known is given) after 500 ms; with `nowait`, at once.
+    async fn stats(&self, groups: u32, nowait: bool) -> TypedParams;
+
+    /// `virDomainMemoryStats`: (tag, value) pairs.
+    async fn memory_stats(&self) -> Result<Vec<(i32, u64)>>;
+
+    /// A stream to the console or channel with this alias; `None` = the first console. `force` ends another user's.
+    async fn open_console(&self, device: Option<&str>, force: bool) -> Result<std::os::fd::OwnedFd>;
+
+    /// The machine's main process, for the status record and the log.
+    fn pid(&self) -> Option<i32>;
+}
+
+/// What an instance tells its domain's task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InstanceEvent {
+    /// The guest is in this state now (QMP STOP/RESUME/SHUTDOWN/SUSPEND/GUEST_PANICKED ...), with libvirt's reason.
+    /// The task drops it when it already is in that phase through a call of ours.
+    State { phase: Phase, reason: i32 },
+    /// The guest powers itself off (`by_guest`) or was told to; QEMU waits for its end.
+    Shutdown { by_guest: bool },
+    /// The guest was reset (by itself or by a call).
+    Reset { by_guest: bool },
+    /// Anything that goes to subscribers unchanged.
+    Event(super::event::EventKind),
+    /// The live definition changed (balloon size, tray ...): the closure-free form is a new copy.
+    Live(Box<LiveChange>),
+    /// The guest is gone; last event. libvirt's shut-off reason if the instance knows better than the task.
+    Ended { reason: Option<StateReason>, text: String },
+}
+
+/// A change QEMU made to the live definition by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LiveChange {
+    /// `<currentMemory>`, KiB.
+    CurrentMemory(u64),
+    /// Tray of a removable disk, by alias.
+    Tray { alias: String, open: bool },
+    /// `<clock>` offset adjustment in seconds.
+    ClockAdjustment(i64),
+    /// State of a virtio-serial port, by alias.
+    Channel { alias: String, connected: bool },
+}

@@ -1,0 +1,122 @@
+//! The driver-neutral heart: registries, one task per domain, jobs, events, recovery, and the API.
+//!
+//! Owns every decision about domains. Knows drivers only through [`driver`]'s traits and never names a front end.
+
+pub mod api;
+pub mod cleanup;
+pub mod domain;
+pub mod driver;
+pub mod event;
+mod live;
+mod persist;
+pub mod record;
+mod recovery;
+mod registry;
+mod runtime;
+pub mod state;
+pub mod undo;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use domain::Domain;
+pub use runtime::Connection;
+
+use crate::cgroup;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::sys;
+use cleanup::Cleaner;
+use driver::{Driver, DriverKind};
+use event::EventBus;
+use persist::Persist;
+use runtime::{Dirs, DriverRuntime};
+
+/// Where the engine keeps things; each is made by the daemon before.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Definitions, autostart marks, status records.
+    pub state_dir: PathBuf,
+    /// Run-time files; one directory per run below `<run_dir>/<driver>/`.
+    pub run_dir: PathBuf,
+    /// Logs.
+    pub log_dir: PathBuf,
+    /// How many guests are autostarted at once.
+    pub autostart_parallel: usize,
+}
+
+/// The engine: one [`Connection`] per driver, one order of events.
+#[derive(Debug)]
+pub struct Engine {
+    connections: BTreeMap<DriverKind, Connection>,
+    events: Arc<EventBus>,
+    config: EngineConfig,
+}
+
+impl Engine {
+    /// Opens the store, loads every definition, finds running guests again, undoes what was half built. Returns when
+    /// all of that is done; [`Engine::autostart`] is a step of its own, after the front ends listen.
+    pub async fn open(
+        config: EngineConfig,
+        drivers: Vec<Arc<dyn Driver>>,
+        cgroups: Arc<cgroup::Manager>,
+    ) -> Result<Engine> {
+        let events = Arc::new(EventBus::default());
+        let boot_id =
+            sys::process::boot_id().map_err(|error| Error::system("cannot read the boot id", error))?.to_string();
+        let mut connections = BTreeMap::new();
+        let kinds: Vec<DriverKind> = drivers.iter().map(|driver| driver.kind()).collect();
+        let persist = Arc::new(Persist::new(Store::open(&config.state_dir)?, &kinds)?);
+        for driver in drivers {
+            let kind = driver.kind();
+            let dirs = Dirs { runs: config.run_dir.join(kind.scheme()), logs: config.log_dir.join(kind.scheme()) };
+            for dir in [&dirs.runs, &dirs.logs] {
+                std::fs::create_dir_all(dir)
+                    .map_err(|error| Error::system(format!("cannot create directory '{}'", dir.display()), error))?;
+            }
+            let cleaner = Cleaner { cgroups: cgroups.clone(), roots: vec![dirs.runs.clone()] };
+            let runtime =
+                Arc::new(DriverRuntime::new(driver, persist.clone(), cleaner, events.clone(), dirs, boot_id.clone()));
+            recovery::load(&runtime).await?;
+            connections.insert(kind, Connection::new(runtime));
+        }
+        Ok(Engine { connections, events, config })
+    }
+
+    /// The view of one driver, when the daemon has it.
+    pub fn connection(&self, kind: DriverKind) -> Option<Connection> {
+        self.connections.get(&kind).cloned()
+    }
+
+    /// The drivers this daemon has.
+    pub fn kinds(&self) -> Vec<DriverKind> {
+        self.connections.keys().copied().collect()
+    }
+
+    /// All events of all drivers.
+    pub fn events(&self) -> &EventBus {
+        &self.events
+    }
+
+    /// Starts every domain marked for it that does not run. Failures are logged; one does not keep another from
+    /// starting.
+    pub async fn autostart(&self) {
+        let limit = Arc::new(tokio::sync::Semaphore::new(self.config.autostart_parallel.max(1)));
+        let mut starts = tokio::task::JoinSet::new();
+        for domain in self.connections.values().flat_map(Connection::domains) {
+            let snapshot = domain.snapshot();
+            if !snapshot.autostart || snapshot.active() {
+                continue;
+            }
+            let limit = limit.clone();
+            starts.spawn(async move {
+                let _permit = limit.acquire_owned().await;
+                if let Err(error) = domain.request(domain::Op::Start { flags: 0, transient: None }).await {
+                    tracing::error!(domain = %domain.name(), %error, "autostart failed");
+                }
+            });
+        }
+        while starts.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,94 @@
+//! The status record of a run: one JSON file per active domain, written before what it speaks of exists.
+//!
+//! ```text
+//! start job            Starting, undo: [run directory]          durable
+//!   driver.launch      + steps, each batch before it is made    durable when it names an owner to restore
+//! started              Running, live XML, driver state
+//! guest event          phase and reason
+//! stopped              undone in reverse, then the file is removed
+//! ```
+//!
+//! Owns the format and its version; `store` keeps the bytes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::driver::{DriverKind, UndoLog};
+use super::persist::Persist;
+use super::state::Phase;
+use super::undo::Step;
+use crate::error::Result;
+use crate::types::Uuid;
+
+/// Version this daemon writes. It reads all older ones and leaves newer ones alone.
+pub const VERSION: u32 = 1;
+
+/// See the module's text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub driver: DriverKind,
+    pub uuid: Uuid,
+    pub name: String,
+    pub id: i32,
+    pub run_id: String,
+    pub run_dir: PathBuf,
+    /// Boot the run belongs to; of another boot nothing but files is left.
+    pub boot_id: String,
+    pub phase: Phase,
+    pub reason: i32,
+    /// Whether a persistent definition exists beside it.
+    pub persistent: bool,
+    /// The live definition; of a start that has not ended, the definition it starts from.
+    pub live_xml: String,
+    /// What [`super::driver::Launched::state`] was.
+    pub state: serde_json::Value,
+    /// What to undo, in order of making.
+    pub undo: Vec<Step>,
+}
+
+/// A record bound to its file; the start job and the stop job share it.
+#[derive(Clone, Debug)]
+pub struct RunFile {
+    record: Arc<Mutex<Record>>,
+    persist: Arc<Persist>,
+}
+
+impl RunFile {
+    /// Binds `record` to its place; writes nothing yet.
+    pub fn new(record: Record, persist: Arc<Persist>) -> Self {
+        RunFile { record: Arc::new(Mutex::new(record)), persist }
+    }
+
+    /// Changes the record and writes it. `durable`: with fsync, for what must survive a crash of the host; without,
+    /// it survives a crash of the daemon.
+    pub async fn update(&self, durable: bool, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let mut record = self.record.lock().await;
+        change(&mut record);
+        self.persist.put_status(&record, durable).await
+    }
+
+    /// The record as it is now.
+    pub async fn get(&self) -> Record {
+        self.record.lock().await.clone()
+    }
+
+    /// Removes the file: the run is over and nothing of it is left.
+    pub async fn remove(&self) -> Result<()> {
+        let record = self.record.lock().await;
+        self.persist.remove_status(record.driver, record.uuid).await
+    }
+}
+
+#[async_trait]
+impl UndoLog for RunFile {
+    async fn push(&self, steps: Vec<Step>) -> Result<()> {
+        // A host crash ends every process and every link by itself; only an image's former owner outlives it.
+        let durable = steps.iter().any(|step| matches!(step, Step::Owner { .. }));
+        self.update(durable, |record| record.undo.extend(steps)).await
+    }
+}
