@@ -24,6 +24,7 @@ pub mod domain_xml;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod mock;
 pub mod net;
 pub mod store;
 pub mod sys;

@@ -1,0 +1,155 @@
+//! One simulated guest.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::Behaviour;
+use crate::domain_xml::DomainDef;
+use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo};
+use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
+use crate::error::{Error, Result};
+use crate::types::TypedParams;
+use crate::types::flags::stats;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct MockInstance {
+    def: DomainDef,
+    behaviour: Behaviour,
+    events: mpsc::UnboundedSender<InstanceEvent>,
+    state: Mutex<GuestClock>,
+}
+
+/// CPU time runs while the guest does.
+#[derive(Debug)]
+struct GuestClock {
+    running_since: Option<Instant>,
+    used: std::time::Duration,
+}
+
+impl MockInstance {
+    pub(super) fn new(
+        def: DomainDef,
+        behaviour: Behaviour,
+        phase: Phase,
+    ) -> (Self, mpsc::UnboundedReceiver<InstanceEvent>) {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let clock =
+            GuestClock { running_since: (phase == Phase::Running).then(Instant::now), used: std::time::Duration::ZERO };
+        (MockInstance { def, behaviour, events, state: Mutex::new(clock) }, receiver)
+    }
+
+    fn tell(&self, event: InstanceEvent) {
+        // Nobody listens any more once the domain is gone.
+        let _ = self.events.send(event);
+    }
+
+    async fn obey(&self) {
+        if self.behaviour.control_hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn run(&self, on: bool) {
+        let mut clock = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match (on, clock.running_since) {
+            (true, None) => clock.running_since = Some(Instant::now()),
+            (false, Some(since)) => {
+                clock.used += since.elapsed();
+                clock.running_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Balloon size, KiB.
+    fn memory(&self) -> u64 {
+        self.def.memory.current.unwrap_or(self.def.memory.size)
+    }
+
+    fn cpu_time(&self) -> u64 {
+        let clock = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = clock.used + clock.running_since.map(|since| since.elapsed()).unwrap_or_default();
+        u64::try_from(used.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[async_trait]
+impl Instance for MockInstance {
+    async fn pause(&self) -> Result<()> {
+        self.obey().await;
+        self.run(false);
+        self.tell(InstanceEvent::State { phase: Phase::Paused, reason: paused::USER });
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.obey().await;
+        self.run(true);
+        self.tell(InstanceEvent::State { phase: Phase::Running, reason: running::UNPAUSED });
+        Ok(())
+    }
+
+    async fn shutdown(&self, _flags: u32) -> Result<()> {
+        self.obey().await;
+        if !self.behaviour.ignores_shutdown {
+            self.run(false);
+            self.tell(InstanceEvent::Shutdown { by_guest: true });
+            let reason = StateReason::new(State::Shutoff, shutoff::SHUTDOWN);
+            self.tell(InstanceEvent::Ended { reason: Some(reason), text: "shut down".into() });
+        }
+        Ok(())
+    }
+
+    async fn reboot(&self, _flags: u32) -> Result<()> {
+        self.reset().await
+    }
+
+    async fn reset(&self) -> Result<()> {
+        self.obey().await;
+        self.tell(InstanceEvent::Reset { by_guest: false });
+        Ok(())
+    }
+
+    async fn kill(&self, _graceful: bool) -> Result<()> {
+        self.run(false);
+        Ok(())
+    }
+
+    fn info(&self) -> InstanceInfo {
+        InstanceInfo { memory: None, cpu_time: self.cpu_time() }
+    }
+
+    async fn stats(&self, groups: u32, _nowait: bool) -> TypedParams {
+        let mut params = TypedParams::new();
+        if groups & stats::CPU_TOTAL != 0 {
+            params.ullong("cpu.time", self.cpu_time());
+        }
+        if groups & stats::BALLOON != 0 {
+            params.ullong("balloon.current", self.memory());
+            params.ullong("balloon.maximum", self.def.memory.size);
+        }
+        if groups & stats::VCPU != 0 {
+            params.uint("vcpu.current", self.def.vcpu.current.unwrap_or(self.def.vcpu.max));
+            params.uint("vcpu.maximum", self.def.vcpu.max);
+        }
+        params
+    }
+
+    async fn memory_stats(&self) -> Result<Vec<(i32, u64)>> {
+        // VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, _RSS
+        Ok(vec![(6, self.memory()), (7, self.def.memory.size)])
+    }
+
+    async fn open_console(&self, _device: Option<&str>, _force: bool) -> Result<OwnedFd> {
+        Err(Error::no_support("virDomainOpenConsole"))
+    }
+
+    fn pid(&self) -> Option<i32> {
+        None
+    }
+}
