@@ -1,0 +1,114 @@
+//! Routing: path, interface and member of a call to a row of the tables, and the refusals in between.
+
+use super::bus_driver;
+use super::call::{BoxFuture, Invocation, Reply};
+use super::client::{Access, Client, Link};
+use super::fault::Fault;
+use super::path::{self, Kind, Node};
+use super::standard;
+use super::table::{self, Compiled};
+use crate::engine::api::Class;
+use std::sync::Arc;
+use zbus::Message;
+
+/// How a call is answered.
+pub(super) enum Work {
+    /// The answer is there.
+    Done(Reply),
+    /// May be polled in the reader: reads answer from memory.
+    Read(BoxFuture<Reply>),
+    /// Runs in a task of its own.
+    Write(BoxFuture<Reply>),
+}
+
+impl From<Fault> for Work {
+    fn from(fault: Fault) -> Work {
+        Work::Done(Err(fault))
+    }
+}
+
+/// Decides how `message`, a method call, is answered.
+pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
+    if let Access::Refused(why) = &client.access {
+        return Fault::access_denied(why.clone()).into();
+    }
+    let header = message.header();
+    let (Some(path), Some(member)) = (header.path(), header.member()) else {
+        return Fault::invalid_args("a method call needs a path and a member").into();
+    };
+    let interface = header.interface().map(|interface| interface.as_str());
+    if let Link::Peer { .. } = client.link {
+        let destination = header.destination().map(|name| name.as_str());
+        if bus_driver::is_for_bus(destination, interface) {
+            return Work::Done(bus_driver::answer(client, message, interface, member.as_str()));
+        }
+        if let Some(name) = destination.filter(|name| !bus_driver::is_our_name(name)) {
+            return bus_driver::no_such_name(name).into();
+        }
+    }
+    // Peer is answered on every path, existing or not, as GDBus does.
+    if interface == Some(standard::PEER) {
+        return standard::peer(client, message, member.as_str());
+    }
+    let Some(node) = path::parse(path.as_str(), client.scope) else {
+        return Fault::unknown_object(path.as_str()).into();
+    };
+    if interface == Some(standard::INTROSPECTABLE) || (interface.is_none() && member.as_str() == "Introspect") {
+        return standard::introspect(client, message, &node, member.as_str());
+    }
+    let (kind, root, key) = match node {
+        Node::Branch(_) | Node::Subtree(..) => {
+            return match interface {
+                Some(interface) => Fault::unknown_interface(interface, path.as_str()).into(),
+                None => Fault::unknown_method(member.as_str()).into(),
+            };
+        }
+        Node::Root(root) => (Kind::Root, Some(root), None),
+        Node::Object(root, kind, key) => (kind, Some(root), Some(key)),
+        Node::Daemon => (Kind::Daemon, None, None),
+    };
+    let invocation = Invocation {
+        client: client.clone(),
+        message: message.clone(),
+        caller: client.caller(message),
+        root,
+        uuid: key.and_then(path::parse_uuid),
+    };
+    if interface == Some(standard::PROPERTIES) {
+        return standard::properties(invocation, kind, member.as_str());
+    }
+    let lookups = table::of(kind);
+    let method = match interface {
+        Some(interface) => match lookups.iter().find(|lookup| lookup.interface.name == interface) {
+            Some(lookup) => lookup.method(member.as_str()),
+            None => return Fault::unknown_interface(interface, path.as_str()).into(),
+        },
+        None => lookups.iter().find_map(|lookup| lookup.method(member.as_str())),
+    };
+    match method {
+        Some(method) => call(invocation, method),
+        None => Fault::unknown_method(member.as_str()).into(),
+    }
+}
+
+fn call(invocation: Invocation, method: &Compiled) -> Work {
+    if let Err(fault) = check_signature(&invocation.message, &method.signature) {
+        return fault.into();
+    }
+    match (method.row.run, method.row.class) {
+        (Some(run), Class::Read) => Work::Read(run(invocation)),
+        (Some(run), Class::Write) => Work::Write(run(invocation)),
+        // A root without a driver says so, before what the driver would say.
+        (None, _) => match invocation.connection() {
+            Ok(_) => Fault::no_support(method.row.function).into(),
+            Err(fault) => fault.into(),
+        },
+    }
+}
+
+/// Refuses in arguments of another type than `expected`, with GDBus's text.
+pub(super) fn check_signature(message: &Message, expected: &str) -> Result<(), Fault> {
+    let header = message.header();
+    let given = header.signature();
+    if *given == expected { Ok(()) } else { Err(Fault::wrong_signature(&given.to_string_no_parens(), expected)) }
+}

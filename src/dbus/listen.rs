@@ -1,0 +1,230 @@
+//! Our own socket: peer-to-peer D-Bus without any bus daemon, many connections.
+//!
+//! Who may do what is decided once per connection from the kernel's credentials of the peer: root and the daemon's own
+//! user may do everything, so may members of the configured group; others may read or are refused, by configuration.
+//! A refused peer is told why on its first call instead of being cut off without a word.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::unistd::{Gid, Group, Uid, User};
+use tokio::net::UnixListener;
+use zbus::MessageStream;
+use zbus::connection::Builder;
+
+use super::Server;
+use super::client::{Access, Link};
+use super::path::Scope;
+
+/// `sizeof(sun_path)` less the terminating NUL.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// Time a peer has to authenticate.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Connections at once; more wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 1_000;
+
+/// Who else than root and the daemon's own user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Members may do everything.
+    pub group: Option<String>,
+    /// Everybody else may read.
+    pub others_read_only: bool,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error(
+        "socket path {path} is too long: {length} bytes, and the kernel takes {MAX_SOCKET_PATH}; use a shorter --root"
+    )]
+    TooLong { path: PathBuf, length: usize },
+    #[error("cannot listen on {path}: {error}")]
+    Bind { path: PathBuf, error: std::io::Error },
+    #[error("no group '{group}' on this host; create it or change socket.group in the configuration")]
+    NoGroup { group: String },
+}
+
+/// A bound socket; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    policy: Policy,
+}
+
+/// Refuses a path no socket can have, before anything is made.
+pub fn check_path(path: &Path) -> Result<(), ListenError> {
+    let length = path.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(ListenError::TooLong { path: path.to_path_buf(), length });
+    }
+    Ok(())
+}
+
+impl Listener {
+    /// Listens on `path`. A socket file that is there is a former daemon's: the caller holds the lock of the root.
+    pub fn bind(path: &Path, policy: Policy) -> Result<Listener, ListenError> {
+        check_path(path)?;
+        let failed = |error| ListenError::Bind { path: path.to_path_buf(), error };
+        let group = match &policy.group {
+            None => None,
+            Some(name) => match Group::from_name(name) {
+                Ok(Some(group)) => Some(group.gid),
+                _ => return Err(ListenError::NoGroup { group: name.clone() }),
+            },
+        };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        // Bound for nobody else first: nobody connects before owner and mode are right.
+        let former = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let socket = StdListener::bind(path);
+        nix::sys::stat::umask(former);
+        let socket = socket.map_err(failed)?;
+        if let Some(gid) = group {
+            std::os::unix::fs::chown(path, None, Some(gid.as_raw())).map_err(failed)?;
+        }
+        let mode = match (policy.others_read_only, group) {
+            (true, _) => 0o666,
+            (false, Some(_)) => 0o660,
+            (false, None) => 0o600,
+        };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let socket = UnixListener::from_std(socket).map_err(failed)?;
+        Ok(Listener { socket, path: path.to_path_buf(), policy })
+    }
+
+    /// Accepts and serves for ever; dropping the future stops accepting.
+    pub async fn run(self, server: Arc<Server>) {
+        let connections = Arc::new(AtomicUsize::new(0));
+        loop {
+            if connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            let stream = match self.socket.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: wait for some to be closed.
+                    tracing::warn!(%error, path = %self.path.display(), "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (server, policy, connections) = (server.clone(), self.policy.clone(), connections.clone());
+            connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                if let Err(error) = serve(server, stream, policy).await {
+                    tracing::debug!(%error, "a peer did not get through the D-Bus handshake");
+                }
+                connections.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(server: Arc<Server>, stream: tokio::net::UnixStream, policy: Policy) -> zbus::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+    // Groups come from the name service, which may block.
+    let access = tokio::task::spawn_blocking(move || access(uid, gid, &policy)).await;
+    let access = access.unwrap_or_else(|_| Access::Refused("the daemon failed to look up your groups".into()));
+    serve_stream(server, stream.into_std()?, access, uid, pid).await
+}
+
+/// Serves one connected stream, authentication included.
+pub(super) async fn serve_stream(
+    server: Arc<Server>,
+    stream: std::os::unix::net::UnixStream,
+    access: Access,
+    uid: u32,
+    pid: Option<i32>,
+) -> zbus::Result<()> {
+    let builder = Builder::unix_stream(stream).server(server.options.guid.as_str()).p2p();
+    let connection = match tokio::time::timeout(HANDSHAKE, builder.build()).await {
+        Ok(connection) => connection?,
+        Err(_) => return Err(zbus::Error::Failure("no authentication within 10 seconds".into())),
+    };
+    let messages = MessageStream::from(&connection);
+    let client = server.add_client(connection, Scope::System, access, |id| Link::Peer {
+        unique_name: format!(":1.{id}"),
+        uid,
+        pid,
+    });
+    tracing::debug!(peer = %client.outbound.who(), access = ?client.access, "D-Bus peer connected");
+    let id = client.id;
+    client.serve(messages).await;
+    server.remove_client(id);
+    Ok(())
+}
+
+/// What a peer with these credentials may do.
+fn access(uid: u32, gid: u32, policy: &Policy) -> Access {
+    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        return Access::ReadWrite;
+    }
+    let member = policy.group.as_deref().is_some_and(|group| is_member(uid, gid, group));
+    match (member, policy.others_read_only, &policy.group) {
+        (true, ..) => Access::ReadWrite,
+        (false, true, _) => Access::ReadOnly,
+        (false, false, Some(group)) => {
+            Access::Refused(format!("user {uid} may not use domusd: add the user to group '{group}'"))
+        }
+        (false, false, None) => Access::Refused(format!(
+            "user {uid} may not use domusd: set socket.group in its configuration to a group of that user"
+        )),
+    }
+}
+
+fn is_member(uid: u32, gid: u32, group: &str) -> bool {
+    let Ok(Some(group)) = Group::from_name(group) else { return false };
+    if group.gid == Gid::from_raw(gid) {
+        return true;
+    }
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else { return false };
+    let Ok(name) = std::ffi::CString::new(user.name) else { return false };
+    nix::unistd::getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&group.gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_what() {
+        let own = nix::unistd::geteuid().as_raw();
+        let stranger = 4_000_000;
+        let none = Policy::default();
+        assert_eq!(access(0, 0, &none), Access::ReadWrite);
+        assert_eq!(access(own, 0, &none), Access::ReadWrite);
+        assert!(matches!(access(stranger, 4_000_000, &none), Access::Refused(_)));
+        let readers = Policy { group: None, others_read_only: true };
+        assert_eq!(access(stranger, 4_000_000, &readers), Access::ReadOnly);
+        let group = Policy { group: Some("root".into()), others_read_only: false };
+        assert_eq!(access(stranger, 0, &group), Access::ReadWrite);
+        assert!(matches!(access(stranger, 4_000_000, &group), Access::Refused(why) if why.contains("group 'root'")));
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_named() {
+        let path = PathBuf::from(format!("/{}/dbus-sock", "x".repeat(100)));
+        let error = check_path(&path).unwrap_err().to_string();
+        assert!(error.contains("too long: 111 bytes"), "{error}");
+        assert!(error.contains("--root"), "{error}");
+    }
+}

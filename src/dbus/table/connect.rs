@@ -1,0 +1,193 @@
+//! `org.libvirt.Connect`: the members of a driver root.
+
+use super::{Interface, Method, Property, Signal, m, p, s};
+use crate::dbus::call::{Invocation, connection, connection_property};
+use crate::dbus::codec::{Counters, Params, Path, optional};
+use crate::dbus::fault::Fault;
+use crate::dbus::path;
+use crate::engine::Domain;
+use crate::engine::api::{
+    AllStatsArgs, CreateXml, DefineXml, DomainCapsArgs, GetAllDomainStats, GetCapabilities, GetDomainCapabilities,
+    GetHostname, GetLibVersion, GetVersion, IsEncrypted, ListAllDomains, LookupById, LookupByName, LookupByUuid,
+    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
+};
+use crate::engine::driver::DomainCapsQuery;
+use crate::error::Error;
+use crate::types::Uuid;
+
+fn domain_path(at: &Invocation, domain: &Domain) -> Path {
+    // The call was made on a driver's root, so the domain is that driver's.
+    let root = at.root.map_or("QEMU", |root| root.name);
+    Path(path::domain_below(root, &domain.uuid()))
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, Fault> {
+    let refused = "uuidstr in virDomainLookupByUUIDString must be a valid UUID";
+    Uuid::try_parse(text).map_err(|_| Error::invalid_arg(refused).into())
+}
+
+/// libvirt-dbus's interface of a driver root.
+pub static INTERFACE: Interface = Interface {
+    name: "org.libvirt.Connect",
+    xml: include_str!("../../../schemas/dbus/org.libvirt.Connect.xml"),
+    emits_changed: false,
+    methods: METHODS,
+    properties: PROPERTIES,
+    signals: SIGNALS,
+};
+
+const PROPERTIES: &[Property] = &[
+    p("Encrypted", "b", "virConnectIsEncrypted")
+        .constant()
+        .get(|at| connection_property::<IsEncrypted, _>(at, || (), |on| on)),
+    p("Hostname", "s", "virConnectGetHostname").get(|at| connection_property::<GetHostname, _>(at, || (), |name| name)),
+    p("LibVersion", "t", "virConnectGetLibVersion")
+        .get(|at| connection_property::<GetLibVersion, _>(at, || (), |version| version)),
+    p("Secure", "b", "virConnectIsEncrypted")
+        .constant()
+        .get(|at| connection_property::<IsEncrypted, _>(at, || (), |on| on)),
+    p("Version", "t", "virConnectGetVersion")
+        .get(|at| connection_property::<GetVersion, _>(at, || (), |version| version)),
+];
+
+const METHODS: &[Method] = &[
+    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU"),
+    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU"),
+    m("DomainCreateXML", "xml s, flags u", "domain o", "virDomainCreateXML").served(connection!(
+        CreateXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, domain| domain_path(at, &domain)
+    )),
+    m("DomainCreateXMLWithFiles", "xml s, files ah, flags u", "domain o", "virDomainCreateXMLWithFiles"),
+    m("DomainDefineXML", "xml s", "domain o", "virDomainDefineXML").served(connection!(
+        DefineXml,
+        |xml: String| Ok(XmlFlags { xml, flags: 0 }),
+        |at, domain| domain_path(at, &domain)
+    )),
+    m("DomainLookupByID", "id i", "domain o", "virDomainLookupByID").served(connection!(
+        LookupById,
+        |id: i32| Ok(id),
+        |at, domain| domain_path(at, &domain)
+    )),
+    m("DomainLookupByName", "name s", "domain o", "virDomainLookupByName").served(connection!(
+        LookupByName,
+        |name: String| Ok(name),
+        |at, domain| domain_path(at, &domain)
+    )),
+    m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(connection!(
+        LookupByUuid,
+        |text: String| parse_uuid(&text),
+        |at, domain| domain_path(at, &domain)
+    )),
+    m("DomainRestore", "from s, xml s, flags u", "", "virDomainRestoreFlags"),
+    m("DomainSaveImageDefineXML", "file s, xml s, flags u", "", "virDomainSaveImageDefineXML"),
+    m("DomainSaveImageGetXMLDesc", "file s, flags u", "xml s", "virDomainSaveImageGetXMLDesc"),
+    m(
+        "FindStoragePoolSources",
+        "type s, srcSpec s, flags u",
+        "storagePoolSources s",
+        "virConnectFindStoragePoolSources",
+    ),
+    m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(connection!(
+        GetAllDomainStats,
+        |(stats, flags): (u32, u32)| Ok(AllStatsArgs { stats, flags, domains: None }),
+        |_, records| (records.into_iter().map(|(domain, params)| (domain.name(), Params(params))).collect::<Vec<_>>(),)
+    )),
+    m("GetCapabilities", "", "capabilities s", "virConnectGetCapabilities").served(connection!(
+        GetCapabilities,
+        |()| Ok(()),
+        |_, xml| xml
+    )),
+    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames"),
+    m(
+        "GetDomainCapabilities",
+        "emulatorbin s, arch s, machine s, virttype s, flags u",
+        "domCapabilities s",
+        "virConnectGetDomainCapabilities",
+    )
+    .served(connection!(
+        GetDomainCapabilities,
+        |(emulator, arch, machine, virt_type, flags): (String, String, String, String, u32)| {
+            let query = DomainCapsQuery {
+                emulator: optional(emulator),
+                arch: optional(arch),
+                machine: optional(machine),
+                virt_type: optional(virt_type),
+            };
+            Ok(DomainCapsArgs { query, flags })
+        },
+        |_, xml| xml
+    )),
+    m("GetSysinfo", "flags u", "sysinfo s", "virConnectGetSysinfo"),
+    m("InterfaceChangeBegin", "flags u", "", "virInterfaceChangeBegin"),
+    m("InterfaceChangeCommit", "flags u", "", "virInterfaceChangeCommit"),
+    m("InterfaceChangeRollback", "flags u", "", "virInterfaceChangeRollback"),
+    m("InterfaceDefineXML", "xml s, flags u", "interface o", "virInterfaceDefineXML"),
+    m("InterfaceLookupByMAC", "mac s", "interface o", "virInterfaceLookupByMACString"),
+    m("InterfaceLookupByName", "name s", "interface o", "virInterfaceLookupByName"),
+    m("ListDomains", "flags u", "domains ao", "virConnectListAllDomains").served(connection!(
+        ListAllDomains,
+        |flags: u32| Ok(flags),
+        |at, domains| { domains.iter().map(|domain| domain_path(at, domain)).collect::<Vec<_>>() }
+    )),
+    m("ListInterfaces", "flags u", "interfaces ao", "virConnectListAllInterfaces"),
+    m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks"),
+    m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
+    m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
+    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets"),
+    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools"),
+    m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML"),
+    m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML"),
+    m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName"),
+    m("NetworkLookupByUUID", "uuid s", "network o", "virNetworkLookupByUUIDString"),
+    m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML"),
+    m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName"),
+    m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN"),
+    m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML"),
+    m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName"),
+    m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString"),
+    m("NodeGetCPUMap", "flags u", "res ab", "virNodeGetCPUMap").served(connection!(
+        NodeGetCpuMap,
+        |flags: u32| Ok(flags),
+        |_, map| map
+    )),
+    m("NodeGetCPUStats", "cpuNum i, flags u", "cpuStats a{st}", "virNodeGetCPUStats").served(connection!(
+        NodeGetCpuStats,
+        |args: (i32, u32)| Ok(args),
+        |_, stats| Counters(stats)
+    )),
+    m("NodeGetFreeMemory", "", "freemem t", "virNodeGetFreeMemory").served(connection!(
+        NodeGetFreeMemory,
+        |()| Ok(()),
+        |_, bytes| bytes
+    )),
+    m("NodeGetMemoryParameters", "flags u", "memoryParameters a{sv}", "virNodeGetMemoryParameters"),
+    m("NodeGetMemoryStats", "cellNum i, flags u", "stats a{st}", "virNodeGetMemoryStats").served(connection!(
+        NodeGetMemoryStats,
+        |args: (i32, u32)| Ok(args),
+        |_, stats| Counters(stats)
+    )),
+    m("NodeGetSecurityModel", "", "secModel (ss)", "virNodeGetSecurityModel").served(connection!(
+        NodeGetSecurityModel,
+        |()| Ok(()),
+        |_, model| (model,)
+    )),
+    m("NodeSetMemoryParameters", "params a{sv}, flags u", "", "virNodeSetMemoryParameters"),
+    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML"),
+    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString"),
+    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage"),
+    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML"),
+    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML"),
+    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName"),
+    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString"),
+    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey"),
+    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath"),
+];
+
+const SIGNALS: &[Signal] = &[
+    s("DomainEvent", "domain o, event i, detail i"),
+    s("NetworkEvent", "network o, event i"),
+    s("NodeDeviceEvent", "dev o, event i, detail i"),
+    s("SecretEvent", "secret o, event i, detail i"),
+    s("StoragePoolEvent", "storagePool o, event i, detail i"),
+];

@@ -1,0 +1,230 @@
+//! `org.libvirt.Domain`: the members of a domain.
+
+use super::{Interface, Method, Property, Signal, m, p, s};
+use crate::dbus::call::{Invocation, domain, domain_fact, domain_property};
+use crate::dbus::codec::{Params, Tags, optional};
+use crate::dbus::fault::Fault;
+use crate::engine::api::{
+    self, Create, Destroy, GetAutostart, GetControlInfo, GetDomainHostname, GetJobInfo, GetMetadata, GetOsType,
+    GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive,
+    IsPersistent, IsUpdated, JobInfo, MemoryStats, MetadataArgs, Reboot, Rename, RenameArgs, Reset, Resume,
+    SetAutostart, Shutdown, StatsArgs, Suspend, Undefine,
+};
+use zbus::Variant;
+
+/// `(ittttttttttt)`: type, time elapsed and remaining, then total, processed, remaining of data, memory and files.
+type JobFields = (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
+
+fn job_info(info: &JobInfo) -> JobFields {
+    (info.kind, info.time_elapsed, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+}
+
+async fn set_autostart(at: Invocation, value: Variant<'static>) -> Result<(), Fault> {
+    let on = bool::try_from(value).map_err(|_| Fault::invalid_args("Autostart is a boolean"))?;
+    Ok(api::dispatch::<SetAutostart>(&at.caller, &at.domain()?, on).await?)
+}
+
+/// libvirt-dbus's interface of a domain.
+pub static INTERFACE: Interface = Interface {
+    name: "org.libvirt.Domain",
+    xml: include_str!("../../../schemas/dbus/org.libvirt.Domain.xml"),
+    emits_changed: false,
+    methods: METHODS,
+    properties: PROPERTIES,
+    signals: SIGNALS,
+};
+
+const PROPERTIES: &[Property] = &[
+    p("Active", "b", "virDomainIsActive").get(|at| domain_property::<IsActive, _>(at, || (), |is| is)),
+    p("Autostart", "b", "virDomainGetAutostart")
+        .writable("virDomainSetAutostart")
+        .get(|at| domain_property::<GetAutostart, _>(at, || (), |is| is))
+        .set(|at, value| Box::pin(set_autostart(at, value))),
+    p("Id", "u", "virDomainGetID")
+        .get(|at| domain_fact(at, |domain| domain.id().and_then(|id| u32::try_from(id).ok()).unwrap_or(0))),
+    p("Name", "s", "virDomainGetName").get(|at| domain_fact(at, |domain| domain.name())),
+    p("OSType", "s", "virDomainGetOSType").get(|at| domain_property::<GetOsType, _>(at, || (), |name| name)),
+    p("Persistent", "b", "virDomainIsPersistent").get(|at| domain_property::<IsPersistent, _>(at, || (), |is| is)),
+    p("SchedulerType", "(si)", "virDomainGetSchedulerType")
+        .get(|at| domain_property::<GetSchedulerType, _>(at, || (), |scheduler| scheduler)),
+    p("Updated", "b", "virDomainIsUpdated").get(|at| domain_property::<IsUpdated, _>(at, || (), |is| is)),
+    p("UUID", "s", "virDomainGetUUIDString").constant().get(|at| domain_fact(at, |domain| domain.uuid().to_string())),
+];
+
+const METHODS: &[Method] = &[
+    m("AbortJob", "", "", "virDomainAbortJob"),
+    m("AddIOThread", "iothreadId u, flags u", "", "virDomainAddIOThread"),
+    m("AttachDevice", "xml s, flags u", "", "virDomainAttachDeviceFlags"),
+    m("BlockCommit", "disk s, base s, top s, bandwidth t, flags u", "", "virDomainBlockCommit"),
+    m("BlockCopy", "disk s, destxml s, params a{sv}, flags u", "", "virDomainBlockCopy"),
+    m("BlockJobAbort", "disk s, flags u", "", "virDomainBlockJobAbort"),
+    m("BlockPeek", "disk s, offset t, size t, flags u", "buffer ay", "virDomainBlockPeek"),
+    m("BlockPull", "disk s, bandwidth t, flags u", "", "virDomainBlockPull"),
+    m("BlockRebase", "disk s, base s, bandwidth t, flags u", "", "virDomainBlockRebase"),
+    m("BlockResize", "disk s, size t, flags u", "", "virDomainBlockResize"),
+    m("BlockJobSetSpeed", "disk s, bandwidth t, flags u", "", "virDomainBlockJobSetSpeed"),
+    m("CoreDump", "to s, dumpformat u, flags u", "", "virDomainCoreDumpWithFormat"),
+    m("Create", "flags u", "", "virDomainCreateWithFlags").served(domain!(Create, |flags: u32| Ok(flags), |_, ()| ())),
+    m("CreateWithFiles", "files ah, flags u", "", "virDomainCreateWithFiles"),
+    m("DelIOThread", "iothreadId u, flags u", "", "virDomainDelIOThread"),
+    m("Destroy", "flags u", "", "virDomainDestroyFlags").served(domain!(Destroy, |flags: u32| Ok(flags), |_, ()| ())),
+    m("DetachDevice", "xml s, flags u", "", "virDomainDetachDeviceFlags"),
+    m("FSFreeze", "mountpoints as, flags u", "frozenFilesystems u", "virDomainFSFreeze"),
+    m("FSThaw", "mountpoints as, flags u", "thawedFilesystems u", "virDomainFSThaw"),
+    m("FSTrim", "mountpoint s, minimum t, flags u", "", "virDomainFSTrim"),
+    m("GetBlockIOParameters", "flags u", "BlkioParameters a{sv}", "virDomainGetBlkioParameters"),
+    m("GetBlockIOTune", "disk s, flags u", "blockIOTune a{sv}", "virDomainGetBlockIoTune"),
+    m("GetBlockJobInfo", "disk s, flags u", "blockJobInfo (ittt)", "virDomainGetBlockJobInfo"),
+    m("GetControlInfo", "flags u", "controlInfo (uut)", "virDomainGetControlInfo").served(domain!(
+        GetControlInfo,
+        |flags: u32| Ok(flags),
+        |_, info| ((info.state, info.details, info.state_time),)
+    )),
+    m("GetDiskErrors", "flags u", "diskErrors a(si)", "virDomainGetDiskErrors"),
+    m("GetEmulatorPinInfo", "flags u", "cpumap ab", "virDomainGetEmulatorPinInfo"),
+    m("GetFSInfo", "flags u", "fsInfo a(sssas)", "virDomainGetFSInfo"),
+    m("GetGuestVcpus", "flags u", "vcpus a{sv}", "virDomainGetGuestVcpus"),
+    m("GetHostname", "flags u", "hostname s", "virDomainGetHostname").served(domain!(
+        GetDomainHostname,
+        |flags: u32| Ok(flags),
+        |_, name| name
+    )),
+    m("GetInterfaceParameters", "device s, flags u", "interfaceParameters a{sv}", "virDomainGetInterfaceParameters"),
+    m("GetIOThreadInfo", "flags u", "ioThreadInfo a(uab)", "virDomainGetIOThreadInfo"),
+    m("GetJobInfo", "", "jobInfo (ittttttttttt)", "virDomainGetJobInfo").served(domain!(
+        GetJobInfo,
+        |()| Ok(()),
+        |_, info| (job_info(&info),)
+    )),
+    m("GetJobStats", "flags u", "stats (ia{sv})", "virDomainGetJobStats"),
+    m("GetMemoryParameters", "flags u", "memoryParameters a{sv}", "virDomainGetMemoryParameters"),
+    m("GetMetadata", "type i, uri s, flags u", "metadata s", "virDomainGetMetadata").served(domain!(
+        GetMetadata,
+        |(kind, uri, flags): (i32, String, u32)| Ok(MetadataArgs { kind, uri: optional(uri), flags }),
+        |_, text| text
+    )),
+    m("GetNumaParameters", "flags u", "numaParameters a{sv}", "virDomainGetNumaParameters"),
+    m("GetPerfEvents", "flags u", "perfEvents a{sv}", "virDomainGetPerfEvents"),
+    m("GetSchedulerParameters", "flags u", "SchedulerParameters a{sv}", "virDomainGetSchedulerParametersFlags"),
+    m("GetSecurityLabelList", "", "securityLabels a(sb)", "virDomainGetSecurityLabelList").served(domain!(
+        GetSecurityLabelList,
+        |()| Ok(()),
+        |_, labels| labels
+    )),
+    m("GetState", "flags u", "state (ii)", "virDomainGetState").served(domain!(
+        GetState,
+        |flags: u32| Ok(flags),
+        |_, now| ((now.state as i32, now.reason),)
+    )),
+    m("GetStats", "stats u, flags u", "records a{sv}", "virDomainListGetStats").served(domain!(
+        GetStats,
+        |(stats, flags): (u32, u32)| Ok(StatsArgs { stats, flags }),
+        |_, params| (Params(params),)
+    )),
+    m("GetTime", "flags u", "time (tu)", "virDomainGetTime"),
+    m("GetVcpuPinInfo", "flags u", "vcpuPinInfo aab", "virDomainGetVcpuPinInfo"),
+    m("GetVcpus", "flags u", "vcpus u", "virDomainGetVcpusFlags").served(domain!(
+        GetVcpus,
+        |flags: u32| Ok(flags),
+        |_, count| count
+    )),
+    m("GetXMLDesc", "flags u", "xml s", "virDomainGetXMLDesc").served(domain!(
+        GetXmlDesc,
+        |flags: u32| Ok(flags),
+        |_, xml| xml
+    )),
+    m("HasManagedSaveImage", "flags u", "managedSaveImage b", "virDomainHasManagedSaveImage").served(domain!(
+        HasManagedSaveImage,
+        |flags: u32| Ok(flags),
+        |_, has| has
+    )),
+    m("InjectNMI", "flags u", "", "virDomainInjectNMI"),
+    m("InterfaceAddresses", "source u, flags u", "ifaces a(ssa(isu))", "virDomainInterfaceAddresses"),
+    m("ListDomainSnapshots", "flags u", "domainSnapshots ao", "virDomainListAllSnapshots"),
+    m("ManagedSave", "flags u", "", "virDomainManagedSave"),
+    m("ManagedSaveRemove", "flags u", "", "virDomainManagedSaveRemove"),
+    m("MemoryPeek", "offset t, size t, flags u", "buffer ay", "virDomainMemoryPeek"),
+    m("MemoryStats", "flags u", "stats a{it}", "virDomainMemoryStats").served(domain!(
+        MemoryStats,
+        |flags: u32| Ok(flags),
+        |_, stats| Tags(stats)
+    )),
+    m("MigrateGetCompressionCache", "flags u", "cacheSize t", "virDomainMigrateGetCompressionCache"),
+    m("MigrateGetMaxSpeed", "flags u", "bandwidth t", "virDomainMigrateGetMaxSpeed"),
+    m("MigrateSetCompressionCache", "cacheSize t, flags u", "", "virDomainMigrateSetCompressionCache"),
+    m("MigrateSetMaxDowntime", "downtime t, flags u", "", "virDomainMigrateSetMaxDowntime"),
+    m("MigrateSetMaxSpeed", "bandwidth t, flags u", "", "virDomainMigrateSetMaxSpeed"),
+    m("MigrateStartPostCopy", "flags u", "", "virDomainMigrateStartPostCopy"),
+    m("MigrateToURI3", "dconuri s, params a{sv}, flags u", "", "virDomainMigrateToURI3"),
+    m("OpenGraphicsFD", "idx u, flags u", "fd h", "virDomainOpenGraphicsFD"),
+    m("PinEmulator", "cpumap ab, flags u", "", "virDomainPinEmulator"),
+    m("PinIOThread", "iothreadId u, cpumap ab, flags u", "", "virDomainPinIOThread"),
+    m("PinVcpu", "vcpu u, cpumap ab, flags u", "", "virDomainPinVcpuFlags"),
+    m("PMWakeup", "flags u", "", "virDomainPMWakeup"),
+    m("Reboot", "flags u", "", "virDomainReboot").served(domain!(Reboot, |flags: u32| Ok(flags), |_, ()| ())),
+    m("Rename", "name s, flags u", "", "virDomainRename").served(domain!(
+        Rename,
+        |(name, flags): (String, u32)| Ok(RenameArgs { name, flags }),
+        |_, ()| ()
+    )),
+    m("Reset", "flags u", "", "virDomainReset").served(domain!(Reset, |flags: u32| Ok(flags), |_, ()| ())),
+    m("Resume", "", "", "virDomainResume").served(domain!(Resume, |()| Ok(()), |_, ()| ())),
+    m("Save", "to s, xml s, flags u", "", "virDomainSaveFlags"),
+    m("SendKey", "codeset u, holdtime u, keycodes au, flags u", "", "virDomainSendKey"),
+    m("SendProcessSignal", "pidValue x, sigNum u, flags u", "", "virDomainSendProcessSignal"),
+    m("SetBlockIOParameters", "params a{sv}, flags u", "", "virDomainSetBlkioParameters"),
+    m("SetBlockIOTune", "disk s, params a{sv}, flags u", "", "virDomainSetBlockIoTune"),
+    m("SetBlockThreshold", "dev s, threshold t, flags u", "", "virDomainSetBlockThreshold"),
+    m("SetGuestVcpus", "vcpumap ab, state i, flags u", "", "virDomainSetGuestVcpus"),
+    m("SetInterfaceParameters", "device s, params a{sv}, flags u", "", "virDomainSetInterfaceParameters"),
+    m("SetMemory", "memory t, flags u", "", "virDomainSetMemoryFlags"),
+    m("SetMemoryParameters", "params a{sv}, flags u", "", "virDomainSetMemoryParameters"),
+    m("SetMemoryStatsPeriod", "period i, flags u", "", "virDomainSetMemoryStatsPeriod"),
+    m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata"),
+    m("SetNumaParameters", "params a{sv}, flags u", "", "virDomainSetNumaParameters"),
+    m("SetPerfEvents", "params a{sv}, flags u", "", "virDomainSetPerfEvents"),
+    m("SetSchedulerParameters", "params a{sv}, flags u", "", "virDomainSetSchedulerParametersFlags"),
+    m("SetUserPassword", "user s, password s, flags u", "", "virDomainSetUserPassword"),
+    m("SetTime", "seconds t, nseconds u, flags u", "", "virDomainSetTime"),
+    m("SetVcpus", "vcpus u, flags u", "", "virDomainSetVcpusFlags"),
+    m("Shutdown", "flags u", "", "virDomainShutdownFlags").served(domain!(
+        Shutdown,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
+    m("SnapshotCurrent", "flags u", "domainSnapshot o", "virDomainSnapshotCurrent"),
+    m("SnapshotCreateXML", "xml s, flags u", "domainSnapshot o", "virDomainSnapshotCreateXML"),
+    m("SnapshotLookupByName", "name s, flags u", "domainSnapshot o", "virDomainSnapshotLookupByName"),
+    m("Suspend", "", "", "virDomainSuspend").served(domain!(Suspend, |()| Ok(()), |_, ()| ())),
+    m("Undefine", "flags u", "", "virDomainUndefineFlags").served(domain!(
+        Undefine,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
+    m("UpdateDevice", "xml s, flags u", "", "virDomainUpdateDeviceFlags"),
+];
+
+const SIGNALS: &[Signal] = &[
+    s("AgentEvent", "state i, reason i"),
+    s("BalloonChange", "actual t"),
+    s("BlockJob", "disk s, type i, status i"),
+    s("ControlError", ""),
+    s("DeviceAdded", "device s"),
+    s("DeviceRemovalFailed", "device s"),
+    s("DeviceRemoved", "device s"),
+    s("DiskChange", "oldSrcPath s, newSrcPath s, device s, reason i"),
+    s("Graphics", "phase i, local (iss), remote (iss), authScheme s, identities a(ss)"),
+    s("IOError", "srcPath s, device s, action i, reason s"),
+    s("JobCompleted", "params a{sv}"),
+    s("MetadataChange", "type i, nsuri s"),
+    s("MigrationIteration", "iteration i"),
+    s("PMSuspend", "reason i"),
+    s("PMSuspendDisk", "reason i"),
+    s("PMWakeup", "reason i"),
+    s("Reboot", ""),
+    s("RTCChange", "utcoffset x"),
+    s("TrayChange", "device s, reason i"),
+    s("Tunable", "params a{sv}"),
+    s("Watchdog", "action i"),
+    s("BlockThreshold", "device s, devPath s, threshold t, excess t"),
+];

@@ -1,0 +1,102 @@
+//! `org.domus.*1`: what libvirt-dbus has no place for. Versioned by the digit; members are only ever added.
+
+use super::{Interface, Method, Property, m, p};
+use crate::dbus::Server;
+use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
+use crate::dbus::codec::optional;
+use crate::dbus::fault::Fault;
+use crate::engine::api::{CheckXml, ConsoleArgs, GetInfo, GetMessages, OpenConsole, PlanXml};
+use crate::engine::driver::Plan;
+use zbus::Variant;
+
+/// XML with flags that must be 0.
+fn plain_xml((xml, flags): (String, u32), function: &str) -> Result<String, Fault> {
+    crate::types::flags::check(flags, 0, function)?;
+    Ok(xml)
+}
+
+fn json(plan: &Plan) -> String {
+    // Strings, numbers and lists only: nothing in it can fail.
+    serde_json::to_string(plan).unwrap_or_default()
+}
+
+/// A property of the daemon.
+fn fact<V: Into<Variant<'static>> + 'static>(
+    at: Invocation,
+    read: fn(&Server) -> V,
+) -> BoxFuture<Result<Variant<'static>, Fault>> {
+    Box::pin(async move { Ok(read(&at.client.server).into()) })
+}
+
+/// Beside `org.libvirt.Connect` on every driver root.
+pub static CONNECT: Interface = Interface {
+    name: "org.domus.Connect1",
+    xml: include_str!("../../../schemas/dbus/org.domus.Connect1.xml"),
+    emits_changed: false,
+    methods: CONNECT_METHODS,
+    properties: &[],
+    signals: &[],
+};
+
+/// Beside `org.libvirt.Domain` on every domain.
+pub static DOMAIN: Interface = Interface {
+    name: "org.domus.Domain1",
+    xml: include_str!("../../../schemas/dbus/org.domus.Domain1.xml"),
+    emits_changed: false,
+    methods: DOMAIN_METHODS,
+    properties: &[],
+    signals: &[],
+};
+
+/// The daemon itself, on `/org/domus`.
+pub static DAEMON: Interface = Interface {
+    name: "org.domus.Daemon1",
+    xml: include_str!("../../../schemas/dbus/org.domus.Daemon1.xml"),
+    emits_changed: false,
+    methods: &[],
+    properties: DAEMON_PROPERTIES,
+    signals: &[],
+};
+
+const CONNECT_METHODS: &[Method] = &[
+    m("CheckXML", "xml s, flags u", "warnings a(uuss)", "domusConnectCheckXML").served(connection!(
+        CheckXml,
+        |args: (String, u32)| plain_xml(args, "domusConnectCheckXML"),
+        |_, warnings| {
+            let rows = warnings.into_iter().map(|at| (at.line, at.column, at.path, at.message));
+            rows.collect::<Vec<(u32, u32, String, String)>>()
+        }
+    )),
+    m("Plan", "xml s, flags u", "plan s", "domusConnectPlan").served(connection!(
+        PlanXml,
+        |args: (String, u32)| plain_xml(args, "domusConnectPlan"),
+        |_, plan| json(&plan)
+    )),
+];
+
+const DOMAIN_METHODS: &[Method] = &[
+    m("GetInfo", "", "info (uttut)", "virDomainGetInfo").served(domain!(GetInfo, |()| Ok(()), |_, info| ((
+        info.state.state as u32,
+        info.max_mem,
+        info.memory,
+        info.vcpus,
+        info.cpu_time
+    ),))),
+    m("GetMessages", "flags u", "messages as", "virDomainGetMessages").served(domain!(
+        GetMessages,
+        |flags: u32| Ok(flags),
+        |_, messages| messages
+    )),
+    m("OpenConsole", "device s, flags u", "console h", "virDomainOpenConsole").served(domain!(
+        OpenConsole,
+        |(device, flags): (String, u32)| Ok(ConsoleArgs { device: optional(device), flags }),
+        |_, console| zbus::OwnedFd::from(console)
+    )),
+];
+
+const DAEMON_PROPERTIES: &[Property] = &[
+    p("Drivers", "as", "domusDaemonGetDrivers").constant().get(|at| fact(at, |server| server.options.drivers.clone())),
+    p("Pid", "u", "domusDaemonGetPid").constant().get(|at| fact(at, |_| std::process::id())),
+    p("Root", "s", "domusDaemonGetRoot").constant().get(|at| fact(at, |server| server.options.root.clone())),
+    p("Version", "s", "domusDaemonGetVersion").constant().get(|at| fact(at, |_| env!("CARGO_PKG_VERSION").to_string())),
+];
