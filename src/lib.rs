@@ -27,6 +27,7 @@ pub mod error;
 pub mod host;
 pub mod mock;
 pub mod net;
+pub mod qemu;
 pub mod store;
 pub mod sys;
 pub mod types;

@@ -1,0 +1,307 @@
+//! Automatic devices and the defaults of given ones.
+
+use super::Chipset;
+use crate::domain_xml::DomainDef;
+use crate::domain_xml::device::*;
+use crate::domain_xml::words::Switch;
+use crate::error::{Error, Result};
+
+/// Adds what libvirt adds, in libvirt's order, and fills in models.
+pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
+    controllers(def, chipset)?;
+    interfaces(def);
+    serials(def, chipset);
+    inputs(def, chipset);
+    audio(def);
+    watchdogs(def, chipset);
+    for panic in &mut def.panics {
+        panic.model.get_or_insert(PanicModel::Isa);
+    }
+    for tpm in &mut def.tpms {
+        tpm.model.get_or_insert(TpmModel::Tis);
+    }
+    for rng in &mut def.rngs {
+        if let RngBackend::Random(path @ None) = &mut rng.backend {
+            *path = Some("/dev/urandom".into());
+        }
+    }
+    if def.memballoon.is_none() && chipset != Chipset::Other {
+        def.memballoon = Some(Memballoon::default());
+    }
+    graphics(def);
+    Ok(())
+}
+
+/// The controller of a kind and index.
+pub(crate) fn find_controller(def: &DomainDef, kind: ControllerType, index: u32) -> Option<usize> {
+    def.controllers.iter().position(|c| c.kind == kind && c.index.unwrap_or(0) == index)
+}
+
+/// Adds a controller unless there is one of that kind and index. Same kinds stay together, in order of index.
+pub(crate) fn add_controller(def: &mut DomainDef, kind: ControllerType, index: u32, model: Option<&str>) {
+    if find_controller(def, kind, index).is_some() {
+        return;
+    }
+    let new = Controller { kind, index: Some(index), model: model.map(str::to_string), ..Default::default() };
+    // libvirt inserts before the first of the same kind with a higher index, else behind the last of the kind.
+    let mut place = None;
+    for (position, controller) in def.controllers.iter().enumerate() {
+        if controller.kind == kind {
+            if controller.index.unwrap_or(0) > index {
+                place = Some(position);
+                break;
+            }
+            place = Some(position + 1);
+        }
+    }
+    let place = place.unwrap_or(def.controllers.len());
+    def.controllers.insert(place, new);
+}
+
+fn number_controllers(def: &mut DomainDef) {
+    for position in 0..def.controllers.len() {
+        if def.controllers[position].index.is_some() {
+            continue;
+        }
+        let kind = def.controllers[position].kind;
+        let taken = |index: u32| def.controllers.iter().any(|c| c.kind == kind && c.index == Some(index));
+        // Index 0 of pci is the root.
+        let first = u32::from(kind == ControllerType::Pci && !is_root(&def.controllers[position]));
+        let free = (first..).find(|index| !taken(*index));
+        def.controllers[position].index = free;
+    }
+}
+
+/// Whether a controller is a PCI root.
+pub(crate) fn is_root(controller: &Controller) -> bool {
+    controller.kind == ControllerType::Pci && matches!(controller.model.as_deref(), Some("pci-root" | "pcie-root"))
+}
+
+fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
+    number_controllers(def);
+    let q35 = chipset == Chipset::Q35;
+    if matches!(chipset, Chipset::I440fx | Chipset::Q35 | Chipset::Isa) {
+        if chipset != Chipset::Isa && !def.controllers.iter().any(|c| c.kind == ControllerType::Usb) {
+            add_controller(def, ControllerType::Usb, 0, None);
+        }
+        if q35 {
+            add_controller(def, ControllerType::Sata, 0, None);
+        }
+        let root = if q35 { "pcie-root" } else { "pci-root" };
+        if chipset != Chipset::Isa {
+            match find_controller(def, ControllerType::Pci, 0) {
+                None => add_controller(def, ControllerType::Pci, 0, Some(root)),
+                Some(position) => {
+                    let model = def.controllers[position].model.get_or_insert_with(|| root.to_string());
+                    if model != root {
+                        return Err(Error::new(
+                            crate::error::Code::XmlError,
+                            format!(
+                                "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{model}' was found instead"
+                            ),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for controller in &mut def.controllers {
+        let default = match controller.kind {
+            ControllerType::Usb if q35 => Some("qemu-xhci"),
+            ControllerType::Usb if chipset == Chipset::I440fx => Some("piix3-uhci"),
+            ControllerType::Scsi => Some("lsilogic"),
+            ControllerType::Pci if controller.index.unwrap_or(0) > 0 => {
+                Some(if q35 { "pcie-root-port" } else { "pci-bridge" })
+            }
+            _ => None,
+        };
+        if controller.model.is_none() {
+            controller.model = default.map(str::to_string);
+        }
+        if controller.kind == ControllerType::Scsi && controller.model.as_deref() == Some("auto") {
+            controller.model = Some("lsilogic".into());
+        }
+    }
+    for controller in &mut def.controllers {
+        pci_options(controller);
+        let port = match controller.model.as_deref() {
+            Some("ich9-uhci1") => 0,
+            Some("ich9-uhci2") => 2,
+            Some("ich9-uhci3") => 4,
+            _ => continue,
+        };
+        // A companion takes over slow devices on the ports of the EHCI controller with its index.
+        controller.info.master_startport.get_or_insert(port);
+    }
+    Ok(())
+}
+
+/// `<model name>` and `<target>` of bridges and ports.
+pub(crate) fn pci_options(controller: &mut Controller) {
+    if controller.kind != ControllerType::Pci {
+        return;
+    }
+    let index = controller.index.unwrap_or(0);
+    let options = &mut controller.pci;
+    let name = match controller.model.as_deref() {
+        Some("pci-bridge") => "pci-bridge",
+        Some("dmi-to-pci-bridge") => "i82801b11-bridge",
+        Some("pcie-root-port") => "pcie-root-port",
+        Some("pcie-to-pci-bridge") => "pcie-pci-bridge",
+        Some("pcie-switch-upstream-port") => "x3130-upstream",
+        Some("pcie-switch-downstream-port") => "xio3130-downstream",
+        Some("pci-expander-bus") => "pxb",
+        Some("pcie-expander-bus") => "pxb-pcie",
+        _ => return,
+    };
+    options.model_name.get_or_insert_with(|| name.to_string());
+    let target = options.target.get_or_insert_with(PciTarget::default);
+    match controller.model.as_deref() {
+        Some("pci-bridge") => {
+            target.chassis_nr.get_or_insert(index);
+        }
+        Some("pcie-root-port" | "pcie-switch-downstream-port") => {
+            target.chassis.get_or_insert(index);
+        }
+        _ => {}
+    }
+    if *target == PciTarget::default() {
+        options.target = None;
+    }
+}
+
+fn interfaces(def: &mut DomainDef) {
+    for nic in &mut def.interfaces {
+        if !matches!(nic.source, InterfaceSource::Hostdev { .. }) && nic.model.is_none() {
+            nic.model = Some("rtl8139".into());
+        }
+    }
+}
+
+fn serials(def: &mut DomainDef, chipset: Chipset) {
+    let x86 = chipset != Chipset::Other;
+    for serial in &mut def.serials {
+        if serial.target_type.is_none() {
+            serial.target_type = match serial.info.address {
+                Some(DeviceAddress::Usb { .. }) => Some(SerialTarget::Usb),
+                Some(DeviceAddress::Pci { .. }) => Some(SerialTarget::Pci),
+                _ if x86 => Some(SerialTarget::Isa),
+                _ => None,
+            };
+        }
+        if serial.model.is_none() {
+            serial.model = match serial.target_type {
+                Some(SerialTarget::Isa) => Some(SerialModel::IsaSerial),
+                Some(SerialTarget::Usb) => Some(SerialModel::UsbSerial),
+                Some(SerialTarget::Pci) => Some(SerialModel::PciSerial),
+                Some(SerialTarget::IsaDebug) => Some(SerialModel::IsaDebugcon),
+                _ => None,
+            };
+        }
+    }
+    for index in 0..def.serials.len() {
+        if def.serials[index].port.is_none() {
+            let free = (0..).find(|port| !def.serials.iter().any(|serial| serial.port == Some(*port)));
+            def.serials[index].port = free;
+        }
+    }
+    for index in 0..def.parallels.len() {
+        if def.parallels[index].port.is_none() {
+            let free = (0..).find(|port| !def.parallels.iter().any(|parallel| parallel.port == Some(*port)));
+            def.parallels[index].port = free;
+        }
+    }
+    // The first console of a VM stands for the first serial port.
+    if def.consoles.is_empty()
+        && let Some(serial) = def.serials.first()
+    {
+        let source = serial.source.clone();
+        def.consoles.push(Console {
+            source,
+            target_type: Some(ConsoleTarget::Serial),
+            port: Some(0),
+            info: DeviceInfo::default(),
+        });
+    } else if let Some(console) = def.consoles.first_mut()
+        && matches!(console.target_type, None | Some(ConsoleTarget::Serial))
+    {
+        console.target_type = Some(ConsoleTarget::Serial);
+        console.port.get_or_insert(0);
+        match def.serials.first() {
+            Some(serial) => console.source = serial.source.clone(),
+            None if x86 => def.serials.push(Serial {
+                source: console.source.clone(),
+                target_type: Some(SerialTarget::Isa),
+                port: Some(0),
+                model: Some(SerialModel::IsaSerial),
+                info: DeviceInfo::default(),
+            }),
+            None => {}
+        }
+    }
+    for (index, console) in def.consoles.iter_mut().enumerate() {
+        console.target_type.get_or_insert(ConsoleTarget::Serial);
+        console.port.get_or_insert(index as u32);
+    }
+}
+
+fn inputs(def: &mut DomainDef, chipset: Chipset) {
+    for input in &mut def.inputs {
+        input.bus.get_or_insert(match input.kind {
+            InputType::Mouse | InputType::Keyboard if chipset != Chipset::Other => InputBus::Ps2,
+            InputType::Passthrough => InputBus::Virtio,
+            InputType::Evdev => InputBus::None,
+            _ => InputBus::Usb,
+        });
+    }
+    if chipset == Chipset::Other || def.features.ps2 == Some(Switch::Off) {
+        return;
+    }
+    for kind in [InputType::Mouse, InputType::Keyboard] {
+        if !def.inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2)) {
+            def.inputs.push(Input { kind, bus: Some(InputBus::Ps2), ..Default::default() });
+        }
+    }
+}
+
+fn audio(def: &mut DomainDef) {
+    if !def.audios.is_empty() {
+        return;
+    }
+    let kind = def.graphics.iter().find_map(|graphics| match graphics.kind {
+        GraphicsKind::Spice(_) => Some(AudioType::Spice),
+        GraphicsKind::Sdl(_) => Some(AudioType::Sdl),
+        _ => None,
+    });
+    def.audios.push(Audio {
+        id: 1,
+        kind: kind.unwrap_or(AudioType::None),
+        timer_period: None,
+        options: Vec::new(),
+        input: Default::default(),
+        output: Default::default(),
+    });
+}
+
+fn watchdogs(def: &mut DomainDef, chipset: Chipset) {
+    if chipset == Chipset::Q35 && !def.watchdogs.iter().any(|watchdog| watchdog.model == WatchdogModel::Itco) {
+        def.watchdogs.push(Watchdog { model: WatchdogModel::Itco, ..Default::default() });
+    }
+    for watchdog in &mut def.watchdogs {
+        watchdog.action.get_or_insert(WatchdogAction::Reset);
+    }
+}
+
+fn graphics(def: &mut DomainDef) {
+    for graphics in &mut def.graphics {
+        if let GraphicsKind::Vnc(vnc) = &mut graphics.kind
+            && vnc.port.is_none()
+            && !graphics.listens.iter().any(|listen| matches!(listen, Listen::Socket { .. } | Listen::None))
+        {
+            vnc.autoport = true;
+        }
+        if graphics.listens.is_empty() && matches!(graphics.kind, GraphicsKind::Vnc(_) | GraphicsKind::Spice(_)) {
+            graphics.listens.push(Listen::Address { address: None });
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! [`QemuDriver`]: the engine's view of this driver.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::capabilities::{CapsStore, QemuCaps, Subject, domain_xml, guest_xml};
+use super::config::{Identity, QemuConfig};
+use super::launch::{self, Ports, Shared};
+use super::{complete, reattach, validate};
+use crate::domain_xml::device::InterfaceSource;
+use crate::domain_xml::{DomainDef, Warning};
+use crate::engine::driver::*;
+use crate::error::{Error, Result, Subsystem};
+use crate::host::capabilities::{HostCaps, host_xml};
+
+/// The QEMU driver.
+#[derive(Debug)]
+pub struct QemuDriver {
+    shared: Arc<Shared>,
+    caps: CapsStore,
+}
+
+impl QemuDriver {
+    /// A driver with these settings. Probes nothing yet.
+    #[allow(clippy::new_ret_no_self)] // the engine knows drivers by their trait only
+    pub fn new(config: QemuConfig) -> Arc<dyn Driver> {
+        let caps = CapsStore::new(config.cache_dir.clone());
+        let ports = Ports::new(config.vnc_ports);
+        Arc::new(QemuDriver { shared: Arc::new(Shared { config, ports }), caps })
+    }
+
+    /// The user QEMU runs as; a probe may also run as that user only.
+    fn identity(&self) -> Result<Identity> {
+        self.shared.config.identity()
+    }
+
+    /// The record of an emulator; `None` when it is not installed.
+    async fn caps_of(&self, emulator: &str) -> Result<Option<Arc<QemuCaps>>> {
+        if !Path::new(emulator).exists() {
+            return Ok(None);
+        }
+        self.caps.get(emulator, &self.identity()?).await
+    }
+
+    /// The record of an emulator that has to be there.
+    async fn caps_needed(&self, emulator: &str) -> Result<Arc<QemuCaps>> {
+        self.caps_of(emulator).await?.ok_or_else(|| {
+            Error::unsupported_config(format!(
+                "emulator '{emulator}' does not exist on this host: install it, or correct <emulator>"
+            ))
+        })
+    }
+
+    fn emulator_of(&self, def: &DomainDef) -> String {
+        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator())
+    }
+}
+
+fn ours(error: Error) -> Error {
+    error.or_subsystem(Subsystem::Qemu)
+}
+
+#[async_trait]
+impl Driver for QemuDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Qemu
+    }
+
+    fn accepts(&self, virt_type: &str) -> bool {
+        matches!(virt_type, "qemu" | "kvm")
+    }
+
+    async fn version(&self) -> Result<u64> {
+        Ok(self.caps_needed(&self.shared.config.emulator()).await.map_err(ours)?.version)
+    }
+
+    async fn capabilities(&self) -> Result<String> {
+        let caps = match self.caps_of(&self.shared.config.emulator()).await {
+            Ok(caps) => caps,
+            Err(error) => {
+                tracing::warn!(%error, "capabilities without guests");
+                None
+            }
+        };
+        let kvm = caps.as_ref().is_some_and(|caps| caps.kvm.is_some());
+        let facts = HostCaps {
+            dac: self.identity().ok().map(|identity| (identity.uid, identity.gid)),
+            dac_types: if kvm { vec!["kvm".into(), "qemu".into()] } else { vec!["qemu".into()] },
+            migration: Vec::new(),
+        };
+        let host = tokio::task::spawn_blocking(move || host_xml(&facts))
+            .await
+            .map_err(|error| Error::internal(error.to_string()))
+            .and_then(|xml| xml)
+            .map_err(ours)?;
+        let guest = caps.map(|caps| guest_xml(&caps)).unwrap_or_default();
+        let guest: String = guest.lines().map(|line| format!("  {line}\n")).collect();
+        Ok(format!("<capabilities>\n\n{host}\n{guest}\n</capabilities>\n"))
+    }
+
+    async fn domain_capabilities(&self, query: &DomainCapsQuery) -> Result<String> {
+        let emulator = query.emulator.clone().unwrap_or_else(|| self.shared.config.emulator());
+        let caps = self.caps_needed(&emulator).await.map_err(ours)?;
+        let own_arch = complete::libvirt_arch(&caps.arch);
+        if let Some(arch) = query.arch.as_deref().filter(|arch| *arch != own_arch) {
+            return Err(ours(Error::invalid_arg(format!(
+                "architecture from emulator '{own_arch}' doesn't match given architecture '{arch}'"
+            ))));
+        }
+        let machine = match query.machine.as_deref() {
+            None => caps.default_machine(),
+            Some(name) => caps.machine(name),
+        };
+        let Some(machine) = machine else {
+            let name = query.machine.clone().unwrap_or_default();
+            return Err(ours(Error::invalid_arg(format!(
+                "the machine '{name}' is not supported by emulator '{emulator}'"
+            ))));
+        };
+        let virt_type = match query.virt_type.as_deref() {
+            None if caps.kvm.is_some() => "kvm",
+            None => "qemu",
+            Some(word @ ("kvm" | "qemu")) => word,
+            Some(other) => return Err(ours(Error::invalid_arg(format!("unknown virttype: {other}")))),
+        };
+        let Some(accel) = caps.accel(virt_type) else {
+            return Err(ours(Error::invalid_arg(format!("KVM is not supported by '{emulator}' on this host"))));
+        };
+        Ok(domain_xml(&Subject { caps: &caps, machine, virt_type, accel }))
+    }
+
+    async fn max_vcpus(&self, virt_type: Option<&str>) -> Result<u32> {
+        match virt_type.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("qemu" | "kvm") => {}
+            Some(other) => return Err(ours(Error::invalid_arg(format!("unknown type '{other}'")))),
+        }
+        let caps = self.caps_needed(&self.shared.config.emulator()).await.map_err(ours)?;
+        Ok(caps.default_machine().map_or(1, |machine| machine.max_cpus))
+    }
+
+    async fn complete(&self, def: &mut DomainDef, warnings: &mut Vec<Warning>) -> Result<()> {
+        let emulator = self.emulator_of(def);
+        let caps = match self.caps_of(&emulator).await {
+            Ok(caps) => caps,
+            Err(error) => {
+                warnings.push(doubt(
+                    "domain/devices/emulator",
+                    format!("{}; the definition is completed without its answers", error.message()),
+                ));
+                None
+            }
+        };
+        if caps.is_none() && !Path::new(&emulator).exists() {
+            warnings.push(doubt(
+                "domain/devices/emulator",
+                format!("emulator '{emulator}' does not exist on this host: what depends on it is not filled in, and the domain cannot be started"),
+            ));
+        }
+        complete::complete(def, &emulator, caps.as_deref()).map_err(ours)
+    }
+
+    async fn validate(&self, def: &DomainDef) -> Result<()> {
+        let caps = self.caps_of(&self.emulator_of(def)).await.unwrap_or_default();
+        validate::validate(def, caps.as_deref()).map_err(ours)
+    }
+
+    async fn plan(&self, def: &DomainDef) -> Result<Plan> {
+        let identity = self.identity().map_err(ours)?;
+        let mut plan = Plan {
+            user: format!("{}({})", identity.user, identity.uid),
+            group: format!("{}({})", crate::sys::users::group_name(identity.gid), identity.gid),
+            ..Plan::default()
+        };
+        let caps = match self.caps_needed(&self.emulator_of(def)).await {
+            Ok(caps) => caps,
+            Err(error) => {
+                plan.problems.push(error.message());
+                return Ok(plan);
+            }
+        };
+        let run_dir = Path::new("/run/domus/qemu/RUN");
+        match launch::dry_run(&self.shared, &caps, &identity, def, run_dir) {
+            Ok((live, command)) => {
+                plan.argv = std::iter::once(command.program.clone()).chain(command.args.iter().cloned()).collect();
+                plan.env = command.env.clone();
+                launch::describe(&mut plan, &live, &command, &self.shared.config, &identity);
+            }
+            Err(error) => plan.problems.push(error.message()),
+        }
+        plan.links = def.interfaces.iter().filter_map(link).collect();
+        Ok(plan)
+    }
+
+    async fn launch(&self, start: StartRequest, undo: &dyn UndoLog) -> Result<Launched> {
+        let emulator = self.emulator_of(&start.def);
+        let caps = self.caps_needed(&emulator).await.map_err(ours)?;
+        let identity = self.identity().map_err(ours)?;
+        launch::launch(&self.shared, &caps, &identity, &start, undo).await.map_err(ours)
+    }
+
+    async fn reattach(&self, run: &RunRecord) -> Result<Reattached> {
+        reattach::reattach(run, &self.shared).await.map_err(ours)
+    }
+}
+
+fn doubt(path: &str, message: String) -> Warning {
+    Warning { line: 0, column: 0, path: path.into(), message }
+}
+
+fn link(nic: &crate::domain_xml::device::Interface) -> Option<PlannedLink> {
+    let bridge = match &nic.source {
+        InterfaceSource::Bridge { bridge } => Some(bridge.clone()),
+        InterfaceSource::Ethernet => None,
+        _ => return None,
+    };
+    Some(PlannedLink {
+        name: nic.target.dev.clone().unwrap_or_else(|| "vnet%d".into()),
+        kind: "tap".into(),
+        mac: nic.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: nic.mtu,
+        bridge,
+        created: nic.target.managed.is_none_or(|managed| managed.is_yes()),
+    })
+}

@@ -1,0 +1,173 @@
+//! What a guest runs in: its cgroup with limits, its taps, the host CPUs its threads may use.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::cgroup::{Controller, Group, Manager};
+use crate::domain_xml::DomainDef;
+use crate::domain_xml::device::InterfaceSource;
+use crate::domain_xml::words::YesNo;
+use crate::error::{Error, Result};
+use crate::net::{TapSpec, tap};
+use crate::types::MacAddr;
+
+/// The path of a run's group below the mount points.
+pub fn group_path(live: &DomainDef, run_id: &str) -> String {
+    let partition = live.resource.partition.as_deref().unwrap_or("/machine").trim_matches('/');
+    match partition {
+        "" => format!("qemu-{run_id}"),
+        partition => format!("{partition}/qemu-{run_id}"),
+    }
+}
+
+/// Controllers a definition needs. CPU time is always counted; each further one costs a directory on v1.
+fn controllers(live: &DomainDef) -> Vec<Controller> {
+    let mut out = vec![Controller::Cpu, Controller::Cpuacct];
+    if live.memtune != Default::default() {
+        out.push(Controller::Memory);
+    }
+    if live.blkiotune != Default::default() {
+        out.push(Controller::Blkio);
+    }
+    out
+}
+
+/// Makes the group and sets its limits; gives it with the descriptors to join it.
+pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Result<(Group, Vec<OwnedFd>)> {
+    let wanted = controllers(live);
+    let (tune, memory, blkio) = (live.cputune.clone(), live.memtune.clone(), live.blkiotune.clone());
+    let vcpus = live.vcpu.current.unwrap_or(live.vcpu.max);
+    let make = move || {
+        let group = manager.create(&path, &wanted)?;
+        if group.is_empty() {
+            return Ok((group, Vec::new()));
+        }
+        if let Some(shares) = tune.shares {
+            group.set_cpu_shares(shares)?;
+        }
+        // libvirt gives each virtual CPU a group of its own with this quota; one group for the whole machine gets as
+        // much as all of them together.
+        let together = tune.quota.map(|quota| if quota > 0 { quota.saturating_mul(i64::from(vcpus)) } else { -1 });
+        let (quota, period) = match (tune.global_quota, tune.global_period) {
+            (None, None) => (together, tune.period),
+            global => global,
+        };
+        if quota.is_some() || period.is_some() {
+            group.set_cpu_quota(quota, period)?;
+        }
+        if let Some(kib) = memory.soft_limit {
+            group.set_memory_soft_limit(kib * 1024)?;
+        }
+        if let Some(kib) = memory.hard_limit {
+            group.set_memory_limit(kib * 1024)?;
+        }
+        if let Some(kib) = memory.swap_hard_limit {
+            group.set_memory_swap_limit(kib * 1024, memory.hard_limit.map(|kib| kib * 1024))?;
+        }
+        if let Some(weight) = blkio.weight {
+            group.set_blkio_weight(u16::try_from(weight).unwrap_or(1000))?;
+        }
+        let procs = group.procs()?;
+        Ok((group, procs))
+    };
+    tokio::task::spawn_blocking(make)
+        .await
+        .map_err(|error| Error::internal(format!("cannot make the cgroup: {error}")))?
+}
+
+/// Plugs every NIC that has a tap; gives the descriptors by NIC and writes the names into the definition.
+pub async fn taps(live: &mut DomainDef) -> Result<Vec<Vec<OwnedFd>>> {
+    let mut out = Vec::new();
+    for nic in &mut live.interfaces {
+        let bridge = match &nic.source {
+            InterfaceSource::Bridge { bridge } => Some(bridge.clone()),
+            InterfaceSource::Ethernet => None,
+            _ => {
+                out.push(Vec::new());
+                continue;
+            }
+        };
+        // A name from the host's own range is no wish: the next free one is taken, as libvirt does.
+        let existing = nic.target.managed == Some(YesNo::No);
+        let name = nic.target.dev.clone().filter(|name| existing || !tap::is_generated_name(name));
+        let virtio = nic.model.as_deref().is_some_and(|model| model.starts_with("virtio"));
+        let queues = nic.driver.queues.filter(|_| virtio).unwrap_or(1).max(1);
+        let mac = nic.mac.unwrap_or(MacAddr([0x52, 0x54, 0, 0, 0, 0]));
+        let plugged = tap::plug(&TapSpec { name, existing, bridge, mac, mtu: nic.mtu, queues }).await?;
+        nic.target.dev = Some(plugged.name);
+        out.push(plugged.fds);
+    }
+    Ok(out)
+}
+
+/// Parses `0-3,^2,7`.
+fn cpu_set(text: &str) -> Option<CpuSet> {
+    let mut set = CpuSet::new();
+    for part in text.split(',') {
+        let part = part.trim();
+        let (part, on) = match part.strip_prefix('^') {
+            Some(rest) => (rest, false),
+            None => (part, true),
+        };
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?),
+            None => (part.parse().ok()?, part.parse().ok()?),
+        };
+        if first > last || last >= CpuSet::MAX_CPU {
+            return None;
+        }
+        for cpu in first..=last {
+            if on { set.set(cpu) } else { set.unset(cpu) }
+        }
+    }
+    Some(set)
+}
+
+fn pin(thread: i32, cpus: &str, what: &str) -> Result<()> {
+    let set = cpu_set(cpus).ok_or_else(|| Error::invalid_arg(format!("Failed to parse bitmap '{cpus}' of {what}")))?;
+    sched_setaffinity(rustix::thread::Pid::from_raw(thread), &set)
+        .map_err(|errno| Error::system(format!("cannot set the host CPUs {cpus} of {what}"), errno.into()))
+}
+
+/// Binds the process right after its start; threads it makes later inherit that.
+pub fn pin_emulator(live: &DomainDef, pid: i32) -> Result<()> {
+    match live.cputune.emulatorpin.as_deref().or(live.vcpu.cpuset.as_deref()) {
+        Some(cpus) => pin(pid, cpus, "the emulator"),
+        None => Ok(()),
+    }
+}
+
+/// Binds the threads of virtual CPUs.
+pub fn pin_vcpus(live: &DomainDef, threads: &[i32]) -> Result<()> {
+    for (number, thread) in threads.iter().enumerate() {
+        let own = live.cputune.vcpupin.iter().find(|pin| pin.vcpu as usize == number).map(|pin| pin.cpuset.as_str());
+        if let Some(cpus) = own.or(live.vcpu.cpuset.as_deref()) {
+            pin(*thread, cpus, &format!("vcpu {number}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists() {
+        let set = cpu_set("0-3,^2,7").unwrap();
+        let on: Vec<usize> = (0..16).filter(|cpu| set.is_set(*cpu)).collect();
+        assert_eq!(on, [0, 1, 3, 7]);
+        assert!(cpu_set("3-1").is_none());
+        assert!(cpu_set("x").is_none());
+    }
+
+    #[test]
+    fn groups_are_below_the_partition() {
+        let mut live = DomainDef::default();
+        assert_eq!(group_path(&live, "r1"), "machine/qemu-r1");
+        live.resource.partition = Some("/machine/nova".into());
+        assert_eq!(group_path(&live, "r1"), "machine/nova/qemu-r1");
+    }
+}
