@@ -25,6 +25,7 @@ pub mod domain_xml;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod lxc;
 pub mod mock;
 pub mod net;
 pub mod qemu;

@@ -1,0 +1,327 @@
+//! A running container: the operations on it, and what it tells.
+//!
+//! ```text
+//! supervisor's events --+                       +--> InstanceEvent (to the domain's task)
+//!                       +--> watch (one task) --+
+//! end of connection ----+                       +--> Ended, always last
+//! ```
+//!
+//! Pausing is the cgroup freezer's, numbers are the cgroup's, everything else is asked of the supervisor. A supervisor
+//! that answers nothing does not keep the container alive: its death is init's.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::client::Client;
+use super::launch::reason_of;
+use super::protocol::{Call, Cause, Event, ExitRecord, Running};
+use crate::cgroup::Group;
+use crate::domain_xml::DomainDef;
+use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo};
+use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
+use crate::error::{Code, Error, Result};
+use crate::net::Netlink;
+use crate::sys::process::{self, PidFd};
+use crate::types::TypedParams;
+use crate::types::flags::{shutdown, stats};
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+/// libvirt's grace for SIGTERM.
+const TERM_GRACE: Duration = Duration::from_secs(10);
+/// How long a supervisor may take to end what it was told to end, before it is ended itself.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What makes an instance.
+#[derive(Debug)]
+pub struct NewInstance<'a> {
+    pub def: &'a DomainDef,
+    pub client: Client,
+    pub group: Group,
+    pub supervisor: PidFd,
+    pub status: Running,
+    pub held: bool,
+}
+
+/// A running container.
+#[derive(Debug)]
+pub struct LxcInstance {
+    client: Client,
+    group: Group,
+    supervisor: PidFd,
+    /// Init's pid and start time; they change with a reboot.
+    init: Mutex<(i32, u64)>,
+    init_pid: AtomicI32,
+    /// Started paused: init has not run yet.
+    held: AtomicBool,
+    /// Aliases of the consoles, in order.
+    consoles: Vec<String>,
+    /// Host ends of the interfaces.
+    nics: Vec<String>,
+    /// KiB.
+    memory: u64,
+    vcpus: u32,
+    events: mpsc::UnboundedSender<InstanceEvent>,
+}
+
+impl LxcInstance {
+    /// Makes the instance and the task that watches it.
+    pub fn run(
+        new: NewInstance<'_>,
+        events: mpsc::UnboundedReceiver<Event>,
+    ) -> (Arc<LxcInstance>, mpsc::UnboundedReceiver<InstanceEvent>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let alias = |index: usize, alias: &Option<String>| alias.clone().unwrap_or_else(|| format!("console{index}"));
+        let def = new.def;
+        let consoles = def.consoles.iter().enumerate().map(|(index, console)| alias(index, &console.info.alias));
+        let instance = Arc::new(LxcInstance {
+            client: new.client,
+            group: new.group,
+            supervisor: new.supervisor,
+            init: Mutex::new((new.status.init, new.status.init_start)),
+            init_pid: AtomicI32::new(new.status.init),
+            held: AtomicBool::new(new.held),
+            consoles: consoles.collect(),
+            nics: def.interfaces.iter().filter_map(|interface| interface.target.dev.clone()).collect(),
+            memory: def.memory.size,
+            vcpus: def.vcpu.current.unwrap_or(def.vcpu.max).max(1),
+            events: sender,
+        });
+        tokio::spawn(watch(instance.clone(), events));
+        (instance, receiver)
+    }
+
+    fn tell(&self, event: InstanceEvent) {
+        // Nobody listens any more once the domain is gone.
+        let _ = self.events.send(event);
+    }
+
+    fn set_init(&self, status: &Running) {
+        *self.init.lock().unwrap_or_else(PoisonError::into_inner) = (status.init, status.init_start);
+        self.init_pid.store(status.init, Ordering::Relaxed);
+    }
+
+    /// Kills init itself, by identity: for when its supervisor cannot.
+    fn kill_init(&self) {
+        let (pid, start) = *self.init.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(init) = process::open_verified(pid, start) {
+            let _ = init.kill(SIGKILL);
+        }
+    }
+
+    async fn frozen(&self, frozen: bool) -> Result<()> {
+        let group = self.group.clone();
+        let work = move || if frozen { group.freeze() } else { group.thaw() };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::internal("a worker thread panicked").with_source(error)),
+        }
+    }
+
+    async fn ask(&self, reboot: bool, flags: u32, function: &str) -> Result<()> {
+        crate::types::flags::check(flags, shutdown::INITCTL | shutdown::SIGNAL, function)?;
+        let any = flags == 0;
+        let call = Call::Shutdown {
+            reboot,
+            initctl: any || flags & shutdown::INITCTL != 0,
+            signal: any || flags & shutdown::SIGNAL != 0,
+        };
+        self.client.call(call).await.map(drop)
+    }
+}
+
+/// For the log.
+fn describe(record: &ExitRecord) -> String {
+    match (record.cause, record.status, record.signal) {
+        (Cause::StartFailed, ..) => record.message.clone().unwrap_or_default(),
+        (Cause::PowerOff, ..) => "it powered off".to_string(),
+        (Cause::Reboot, ..) => "it asked for a reboot, which the definition answers with its end".to_string(),
+        (_, Some(status), _) => format!("init ended with status {status}"),
+        (_, _, Some(signal)) => format!("init was killed by signal {signal}"),
+        _ => "init ended".to_string(),
+    }
+}
+
+async fn watch(instance: Arc<LxcInstance>, mut events: mpsc::UnboundedReceiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Rebooted(status) => {
+                instance.set_init(&status);
+                instance.tell(InstanceEvent::Reset { by_guest: true });
+            }
+            Event::Started(status) | Event::Held(status) => instance.set_init(&status),
+            Event::Ended(record) => {
+                let text = describe(&record);
+                let reason = Some(StateReason::new(State::Shutoff, reason_of(&record)));
+                // The supervisor ends by itself now; when it has, nothing of the run moves any more.
+                let _ = tokio::time::timeout(KILL_PATIENCE, instance.supervisor.wait()).await;
+                instance.tell(InstanceEvent::Ended { reason, text });
+                return;
+            }
+            Event::Hello { .. } | Event::Reply { .. } => {}
+        }
+    }
+    // The supervisor died. Init asked to die with it, but a hostile one may have taken that back.
+    instance.kill_init();
+    let group = instance.group.clone();
+    let _ = tokio::task::spawn_blocking(move || group.kill()).await;
+    instance.tell(InstanceEvent::Ended {
+        reason: Some(StateReason::new(State::Shutoff, shutoff::CRASHED)),
+        text: "the container's supervisor was killed".to_string(),
+    });
+}
+
+#[async_trait]
+impl Instance for LxcInstance {
+    async fn pause(&self) -> Result<()> {
+        if !self.held.load(Ordering::Relaxed) {
+            self.frozen(true).await?;
+        }
+        self.tell(InstanceEvent::State { phase: Phase::Paused, reason: paused::USER });
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<()> {
+        if self.held.load(Ordering::Relaxed) {
+            self.client.call(Call::Run).await?;
+            self.held.store(false, Ordering::Relaxed);
+        } else {
+            self.frozen(false).await?;
+        }
+        self.tell(InstanceEvent::State { phase: Phase::Running, reason: running::UNPAUSED });
+        Ok(())
+    }
+
+    async fn shutdown(&self, flags: u32) -> Result<()> {
+        self.ask(false, flags, "lxcDomainShutdownFlags").await
+    }
+
+    async fn reboot(&self, flags: u32) -> Result<()> {
+        self.ask(true, flags, "lxcDomainReboot").await
+    }
+
+    async fn reset(&self) -> Result<()> {
+        Err(Error::no_support("virDomainReset"))
+    }
+
+    async fn kill(&self, graceful: bool) -> Result<()> {
+        if graceful {
+            let _ = self.client.call(Call::Signal { signal: SIGTERM }).await;
+            return match tokio::time::timeout(TERM_GRACE, self.supervisor.wait()).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Error::new(
+                    Code::SystemError,
+                    format!(
+                        "Failed to terminate process {} with SIGTERM: Device or resource busy",
+                        self.init_pid.load(Ordering::Relaxed)
+                    ),
+                )),
+            };
+        }
+        let asked = self.client.call_within(Call::Kill, KILL_PATIENCE).await.is_ok();
+        // Processes in a v1 freezer do not even die while they are frozen.
+        let group = self.group.clone();
+        let _ = tokio::task::spawn_blocking(move || group.thaw()).await;
+        let ended = asked && tokio::time::timeout(KILL_PATIENCE, self.supervisor.wait()).await.is_ok();
+        if !ended {
+            self.kill_init();
+            self.supervisor
+                .kill(SIGKILL)
+                .map_err(|error| Error::system("cannot kill the container's supervisor", error))?;
+            let _ = self.supervisor.wait().await;
+        }
+        Ok(())
+    }
+
+    fn info(&self) -> InstanceInfo {
+        let stats = self.group.stats();
+        InstanceInfo { memory: stats.memory.map(|bytes| bytes / 1024), cpu_time: stats.cpu_total.unwrap_or(0) }
+    }
+
+    async fn stats(&self, groups: u32, _nowait: bool) -> TypedParams {
+        let mut params = TypedParams::new();
+        let counters = self.group.stats();
+        if groups & stats::CPU_TOTAL != 0 {
+            for (name, value) in
+                [("cpu.time", counters.cpu_total), ("cpu.user", counters.cpu_user), ("cpu.system", counters.cpu_system)]
+            {
+                if let Some(value) = value {
+                    params.ullong(name, value);
+                }
+            }
+        }
+        if groups & stats::BALLOON != 0 {
+            params.ullong("balloon.current", self.memory);
+            params.ullong("balloon.maximum", self.memory);
+            if let Some(memory) = counters.memory {
+                params.ullong("balloon.rss", memory / 1024);
+            }
+        }
+        if groups & stats::VCPU != 0 {
+            params.uint("vcpu.current", self.vcpus);
+            params.uint("vcpu.maximum", self.vcpus);
+        }
+        if groups & stats::INTERFACE != 0 {
+            self.interface_stats(&mut params).await;
+        }
+        params
+    }
+
+    async fn memory_stats(&self) -> Result<Vec<(i32, u64)>> {
+        // VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, _RSS
+        let rss = self.group.stats().memory.unwrap_or(0) / 1024;
+        Ok(vec![(6, self.memory), (7, rss)])
+    }
+
+    async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd> {
+        let index = match device {
+            None => 0,
+            Some(device) => self
+                .consoles
+                .iter()
+                .position(|alias| alias == device)
+                .ok_or_else(|| Error::internal(format!("cannot find console device '{device}'")))?,
+        };
+        if self.consoles.is_empty() {
+            return Err(Error::internal("cannot find default console device"));
+        }
+        let (_, mut fds) = self.client.call(Call::Console { index, force }).await.map_err(|error| {
+            if error.detail.contains("in use") {
+                Error::failed("Active console session exists for this domain")
+            } else {
+                error
+            }
+        })?;
+        fds.pop().ok_or_else(|| Error::internal("the supervisor sent no console"))
+    }
+
+    fn pid(&self) -> Option<i32> {
+        Some(self.init_pid.load(Ordering::Relaxed)).filter(|pid| *pid > 0)
+    }
+}
+
+impl LxcInstance {
+    /// Interface counters as the guest sees them: the host end receives what the guest sends.
+    async fn interface_stats(&self, params: &mut TypedParams) {
+        let Ok(netlink) = Netlink::open() else { return };
+        params.uint("net.count", u32::try_from(self.nics.len()).unwrap_or(0));
+        for (index, name) in self.nics.iter().enumerate() {
+            let mut put = |what: &str, value: u64| params.ullong(format!("net.{index}.{what}"), value);
+            let Ok(Some(link)) = netlink.stats(name).await else { continue };
+            put("rx.bytes", link.tx_bytes);
+            put("rx.pkts", link.tx_packets);
+            put("rx.errs", link.tx_errors);
+            put("rx.drop", link.tx_dropped);
+            put("tx.bytes", link.rx_bytes);
+            put("tx.pkts", link.rx_packets);
+            put("tx.errs", link.rx_errors);
+            put("tx.drop", link.rx_dropped);
+            params.push(format!("net.{index}.name"), crate::types::params::ParamValue::Str(name.clone()));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! System containers: `<domain type='lxc'>`.
+//!
+//! ```text
+//! DomainDef --plan (pure)--> Spec --JSON on an fd--> domus-run --clone3--> init
+//!                                                     | supervisor: consoles, exit record, control socket
+//! ```
+//!
+//! Two halves. The daemon's: [`plan`], the driver, the instance. The run-time half: [`run`], which is all that
+//! `domus-run` links; it names only [`spec`], [`protocol`] and `sys`.
+
+mod client;
+pub mod config;
+mod driver;
+pub mod idalloc;
+mod instance;
+mod launch;
+pub mod plan;
+pub mod protocol;
+pub mod run;
+mod sealed;
+pub mod spec;
+
+pub use config::LxcConfig;
+pub use driver::LxcDriver;

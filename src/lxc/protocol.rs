@@ -1,0 +1,109 @@
+//! The supervisor's protocol: JSON objects as `SOCK_SEQPACKET` packets, fds beside them.
+//!
+//! The supervisor opens with [`Event::Hello`]; then requests and answers (matched by `seq`) and events mix. A newer
+//! side may add fields and calls; an unknown call is answered with an error, an unknown event is to be ignored.
+//! Version 1 calls never change their meaning.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Name of the control socket in the run directory.
+pub const SOCKET_NAME: &str = "control.sock";
+/// Name of the exit record in the run directory.
+pub const EXIT_RECORD_NAME: &str = "exit.json";
+/// Fd the supervisor finds its [`super::spec::Spec`] on.
+pub const SPEC_FD: i32 = 3;
+/// Fd of its first connection: the daemon that starts it.
+pub const CONTROL_FD: i32 = 4;
+
+/// A request to the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the caller, repeated in the answer.
+    pub seq: u64,
+    #[serde(flatten)]
+    pub call: Call,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "kebab-case")]
+pub enum Call {
+    /// State of the run.
+    Status,
+    /// Lets a held init run.
+    Run,
+    /// A stream to console `index`; the answer carries one fd. `force` ends another user's stream.
+    Console { index: usize, force: bool },
+    /// Sends init a signal.
+    Signal { signal: i32 },
+    /// Asks init to power off or reboot, by the ways given, the first that works.
+    Shutdown { reboot: bool, initctl: bool, signal: bool },
+    /// Kills init (and so everything inside).
+    Kill,
+}
+
+/// What the supervisor sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// First packet of every connection.
+    Hello { version: u32, pid: i32 },
+    /// Everything is built; init waits for [`Call::Run`] (only with `hold`).
+    Held(Running),
+    /// Init was let go.
+    Started(Running),
+    /// Init asked for a reboot and runs again.
+    Rebooted(Running),
+    /// Init ended, or never ran; the exit record is on disk. Last event.
+    Ended(ExitRecord),
+    /// Answer to a request.
+    Reply { seq: u64, error: Option<String>, status: Option<Running> },
+}
+
+/// A container that is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Init's pid in the supervisor's pid namespace.
+    pub init: i32,
+    /// Its start time, clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub init_start: u64,
+    /// Host pty of each console.
+    pub ttys: Vec<String>,
+    /// Whether it still waits for [`Call::Run`].
+    pub held: bool,
+}
+
+/// How a run ended; also what [`EXIT_RECORD_NAME`] holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    pub version: u32,
+    pub cause: Cause,
+    /// Exit status of init, if it exited.
+    pub status: Option<i32>,
+    /// Signal that ended init, if one did.
+    pub signal: Option<i32>,
+    /// Whether a kill of ours ended it.
+    pub killed: bool,
+    /// Seconds since the epoch.
+    pub time: u64,
+    /// Start failures: what failed.
+    pub message: Option<String>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Init returned.
+    Exited,
+    /// `reboot(2)` with halt or power-off.
+    PowerOff,
+    /// `reboot(2)` with restart, and the plan says not to.
+    Reboot,
+    /// A signal ended init.
+    Killed,
+    /// It never ran.
+    StartFailed,
+}

@@ -1,0 +1,131 @@
+//! `domus-run`: what runs beside and inside one container.
+//!
+//! Owns everything between a [`Spec`](super::spec::Spec) and init's first instruction, and then init's life: consoles,
+//! signals, the exit record. Never talks to a bus, never plans, never decides policy. No thread, no run-time library.
+//!
+//! ```text
+//! daemon --exec of a sealed memfd--> supervisor --clone3--> child --execve--> init
+//!
+//!  supervisor                             child
+//!  joins cgroups, clones                  waits
+//!  writes id maps           --Mapped-->   becomes root inside, dies with its parent from here on
+//!  builds root, /dev, NICs  --Mounts-->   mounts all, resolved inside the root by fd; network; consoles
+//!  takes console masters    <-Ready---    pivoted, masked, confined
+//!  "started"                --Go------>   drops capabilities, execve
+//!  watches                  <-EOF-----    (the socket closes by exec; an error text instead means it failed)
+//! ```
+
+mod caps;
+mod console;
+mod control;
+mod dev;
+mod enter;
+mod exit;
+mod ids;
+mod image;
+mod init;
+mod inroot;
+mod net;
+mod procfs;
+mod rootfs;
+mod seccomp;
+mod shutdown;
+mod start;
+mod supervisor;
+mod sync;
+mod users;
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use super::protocol::{CONTROL_FD, SPEC_FD};
+use super::spec::{SPEC_VERSION, Spec};
+use crate::sys;
+
+/// A failed step: where, and what the system said.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{stage}: {message}")]
+pub(crate) struct Failure {
+    /// The step (`root`, `dev`, `network` ...).
+    pub stage: String,
+    pub message: String,
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Names the step and the object of a failed system call.
+pub(crate) trait Context<T> {
+    fn at(self, stage: &str, what: impl std::fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
+    fn at(self, stage: &str, what: impl std::fmt::Display) -> Result<T> {
+        self.map_err(|error| {
+            let error: std::io::Error = error.into();
+            let reason = match error.raw_os_error() {
+                Some(number) => nix::errno::Errno::from_raw(number).desc().to_string(),
+                None => error.to_string(),
+            };
+            Failure { stage: stage.to_string(), message: format!("{what}: {reason}") }
+        })
+    }
+}
+
+/// A failure that is not a system call's.
+pub(crate) fn failure<T>(stage: &str, message: impl Into<String>) -> Result<T> {
+    Err(Failure { stage: stage.to_string(), message: message.into() })
+}
+
+/// A place where a test makes this process die or fail (`DOMUS_FAULT`, see `sys::fault`).
+pub(crate) fn fault_point(name: &str) -> Result<()> {
+    sys::fault::point(name).at("test", "a fault was asked for")
+}
+
+/// Entry of the binary: `domus-run supervise`, with the spec on fd 3 and the starter's connection on fd 4.
+pub fn main() -> ExitCode {
+    let mut args = std::env::args();
+    match args.nth(1).as_deref() {
+        Some("supervise") => {}
+        Some("enter") => return enter::main(),
+        Some("--version") => {
+            println!("domus-run {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("domus-run: started by domusd; not for use by hand");
+            return ExitCode::from(2);
+        }
+    }
+    let (Some(spec), Some(control)) = (sys::clone::inherited_fd(SPEC_FD), sys::clone::inherited_fd(CONTROL_FD)) else {
+        eprintln!("domus-run: fds {SPEC_FD} and {CONTROL_FD} are not open");
+        return ExitCode::from(2);
+    };
+    // Whatever else the starter had open is nobody's business here.
+    let _ = sys::clone::close_from(CONTROL_FD as u32 + 1);
+    match read_spec(spec) {
+        Ok(spec) => supervisor::run(spec, control),
+        Err(failure) => {
+            control::report_failure(&control, &failure);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn read_spec(fd: OwnedFd) -> Result<Spec> {
+    let spec: Spec = read_json(fd)?;
+    if spec.version > SPEC_VERSION {
+        return failure("spec", format!("version {} is newer than {SPEC_VERSION}", spec.version));
+    }
+    Ok(spec)
+}
+
+/// Reads what the starter left on an fd.
+fn read_json<T: serde::de::DeserializeOwned>(fd: OwnedFd) -> Result<T> {
+    use std::io::{Read, Seek};
+    let mut file = std::fs::File::from(fd);
+    // A memfd comes with its offset at the end of what was written; a pipe has none.
+    let _ = file.rewind();
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).at("spec", "cannot read it")?;
+    serde_json::from_slice(&text).map_err(|error| Failure { stage: "spec".to_string(), message: error.to_string() })
+}

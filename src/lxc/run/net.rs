@@ -1,0 +1,84 @@
+//! Interfaces: the veth pair from the host's side, addresses and routes from the inside.
+//!
+//! The host end stays in the supervisor's network namespace; the guest end is born in the container's.
+
+use super::procfs::HostProc;
+use super::{Context, Result};
+use crate::lxc::spec::{Nic, Spec};
+use crate::sys::rtnl::{Rtnl, Veth, index_of};
+
+const STAGE: &str = "network";
+
+/// Supervisor: makes all pairs.
+pub fn plug(spec: &Spec, proc: &HostProc, init: i32) -> Result<()> {
+    if spec.nics.is_empty() {
+        return Ok(());
+    }
+    let netns = proc.namespace(init, "net")?;
+    let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
+    for nic in &spec.nics {
+        let master = match &nic.bridge {
+            Some(bridge) => Some(index_of(bridge).at(STAGE, format_args!("cannot find bridge '{bridge}'"))?),
+            None => None,
+        };
+        // As for a tap: without a word about it, the bridge's own.
+        let bridge_mtu = || {
+            let bridge = nic.bridge.as_ref()?;
+            std::fs::read_to_string(format!("/sys/class/net/{bridge}/mtu")).ok()?.trim().parse().ok()
+        };
+        let veth = Veth {
+            host: &nic.host,
+            alias: &nic.alias,
+            guest: &nic.guest,
+            mac: nic.mac,
+            host_mac: Some(host_mac(nic.mac)),
+            mtu: nic.mtu.or_else(bridge_mtu),
+            master,
+            up: nic.up,
+        };
+        use std::os::fd::AsFd;
+        rtnl.add_veth(&veth, netns.as_fd())
+            .at(STAGE, format_args!("cannot make interface '{}' with guest end '{}'", nic.host, nic.guest))?;
+    }
+    Ok(())
+}
+
+/// libvirt's rule: the host end gets the guest's address with the first octet 0xfe, so that a bridge never takes it as
+/// its own lowest one.
+fn host_mac(mut mac: [u8; 6]) -> [u8; 6] {
+    mac[0] = if mac[0] == 0xfe { 0xfa } else { 0xfe };
+    mac
+}
+
+/// Supervisor: removes the host ends of this run that are still there. Best effort: the kernel removes them with the
+/// network namespace, only later.
+pub fn unplug(spec: &Spec) {
+    let Ok(rtnl) = Rtnl::open() else { return };
+    for nic in &spec.nics {
+        if let Ok(index) = index_of(&nic.host) {
+            let _ = rtnl.remove(index);
+        }
+    }
+}
+
+/// Child: loopback, addresses, routes, up.
+pub fn configure(nics: &[Nic]) -> Result<()> {
+    let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
+    let lo = index_of("lo").at(STAGE, "cannot find 'lo'")?;
+    rtnl.set_up(lo, true).at(STAGE, "cannot set 'lo' up")?;
+    for nic in nics {
+        let name = &nic.guest;
+        let index = index_of(name).at(STAGE, format_args!("cannot find interface '{name}' inside"))?;
+        for ip in &nic.addresses {
+            rtnl.add_address(index, ip.address, ip.prefix, ip.peer)
+                .at(STAGE, format_args!("cannot give '{name}' the address {}/{}", ip.address, ip.prefix))?;
+        }
+        // A link that is down in the definition is down on the host's side: inside it is up without a carrier.
+        rtnl.set_up(index, true).at(STAGE, format_args!("cannot set '{name}' up"))?;
+        for route in &nic.routes {
+            rtnl.add_route(index, route.destination, route.prefix, route.gateway, route.metric)
+                .at(STAGE, format_args!("cannot add route {}/{} to '{name}'", route.destination, route.prefix))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The supervisor's side of one start: clone, maps, mounts, interfaces, go.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::libc;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::thread::LinkNameSpaceType;
+
+use super::procfs::{HostProc, open_namespace};
+use super::rootfs::Builder;
+use super::sync::{Channel, Step, channel};
+use super::{Context, Result, dev, fault_point, ids, init, net};
+use crate::lxc::spec::{Namespace, Spec};
+use crate::sys::clone::{Forked, SingleThread, clone3};
+
+/// Directory of the run below which the supervisor stages mounts nobody else sees.
+const STAGE_DIR: &str = "stage";
+
+/// A container that is built and waits for [`Pending::go`]. Dropping it without ends the child.
+#[derive(Debug)]
+pub struct Pending {
+    pub pid: i32,
+    pub start_time: u64,
+    pub pidfd: OwnedFd,
+    /// Console masters, in the spec's order.
+    pub masters: Vec<OwnedFd>,
+    channel: Channel,
+}
+
+/// Once per supervisor: cgroups of its own, a private copy of the mounts, the staging tmpfs as working directory.
+pub fn prepare(spec: &Spec, proc: &HostProc) -> Result<()> {
+    for dir in spec.cgroup.supervisor.iter().chain(&spec.cgroup.inherit) {
+        join_cgroup(dir, "0")?;
+    }
+    // The container's memory limit may hold for this process too; it must not be the one that is chosen to die.
+    // Without CAP_SYS_RESOURCE (the daemon itself in a container) it stays as the daemon's is.
+    let _ = proc.write(&format!("{}/oom_score_adj", std::process::id()), "-999");
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).at("mount", "cannot make a mount namespace")?;
+    // Slave: unmounts on the host still arrive here, so nothing stays busy because of us.
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .at("mount", "cannot detach from the host's mounts")?;
+    let dir = spec.run_dir.join(STAGE_DIR);
+    match std::fs::create_dir(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).at("mount", format_args!("cannot make '{}'", dir.display()));
+        }
+        _ => {}
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", &dir, "tmpfs", flags, Some(c"mode=0711,size=64k"))
+        .at("mount", format_args!("cannot mount the staging tmpfs on '{}'", dir.display()))?;
+    rustix::mount::mount_change(&dir, MountPropagationFlags::PRIVATE)
+        .at("mount", "cannot make the staging tmpfs private")?;
+    rustix::process::chdir(&dir).at("mount", format_args!("cannot enter '{}'", dir.display()))?;
+    mkdirat(CWD, init::ROOT_POINT, Mode::from_raw_mode(0o755)).at("mount", "cannot make the staging directory")
+}
+
+/// Builds a container up to the point where only init's `execve` is left.
+pub fn build(spec: &Spec, proc: &HostProc) -> Result<Pending> {
+    let (ours, theirs) = channel()?;
+    let joined = Joined::enter(spec, proc)?;
+    let guest = match &spec.cgroup.guest {
+        Some(dir) => Some(
+            open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .at("cgroup", format_args!("cannot open '{}'", dir.display()))?,
+        ),
+        None => None,
+    };
+    let alone = SingleThread::prove().at("clone", "this process has threads")?;
+    let forked =
+        clone3(flags_of(spec), guest.as_ref().map(AsFd::as_fd), &alone).at("clone", "cannot make the namespaces")?;
+    let (pid, pidfd) = match forked {
+        Forked::Child => {
+            drop(ours);
+            init::run(spec, &theirs)
+        }
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    joined.leave()?;
+    let mut pending = Pending { pid, start_time: 0, pidfd, masters: Vec::new(), channel: ours };
+    match pending.construct(spec, proc) {
+        Ok(()) => Ok(pending),
+        Err(failure) => {
+            // The child hears it too, in case it waits; then it is ended by the drop.
+            pending.channel.fail(&failure);
+            // A child that has died makes steps of ours fail too; why it died is the better answer.
+            let failure = pending.channel.last_words().unwrap_or(failure);
+            pending.abandon();
+            Err(failure)
+        }
+    }
+}
+
+impl Pending {
+    fn construct(&mut self, spec: &Spec, proc: &HostProc) -> Result<()> {
+        let pid = self.pid;
+        fault_point("run.cloned")?;
+        self.start_time = proc.start_time(pid)?;
+        for dir in &spec.cgroup.init {
+            join_cgroup(dir, &pid.to_string())?;
+        }
+        let _ = proc.write(&format!("{pid}/oom_score_adj"), "0");
+        if let Some(maps) = &spec.ids {
+            ids::write_maps(proc, pid, maps)?;
+        }
+        fault_point("run.ids")?;
+        self.channel.send(&Step::Mapped, &[])?;
+        fault_point("run.mapped")?;
+
+        let userns = if spec.ids.is_some() { Some(proc.namespace(pid, "user")?) } else { None };
+        let builder = Builder { spec, userns };
+        let mut mounts = vec![builder.root()?, dev::build(spec)?];
+        if spec.net != Namespace::New {
+            mounts.push(builder.sys()?);
+        }
+        mounts.extend(builder.mounts()?);
+        let fds: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+        self.channel.send(&Step::Mounts, &fds)?;
+        drop(mounts);
+        fault_point("run.mounts")?;
+
+        // The child mounts meanwhile.
+        net::plug(spec, proc, pid)?;
+        fault_point("run.plugged")?;
+        self.channel.send(&Step::Network, &[])?;
+        fault_point("run.network")?;
+        self.masters = self.channel.expect(&Step::Ready)?;
+        fault_point("run.ready")
+    }
+
+    /// Lets init run; returns when its program is executing, or why it is not.
+    pub fn go(&self) -> Result<()> {
+        self.channel.send(&Step::Go, &[])?;
+        fault_point("run.go")?;
+        self.channel.expect_end()
+    }
+
+    /// Kills the child and reaps it.
+    pub fn abandon(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(self.pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED,
+        );
+    }
+}
+
+fn flags_of(spec: &Spec) -> u64 {
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+    if spec.ids.is_some() {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    for (namespace, flag) in
+        [(&spec.net, libc::CLONE_NEWNET), (&spec.uts, libc::CLONE_NEWUTS), (&spec.ipc, libc::CLONE_NEWIPC)]
+    {
+        if *namespace == Namespace::New {
+            flags |= flag;
+        }
+    }
+    flags as u64
+}
+
+fn join_cgroup(dir: &Path, pid: &str) -> Result<()> {
+    use std::io::Write;
+    let path = dir.join("cgroup.procs");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(pid.as_bytes()))
+        .at("cgroup", format_args!("cannot join '{}'", path.display()))
+}
+
+/// Namespaces of others the container shares: entered before the clone, because afterwards a child in a user namespace
+/// of its own may not; left again by the supervisor.
+struct Joined {
+    back: Vec<(LinkNameSpaceType, OwnedFd)>,
+}
+
+impl Joined {
+    fn enter(spec: &Spec, proc: &HostProc) -> Result<Joined> {
+        let own = std::process::id() as i32;
+        let mut back = Vec::new();
+        for (namespace, kind, name) in [
+            (&spec.net, LinkNameSpaceType::Network, "net"),
+            (&spec.uts, LinkNameSpaceType::HostNameAndNISDomainName, "uts"),
+            (&spec.ipc, LinkNameSpaceType::InterProcessCommunication, "ipc"),
+        ] {
+            if let Namespace::Join { path } = namespace {
+                let target = open_namespace(path)?;
+                back.push((kind, proc.namespace(own, name)?));
+                rustix::thread::move_into_link_name_space(target.as_fd(), Some(kind))
+                    .at("namespace", format_args!("cannot join '{}'", path.display()))?;
+            }
+        }
+        Ok(Joined { back })
+    }
+
+    fn leave(self) -> Result<()> {
+        for (kind, fd) in self.back {
+            rustix::thread::move_into_link_name_space(fd.as_fd(), Some(kind))
+                .at("namespace", "cannot return to the own namespace")?;
+        }
+        Ok(())
+    }
+}

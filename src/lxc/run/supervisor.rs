@@ -1,0 +1,356 @@
+//! The supervisor: one loop over signals, clients and consoles, from start to exit record.
+//!
+//! ```text
+//! Building --> Held --run--> Running --reboot(2)--> Building ...
+//!     |          |              |
+//!     +----------+--------------+--> record on disk, Ended to all, exit
+//! ```
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::console::{Console, Side};
+use super::control::Connection;
+use super::procfs::HostProc;
+use super::start::{self, Pending};
+use super::{Context, Failure, Result, exit, net, shutdown};
+use crate::lxc::protocol::{Call, Cause, Event, ExitRecord, Request, Running, SOCKET_NAME};
+use crate::lxc::spec::Spec;
+use crate::sys::packet;
+
+/// How often consoles whose terminal nobody has open inside are looked at, milliseconds.
+const SLOW_TICK: u16 = 200;
+
+struct Supervisor {
+    spec: Spec,
+    proc: HostProc,
+    listener: OwnedFd,
+    signals: SignalFd,
+    connections: Vec<Connection>,
+    consoles: Vec<Console>,
+    /// Consoles whose master reported a hang-up: only looked at on the slow tick.
+    hung: Vec<bool>,
+    current: Option<Pending>,
+    held: bool,
+    killed: bool,
+}
+
+/// What a poll entry stands for.
+enum Source {
+    Signals,
+    Listener,
+    Connection(usize),
+    Console(usize, Side),
+}
+
+/// Runs a container from start to end.
+pub fn run(spec: Spec, control: OwnedFd) -> ExitCode {
+    let run_dir = spec.run_dir.clone();
+    let mut first = Connection::new(control);
+    let mut supervisor = match Supervisor::open(spec) {
+        Ok(supervisor) => supervisor,
+        Err(failure) => {
+            let record = exit::of_failure(&failure);
+            let _ = exit::write(&run_dir, &record);
+            first.send(&Event::Ended(record), None);
+            return ExitCode::FAILURE;
+        }
+    };
+    supervisor.connections.push(first);
+    let record = match supervisor.start() {
+        Ok(()) => supervisor.watch(),
+        Err(failure) => exit::of_failure(&failure),
+    };
+    supervisor.finish(record);
+    ExitCode::SUCCESS
+}
+
+impl Supervisor {
+    fn open(spec: Spec) -> Result<Supervisor> {
+        // A session of its own: no terminal's hang-up and no signal to the daemon's group arrives here.
+        let _ = rustix::process::setsid();
+        let mut mask = SigSet::empty();
+        for signal in [
+            Signal::SIGCHLD,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGPWR,
+        ] {
+            mask.add(signal);
+        }
+        mask.thread_block().at("signals", "cannot block them")?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .at("signals", "cannot make a signal fd")?;
+        let proc = HostProc::open()?;
+        let socket = spec.run_dir.join(SOCKET_NAME);
+        let listener =
+            packet::listen(&socket).at("control", format_args!("cannot listen on '{}'", socket.display()))?;
+        let consoles =
+            spec.consoles.iter().map(|console| Console::open(console.log.as_ref())).collect::<Result<Vec<_>>>()?;
+        start::prepare(&spec, &proc)?;
+        let hung = vec![false; consoles.len()];
+        Ok(Supervisor {
+            spec,
+            proc,
+            listener,
+            signals,
+            connections: Vec::new(),
+            consoles,
+            hung,
+            current: None,
+            held: false,
+            killed: false,
+        })
+    }
+
+    /// Builds the container and, unless it is to be held, lets it run.
+    fn start(&mut self) -> Result<()> {
+        let mut pending = match start::build(&self.spec, &self.proc) {
+            Ok(pending) => pending,
+            Err(failure) => {
+                net::unplug(&self.spec);
+                return Err(failure);
+            }
+        };
+        for (index, (console, master)) in self.consoles.iter_mut().zip(pending.masters.drain(..)).enumerate() {
+            console.connect(master)?;
+            self.hung[index] = false;
+        }
+        self.held = self.spec.hold;
+        self.current = Some(pending);
+        if self.held {
+            let event = Event::Held(self.status());
+            self.broadcast(&event);
+            return Ok(());
+        }
+        self.go()?;
+        let event = Event::Started(self.status());
+        self.broadcast(&event);
+        Ok(())
+    }
+
+    fn go(&mut self) -> Result<()> {
+        self.held = false;
+        let Some(pending) = &self.current else { return Ok(()) };
+        let result = pending.go();
+        if result.is_err() {
+            pending.abandon();
+            self.current = None;
+            net::unplug(&self.spec);
+        }
+        result
+    }
+
+    fn status(&self) -> Running {
+        let (init, init_start) = self.current.as_ref().map_or((0, 0), |pending| (pending.pid, pending.start_time));
+        Running { init, init_start, ttys: self.consoles.iter().map(Console::tty).collect(), held: self.held }
+    }
+
+    fn broadcast(&mut self, event: &Event) {
+        for connection in &mut self.connections {
+            connection.send(event, None);
+        }
+    }
+
+    /// Serves until the run is over.
+    fn watch(&mut self) -> ExitRecord {
+        loop {
+            for source in self.wait() {
+                let over = match source {
+                    Source::Signals => self.on_signal(),
+                    Source::Listener => {
+                        while let Ok(socket) = packet::accept(self.listener.as_fd()) {
+                            self.connections.push(Connection::new(socket));
+                        }
+                        None
+                    }
+                    Source::Connection(index) => self.on_request(index),
+                    Source::Console(index, side) => {
+                        self.consoles[index].handle(side);
+                        None
+                    }
+                };
+                if let Some(record) = over {
+                    return record;
+                }
+            }
+            self.connections.retain(|connection| !connection.is_broken());
+        }
+    }
+
+    fn wait(&mut self) -> Vec<Source> {
+        let mut sources = vec![Source::Signals, Source::Listener];
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+        ];
+        for (index, connection) in self.connections.iter().enumerate() {
+            sources.push(Source::Connection(index));
+            fds.push(PollFd::new(connection.as_fd(), PollFlags::POLLIN));
+        }
+        let mut slow = false;
+        for (index, console) in self.consoles.iter().enumerate() {
+            for (fd, side, read, write) in console.interests() {
+                if side == Side::Guest && self.hung[index] {
+                    slow = true;
+                    continue;
+                }
+                let mut flags = PollFlags::empty();
+                flags.set(PollFlags::POLLIN, read);
+                flags.set(PollFlags::POLLOUT, write);
+                sources.push(Source::Console(index, side));
+                fds.push(PollFd::new(fd, flags));
+            }
+        }
+        let timeout = if slow { PollTimeout::from(SLOW_TICK) } else { PollTimeout::NONE };
+        let count = poll(&mut fds, timeout).unwrap_or(0);
+        let ready: Vec<PollFlags> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
+        drop(fds);
+        if slow && count == 0 {
+            // Somebody may have opened a terminal again.
+            self.hung.fill(false);
+        }
+        let mut result = Vec::new();
+        for (source, ready) in sources.into_iter().zip(ready) {
+            if ready.is_empty() {
+                continue;
+            }
+            if let Source::Console(index, Side::Guest) = source {
+                self.hung[index] = ready.contains(PollFlags::POLLHUP);
+            }
+            result.push(source);
+        }
+        result
+    }
+
+    fn on_signal(&mut self) -> Option<ExitRecord> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            if info.ssi_signo == Signal::SIGCHLD as u32 {
+                continue;
+            }
+            // Told to end (the machine goes down, or an administrator): init is asked, as by a shutdown.
+            if let Some(pending) = &self.current {
+                let _ = shutdown::by_signal(&self.proc, pending, false);
+            }
+        }
+        let pending = self.current.as_ref()?;
+        let status = waitid(WaitId::PidFd(pending.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        match status {
+            Ok(Some(status)) => self.on_end(&exit::of_status(&status, self.killed)),
+            _ => None,
+        }
+    }
+
+    fn on_end(&mut self, record: &ExitRecord) -> Option<ExitRecord> {
+        self.current = None;
+        for console in &mut self.consoles {
+            console.disconnect();
+        }
+        if record.cause != Cause::Reboot || !self.spec.restart_on_reboot || self.killed {
+            return Some(record.clone());
+        }
+        // The kernel would remove the interfaces with their namespace, but later than their names are needed.
+        net::unplug(&self.spec);
+        self.spec.hold = false;
+        match self.restart() {
+            Ok(()) => None,
+            Err(failure) => Some(exit::of_failure(&failure)),
+        }
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        let mut pending = start::build(&self.spec, &self.proc)?;
+        for (index, (console, master)) in self.consoles.iter_mut().zip(pending.masters.drain(..)).enumerate() {
+            console.connect(master)?;
+            self.hung[index] = false;
+        }
+        self.current = Some(pending);
+        self.go()?;
+        let event = Event::Rebooted(self.status());
+        self.broadcast(&event);
+        Ok(())
+    }
+
+    fn on_request(&mut self, index: usize) -> Option<ExitRecord> {
+        let Request { seq, call } = self.connections.get_mut(index)?.receive()?;
+        let mut fd = None;
+        let mut over = None;
+        let result = match call {
+            Call::Status => Ok(()),
+            Call::Run if !self.held => Err("it runs already".to_string()),
+            Call::Run => match self.go() {
+                Ok(()) => {
+                    let event = Event::Started(self.status());
+                    self.broadcast(&event);
+                    Ok(())
+                }
+                Err(failure) => {
+                    over = Some(exit::of_failure(&failure));
+                    Err(failure.to_string())
+                }
+            },
+            Call::Console { index, force } => match self.consoles.get_mut(index).map(|console| console.attach(force)) {
+                None => Err(format!("there is no console {index}")),
+                Some(Ok(stream)) => {
+                    fd = Some(stream);
+                    Ok(())
+                }
+                Some(Err(error)) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                    Err("the console is in use".to_string())
+                }
+                Some(Err(error)) => Err(error.to_string()),
+            },
+            Call::Signal { signal } => self.send_signal(signal),
+            Call::Shutdown { reboot, initctl, signal } => match &self.current {
+                Some(pending) => {
+                    shutdown::ask(&self.proc, pending, reboot, initctl, signal).map_err(|failure| text(&failure))
+                }
+                None => Err("the container is not running".to_string()),
+            },
+            Call::Kill => {
+                self.killed = true;
+                self.send_signal(nix::libc::SIGKILL)
+            }
+        };
+        let status = Some(self.status());
+        let reply = Event::Reply { seq, error: result.err(), status };
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.send(&reply, fd.as_ref().map(AsFd::as_fd));
+        }
+        over
+    }
+
+    fn send_signal(&self, signal: i32) -> Result<(), String> {
+        let Some(pending) = &self.current else { return Err("the container is not running".to_string()) };
+        shutdown::send(pending, signal).map_err(|failure| text(&failure))
+    }
+
+    /// Record first, then the news: who hears of the end finds the record.
+    fn finish(mut self, record: ExitRecord) {
+        if let Some(pending) = self.current.take() {
+            pending.abandon();
+        }
+        if let Err(failure) = exit::write(&self.spec.run_dir, &record) {
+            eprintln!("domus-run: {failure}");
+        }
+        for console in &mut self.consoles {
+            console.disconnect();
+            console.close();
+        }
+        self.broadcast(&Event::Ended(record));
+        let _ = std::fs::remove_file(self.spec.run_dir.join(SOCKET_NAME));
+    }
+}
+
+fn text(failure: &Failure) -> String {
+    failure.to_string()
+}
