@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cgroup;
+pub mod daemon;
 pub mod dbus;
 pub mod disk;
 pub mod domain_xml;

@@ -1,0 +1,205 @@
+//! Configuration file: TOML, every key optional, unknown keys refused. Command line options win over it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::options::LogFormat;
+use crate::cgroup;
+use crate::engine::driver::DriverKind;
+
+/// The file.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Drivers to run.
+    pub drivers: Vec<DriverKind>,
+    /// Guests autostarted at once.
+    pub autostart_parallel: usize,
+    /// Which cgroup hierarchies are used.
+    pub cgroups: cgroup::Mode,
+    pub dbus: DbusConfig,
+    pub socket: SocketConfig,
+    pub log: LogConfig,
+    pub qemu: QemuConfig,
+    pub lxc: LxcConfig,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            drivers: vec![DriverKind::Qemu, DriverKind::Lxc],
+            autostart_parallel: 4,
+            cgroups: cgroup::Mode::Auto,
+            dbus: DbusConfig::default(),
+            socket: SocketConfig::default(),
+            log: LogConfig::default(),
+            qemu: QemuConfig::default(),
+            lxc: LxcConfig::default(),
+        }
+    }
+}
+
+/// `[dbus]`: message buses.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct DbusConfig {
+    pub system: bool,
+    pub session: bool,
+    /// D-Bus addresses of more buses.
+    pub addresses: Vec<String>,
+}
+
+/// `[socket]`: who may use the daemon's own socket, besides root and the daemon's user.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct SocketConfig {
+    /// Members may do everything.
+    pub group: Option<String>,
+    pub others: Others,
+}
+
+/// What everybody else may do.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Others {
+    #[default]
+    Refuse,
+    ReadOnly,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// As `--log-level`.
+    pub level: Option<String>,
+    pub format: LogFormat,
+}
+
+/// `[qemu]`
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct QemuConfig {
+    /// QEMU's user; without it libvirt-qemu or domus-qemu, whichever exists.
+    pub user: Option<String>,
+    /// QEMU's group; without it the user's own.
+    pub group: Option<String>,
+    /// Give images to QEMU's user for the time of the run.
+    pub dynamic_ownership: bool,
+    /// Seconds until QEMU must answer its monitor.
+    pub start_timeout: u64,
+    /// Emulator of definitions that name none; without it the first installed one.
+    pub emulator: Option<PathBuf>,
+    /// Address VNC listens on when a definition names none.
+    pub vnc_listen: String,
+    /// First and last TCP port for `autoport`.
+    pub vnc_port_min: u16,
+    pub vnc_port_max: u16,
+    /// QEMU's own seccomp filter.
+    pub seccomp_sandbox: bool,
+    /// Open files a QEMU may have.
+    pub max_files: u64,
+    /// Cgroup partition of definitions that name none.
+    pub partition: String,
+}
+
+impl Default for QemuConfig {
+    fn default() -> QemuConfig {
+        QemuConfig {
+            user: None,
+            group: None,
+            dynamic_ownership: true,
+            start_timeout: 30,
+            emulator: None,
+            vnc_listen: "127.0.0.1".into(),
+            vnc_port_min: 5900,
+            vnc_port_max: 65535,
+            seccomp_sandbox: true,
+            max_files: 32768,
+            partition: "/machine".into(),
+        }
+    }
+}
+
+/// `[lxc]`
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LxcConfig {
+    /// The supervisor's binary; without it `domus-run` beside the daemon's.
+    pub run_binary: Option<PathBuf>,
+    /// Containers without `<idmap>` run as root of the host instead of in a range of ids of their own.
+    pub privileged: bool,
+    /// File system type in image files and on block devices of containers.
+    pub image_fstype: String,
+    /// Bytes a container without a root of its own may write.
+    pub scratch_size: u64,
+    /// Processes and threads of a container.
+    pub max_processes: u64,
+    /// Seconds a start may take.
+    pub start_timeout: u64,
+    /// Cgroup partition of definitions that name none.
+    pub partition: String,
+}
+
+impl Default for LxcConfig {
+    fn default() -> LxcConfig {
+        LxcConfig {
+            run_binary: None,
+            privileged: false,
+            image_fstype: "ext4".into(),
+            scratch_size: 512 << 20,
+            max_processes: 16_384,
+            start_timeout: 60,
+            partition: "/machine".into(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}: {error}")]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error("configuration file {path}: {error}")]
+    Parse { path: PathBuf, error: Box<toml::de::Error> },
+}
+
+impl Config {
+    /// Reads `path`; a file that is not there is an error only when it was asked for.
+    pub fn load(path: &Path, asked_for: bool) -> Result<Config, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => return Ok(Config::default()),
+            Err(error) => return Err(ConfigError::Read { path: path.to_path_buf(), error }),
+        };
+        Config::parse(&text).map_err(|error| ConfigError::Parse { path: path.to_path_buf(), error: Box::new(error) })
+    }
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_says_the_defaults() {
+        let text = include_str!("../../packaging/domusd.toml");
+        assert_eq!(Config::parse(text).unwrap(), Config::default());
+        // Every key the example shows commented out is one we know.
+        let all: String =
+            text.lines().map(|line| line.strip_prefix("#= ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
+        let shown = Config::parse(&all).unwrap();
+        assert_eq!(shown.socket.group.as_deref(), Some("libvirt"));
+    }
+
+    #[test]
+    fn a_typing_error_is_named_with_its_place() {
+        let error = Config::parse("[socket]\ngruop = \"x\"\n").unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("gruop") && error.contains("group"), "{error}");
+        assert!(Config::parse("drivers = [\"xen\"]").is_err());
+    }
+}
