@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cgroup;
+pub mod cli;
 pub mod daemon;
 pub mod dbus;
 pub mod disk;

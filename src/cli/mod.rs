@@ -1,0 +1,126 @@
+//! `domus`: virsh's words over D-Bus.
+//!
+//! Owns the command line, what it prints and its exit status. Talks D-Bus only; knows the daemon by nothing but its
+//! interfaces (`org.libvirt.*`, `org.domus.*`). One file per group of commands; they share [`domains::Session`].
+//!
+//! ```text
+//! args -> Target -> Client -> Session { drivers, look-up } -> command -> Output
+//! ```
+//!
+//! Texts, tables and their order are virsh's to the byte, the empty line after each command included, so that what
+//! people and scripts know keeps working.
+
+mod args;
+mod client;
+mod console;
+mod define;
+mod devices;
+mod domains;
+mod edit;
+mod event;
+mod event_text;
+mod host;
+mod info;
+mod lifecycle;
+mod list;
+mod output;
+mod params;
+mod plan;
+mod stats;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use client::Client;
+use domains::Session;
+use output::{Failure, Output};
+
+/// The whole program: reads the command line, runs the command, says how it went.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse_from(args::virsh_words(std::env::args_os()));
+    let out = Output { quiet: global.quiet, json: global.json };
+    match &command {
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "domus", &mut script);
+            output::raw(&String::from_utf8_lossy(&script));
+            return ExitCode::SUCCESS;
+        }
+        Command::Event(args) if args.is_list() => {
+            args.list(out);
+            out.end();
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    // One thread: a command is a few round trips, and starting threads would take longer than they do.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out.failure(&Failure::new(format!("cannot start: {error}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        // Commands that wait for something themselves take --timeout as the length of that wait.
+        let waits = matches!(command, Command::Event(_) | Command::Console(_));
+        let deadline = if waits { None } else { global.timeout };
+        let client = match Client::connect(&global.target(), deadline).await {
+            Ok(client) => client,
+            Err(failure) => {
+                out.failure(&failure);
+                return ExitCode::FAILURE;
+            }
+        };
+        let session = Session { client, out, driver: global.connect, timeout: global.timeout, escape: global.escape };
+        let result = run(&session, &command).await;
+        if let Err(failure) = &result {
+            out.failure(failure);
+        }
+        out.end();
+        if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    })
+}
+
+async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::List(args) => list::list(session, args).await,
+        Command::Define(args) => define::define(session, args).await,
+        Command::Create(args) => define::create(session, args).await,
+        Command::Undefine(args) => define::undefine(session, args).await,
+        Command::Domrename(args) => define::rename(session, args).await,
+        Command::Autostart(args) => define::autostart(session, args).await,
+        Command::Edit(args) => edit::edit(session, args).await,
+        Command::Start(args) => lifecycle::start(session, args).await,
+        Command::Shutdown(args) => lifecycle::shutdown(session, args).await,
+        Command::Reboot(args) => lifecycle::reboot(session, args).await,
+        Command::Reset(args) => lifecycle::reset(session, args).await,
+        Command::Destroy(args) => lifecycle::destroy(session, args).await,
+        Command::Suspend(args) => lifecycle::suspend(session, args).await,
+        Command::Resume(args) => lifecycle::resume(session, args).await,
+        Command::Dumpxml(args) => devices::dumpxml(session, args).await,
+        Command::Domblklist(args) => devices::domblklist(session, args).await,
+        Command::Domiflist(args) => devices::domiflist(session, args).await,
+        Command::Dominfo(args) => info::dominfo(session, args).await,
+        Command::Domstate(args) => info::domstate(session, args).await,
+        Command::Domid(args) => info::domid(session, args).await,
+        Command::Domname(args) => info::domname(session, args).await,
+        Command::Domuuid(args) => info::domuuid(session, args).await,
+        Command::Dommemstat(args) => info::dommemstat(session, args).await,
+        Command::Domstats(args) => stats::domstats(session, args).await,
+        Command::Console(args) => console::console(session, args).await,
+        Command::Event(args) => event::event(session, args).await,
+        Command::Plan(args) => plan::plan(session, args).await,
+        Command::Xml(plan::XmlCommand::Check(args)) => plan::check(session, args).await,
+        Command::Capabilities => host::capabilities(session).await,
+        Command::Domcapabilities(args) => host::domcapabilities(session, args).await,
+        Command::Version(args) => host::version(session, args).await,
+        Command::Hostname => host::hostname(session).await,
+        Command::Uri => host::uri(session).await,
+        // Answered without a daemon.
+        Command::Completion { .. } => Ok(()),
+    }
+}
