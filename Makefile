@@ -1,0 +1,49 @@
+# Everything a person or a CI runner needs to type. Details are in scripts/.
+SHELL := /bin/bash
+# rustup installs here, and a root shell from sudo or cron does not always have it
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+PREFIX     ?= /usr
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+DBUSDIR    ?= $(PREFIX)/share/dbus-1
+DESTDIR    ?=
+
+.PHONY: all build demo test bench lint setup install clean
+
+all: build
+
+build:
+	cargo build --release --locked
+
+# Installs what the demo and the tests need (Debian 12 and 13, as root); nothing when nothing is missing.
+setup:
+	@scripts/setup.sh
+
+# Define, start, ping and stop a VM from Nova's own XML in a network namespace of its own.
+demo:
+	@scripts/demo.sh
+
+# All tests; the last line is "N passed, N failed, N skipped".
+test:
+	@scripts/test.sh
+
+# What the calls cost, each beside its floor, measured in the same run.
+bench: setup
+	@scripts/bench.sh
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+install: build
+	install -D -m 755 target/release/domusd $(DESTDIR)$(PREFIX)/sbin/domusd
+	install -D -m 755 target/release/domus $(DESTDIR)$(PREFIX)/bin/domus
+	for f in packaging/systemd/*; do install -D -m 644 "$$f" "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
+	for f in packaging/sysusers/*; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/$${f##*/}"; done
+	for f in packaging/dbus/*.conf; do install -D -m 644 "$$f" "$(DESTDIR)$(DBUSDIR)/system.d/$${f##*/}"; done
+	[ -e $(DESTDIR)$(SYSCONFDIR)/domus/domusd.toml ] || \
+	    install -D -m 644 packaging/domusd.toml $(DESTDIR)$(SYSCONFDIR)/domus/domusd.toml
+
+clean:
+	cargo clean

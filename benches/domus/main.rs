@@ -1,0 +1,50 @@
+//! What the calls cost, each beside its floor in the same run: `make bench`.
+//!
+//! Machines drift by more than most differences, so two things are always measured in turn (A B A B ...), and both the
+//! minimum and the median are shown. The floors are what no implementation can avoid: QEMU's own start with the same
+//! arguments, SIGKILL and reap, a bare ping over a Unix socket, write + fsync + rename + fsync of the directory.
+//! libvirtd is measured beside it where it and its Python module are installed.
+//!
+//! `DOMUS_BENCH_ROUNDS` sets the number of rounds (10).
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should say where")]
+#![allow(clippy::disallowed_methods, reason = "sys::exec and store::atomic belong to the daemon")]
+
+mod client;
+mod control;
+mod floor;
+mod libvirtd;
+mod table;
+mod vm;
+mod world;
+
+use table::Table;
+use world::World;
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(control::ECHO) {
+        return control::echo(std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(1));
+    }
+    // cargo passes its own flags (--bench); a name given by hand picks sections.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let runs = |section: &str| wanted.is_empty() || wanted.iter().any(|name| section.contains(name.as_str()));
+    let rounds: usize = std::env::var("DOMUS_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+
+    let mut table = Table::new();
+    if runs("vm") {
+        match World::with_guests() {
+            Ok(world) => vm::measure(&world, rounds, &mut table),
+            Err(reason) => eprintln!("SKIP vm: {reason}"),
+        }
+    }
+    if runs("control") {
+        control::latency(&mut table, rounds * 200);
+        control::define(&mut table, rounds * 20);
+    }
+    if runs("daemon") {
+        control::size_and_start(&mut table, rounds);
+    }
+    if runs("libvirtd") {
+        libvirtd::measure(rounds, &mut table);
+    }
+    table.print();
+}

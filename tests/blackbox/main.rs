@@ -1,0 +1,19 @@
+//! Black-box suites: they run the binaries as a user would and know nothing of the library behind them.
+//!
+//! Every test has a [`harness::Lab`]: a root directory, a daemon of its own and, for guests, a network and a mount
+//! namespace of its own. It ends with `lab.finish()`, which looks for what was left behind. Nothing here needs the
+//! network or a fixed port. What this machine cannot do is skipped with a line `SKIP name: reason` on stderr.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(clippy::disallowed_methods, reason = "sys::exec and store::atomic belong to the daemon, not to its tests")]
+#![allow(clippy::needless_pass_by_value)]
+
+mod harness;
+
+mod bad_input;
+mod dbus_api;
+mod mock_define;
+mod mock_life;
+mod qemu_life;
+mod qemu_xml;
+mod recovery;
+mod stopped_guest;
