@@ -38,6 +38,8 @@ lint:
 
 install: build
 	install -D -m 755 target/release/domusd $(DESTDIR)$(PREFIX)/sbin/domusd
+	# The daemon looks for it beside itself.
+	install -D -m 755 target/release/domus-run $(DESTDIR)$(PREFIX)/sbin/domus-run
 	install -D -m 755 target/release/domus $(DESTDIR)$(PREFIX)/bin/domus
 	for f in packaging/systemd/*; do install -D -m 644 "$$f" "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
 	for f in packaging/sysusers/*; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/$${f##*/}"; done
