@@ -372,7 +372,7 @@ async fn a_systemd_without_a_root_boots_and_harms_nothing() {
         return;
     }
     if !Path::new("/lib/systemd/systemd").exists() {
-        eprintln!("SKIPPED: this host has no systemd to boot");
+        eprintln!("SKIP containers: this host has no systemd to boot");
         return;
     }
     let world = World::new("");
@@ -416,7 +416,7 @@ async fn devices_of_the_host_stay_closed(#[case] mode: Mode) {
     ended(&mut launched.events).await;
     world.clean().await;
     if major == 0 {
-        eprintln!("SKIPPED: the host's root is on no block device");
+        eprintln!("SKIP containers: the host's root is on no block device");
         return;
     }
     assert!(log.contains("made") && log.contains("null") && log.contains("000000"), "{log}");
@@ -436,7 +436,7 @@ async fn an_image_root_through_the_driver() {
             .map(std::ffi::OsStr::to_os_string);
     let made = std::process::Command::new("/sbin/mkfs.ext4").args(args).status();
     if !made.is_ok_and(|status| status.success()) || !Path::new("/dev/loop-control").exists() {
-        eprintln!("SKIPPED: needs mkfs.ext4 and loop devices");
+        eprintln!("SKIP containers: needs mkfs.ext4 and loop devices");
         return;
     }
     let root = format!(

@@ -454,7 +454,7 @@ fn image_of(root: &std::path::Path, image: &std::path::Path) -> Option<()> {
         std::process::Command::new(mkfs).args(args).status().is_ok_and(|status| status.success())
     });
     if !made || !std::path::Path::new("/dev/loop-control").exists() {
-        eprintln!("SKIPPED: needs mkfs.ext4 and loop devices");
+        eprintln!("SKIP containers: needs mkfs.ext4 and loop devices");
         return None;
     }
     Some(())

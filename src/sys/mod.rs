@@ -1,13 +1,10 @@
-//! The kernel's edge: processes, file descriptors, terminals, sockets, locks.
+//! The kernel's edge: processes, file descriptors, terminals, sockets, mounts.
 //!
 //! Owns every `unsafe` block of the project and the only way to start a process. Never knows what a domain, a disk
 //! or a network is; names no other room. Errors are `std::io::Error` or an enum of the module, converted by the caller.
 
-pub mod console;
 pub mod exec;
 pub mod fault;
-pub mod fdpass;
-pub mod lock;
 pub mod process;
 pub mod pty;
 pub mod sock;

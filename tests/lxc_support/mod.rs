@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Whether this machine and user can run containers; says why not.
 pub fn able() -> bool {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: containers need root");
+        eprintln!("SKIP containers: containers need root");
         return false;
     }
     if !Path::new("/bin/busybox").exists() {
-        eprintln!("SKIPPED: no /bin/busybox (package busybox-static)");
+        eprintln!("SKIP containers: no /bin/busybox (package busybox-static)");
         return false;
     }
     true

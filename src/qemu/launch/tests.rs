@@ -35,11 +35,11 @@ struct Bench {
 /// `None`, with the reason on stderr, where guests cannot be started.
 fn bench(change: impl FnOnce(&mut QemuConfig)) -> Option<Bench> {
     if !Path::new("/usr/bin/qemu-system-x86_64").exists() {
-        eprintln!("SKIPPED: no /usr/bin/qemu-system-x86_64");
+        eprintln!("SKIP qemu launch: no /usr/bin/qemu-system-x86_64");
         return None;
     }
     if !rustix::process::getuid().is_root() {
-        eprintln!("SKIPPED: starting QEMU as another user needs root");
+        eprintln!("SKIP qemu launch: starting QEMU as another user needs root");
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -290,7 +290,7 @@ async fn a_missing_emulator_can_be_defined_but_not_started() {
 async fn a_q35_kvm_guest_starts_paused() {
     let Some(bench) = bench(|_| {}) else { return };
     if !Path::new("/dev/kvm").exists() {
-        eprintln!("SKIPPED: no /dev/kvm");
+        eprintln!("SKIP qemu launch: no /dev/kvm");
         return;
     }
     let mut def = small(&bench);
@@ -301,7 +301,7 @@ async fn a_q35_kvm_guest_starts_paused() {
     assert!(def.os.machine.as_deref().unwrap().starts_with("pc-q35-"));
     let mut launched = match bench.driver.launch(bench.request(&def, true), &Log::default()).await {
         Err(error) if error.code == Code::ConfigUnsupported => {
-            eprintln!("SKIPPED: {error}");
+            eprintln!("SKIP qemu launch: {error}");
             return;
         }
         launched => launched.unwrap(),
