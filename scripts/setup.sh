@@ -28,6 +28,7 @@ have busybox && busybox 2>/dev/null | grep -qw ping && [ -x /bin/busybox ] && ! 
 have ip || other_packages+=(iproute2)
 have dbus-daemon || other_packages+=(dbus-daemon)
 have dbus-send || other_packages+=(dbus-bin)
+have virsh || other_packages+=(libvirt-clients)
 have cpio || other_packages+=(cpio)
 have gzip || other_packages+=(gzip)
 have setpriv unshare || other_packages+=(util-linux)

@@ -5,7 +5,7 @@
 //! ```text
 //! cli                                   talks D-Bus only, names no room but types, error, sys
 //! daemon
-//! dbus                                  front ends: codecs only
+//! dbus  rpc                             front ends: codecs only
 //! lxc  qemu  mock                       drivers
 //! engine                                the driver-neutral heart
 //! net  disk  host  cgroup  store        services
@@ -31,6 +31,7 @@ pub mod lxc;
 pub mod mock;
 pub mod net;
 pub mod qemu;
+pub mod rpc;
 pub mod store;
 pub mod sys;
 pub mod types;

@@ -15,7 +15,7 @@ const ROOMS: &[&[&str]] = &[
     &["net", "disk", "host", "cgroup", "store"],
     &["engine"],
     &["mock", "qemu", "lxc"],
-    &["dbus"],
+    &["dbus", "rpc"],
     &["daemon"],
 ];
 const CLI_MAY_NAME: &[&str] = &["types", "error", "sys"];

@@ -19,6 +19,7 @@ pub struct Config {
     /// Which cgroup hierarchies are used.
     pub cgroups: cgroup::Mode,
     pub dbus: DbusConfig,
+    pub rpc: RpcConfig,
     pub socket: SocketConfig,
     pub log: LogConfig,
     pub qemu: QemuConfig,
@@ -32,6 +33,7 @@ impl Default for Config {
             autostart_parallel: 4,
             cgroups: cgroup::Mode::Auto,
             dbus: DbusConfig::default(),
+            rpc: RpcConfig::default(),
             socket: SocketConfig::default(),
             log: LogConfig::default(),
             qemu: QemuConfig::default(),
@@ -50,7 +52,23 @@ pub struct DbusConfig {
     pub addresses: Vec<String>,
 }
 
-/// `[socket]`: who may use the daemon's own socket, besides root and the daemon's user.
+/// `[rpc]`: libvirt's own protocol.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RpcConfig {
+    /// Serve RUN/libvirt-sock and RUN/libvirt-sock-ro.
+    pub enabled: bool,
+    /// Serve all of libvirt's socket names in this directory as well (`/run/libvirt`).
+    pub libvirt_directory: Option<PathBuf>,
+}
+
+impl Default for RpcConfig {
+    fn default() -> RpcConfig {
+        RpcConfig { enabled: true, libvirt_directory: None }
+    }
+}
+
+/// `[socket]`: who may use the daemon's sockets, besides root and the daemon's user.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketConfig {

@@ -80,6 +80,11 @@ impl Dirs {
         self.run.join(SOCKET)
     }
 
+    /// Our own sockets of libvirt's protocol: for everything, and for reading only.
+    pub fn rpc_sockets(&self) -> [PathBuf; 2] {
+        [self.run.join("libvirt-sock"), self.run.join("libvirt-sock-ro")]
+    }
+
     /// The configuration file that is read unless another is named.
     pub fn config(&self) -> PathBuf {
         let own = self.root.as_ref().map(|root| root.join("domusd.toml")).filter(|path| path.exists());

@@ -34,6 +34,10 @@ pub fn main() -> ExitCode {
         print!("{}", crate::dbus::coverage::markdown());
         return ExitCode::SUCCESS;
     }
+    if options.print_rpc_coverage {
+        print!("{}", crate::rpc::coverage::markdown());
+        return ExitCode::SUCCESS;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("domusd").build() {
         Ok(runtime) => runtime,
         Err(error) => {

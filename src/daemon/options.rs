@@ -62,9 +62,18 @@ pub struct Options {
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "log_level")]
     pub verbose: u8,
 
+    /// Serve all of libvirt's socket names (libvirt-sock, virtqemud-sock, virtlxcd-sock and their -ro forms) in DIR as
+    /// well, so that qemu:///system reaches this daemon with DIR=/run/libvirt
+    #[arg(long, value_name = "DIR")]
+    pub libvirt_directory: Option<PathBuf>,
+
     /// Print which D-Bus members are served, as Markdown, and end
     #[arg(long)]
     pub print_dbus_coverage: bool,
+
+    /// Print which procedures of libvirt's protocol are served, as Markdown, and end
+    #[arg(long)]
+    pub print_rpc_coverage: bool,
 }
 
 impl Options {

@@ -1,6 +1,6 @@
 //! Start-up order, the main loop, and the way out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +19,10 @@ use crate::cgroup;
 use crate::dbus;
 use crate::dbus::bus::{Bus, BusError, DISCONNECTED, Served};
 use crate::dbus::client::End;
-use crate::dbus::listen::{self, Listener, Policy};
+use crate::dbus::listen::{self, Listener};
+use crate::engine::access::Policy;
 use crate::engine::{Engine, EngineConfig};
+use crate::rpc;
 
 /// Calls in flight get this long to end when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +63,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let server = dbus::Server::new(engine.clone(), server_options(&dirs, &engine));
     let policy =
         Policy { group: config.socket.group.clone(), others_read_only: config.socket.others == Others::ReadOnly };
-    let listener = Listener::bind(&socket, policy)?;
+    let listener = Listener::bind(&socket, policy.clone())?;
+    let rpc_server = rpc::Server::new(engine.clone(), rpc::Options::default());
+    let mut rpc_listeners = JoinSet::new();
+    for (path, read_only) in rpc_sockets(&options, &config, &dirs)? {
+        let listener = rpc::listen::Listener::bind(&path, policy.clone(), read_only)?;
+        rpc_listeners.spawn(listener.run(rpc_server.clone()));
+    }
     let (ended, mut bus_ended) = mpsc::channel(1);
     let mut buses = JoinSet::new();
     for bus in wanted_buses(&options, &config) {
@@ -94,14 +102,36 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // No new connections; the socket's file goes with the listener.
     listening.abort();
     let _ = listening.await;
+    rpc_listeners.shutdown().await;
     autostart.abort();
-    if tokio::time::timeout(STOP_PATIENCE, server.idle()).await.is_err() {
+    let idle = async { tokio::join!(server.idle(), rpc_server.idle()) };
+    if tokio::time::timeout(STOP_PATIENCE, idle).await.is_err() {
         tracing::warn!("calls are still in flight; the next start settles what they leave");
     }
     buses.abort_all();
-    server.close(FLUSH_PATIENCE).await;
+    tokio::join!(server.close(FLUSH_PATIENCE), rpc_server.close(FLUSH_PATIENCE));
     watchdog.abort();
     reason.map(|_| ())
+}
+
+/// libvirt's names for its sockets; a client tries the driver's own before the common one.
+const LIBVIRT_SOCKETS: [&str; 3] = ["libvirt-sock", "virtqemud-sock", "virtlxcd-sock"];
+
+/// The sockets of libvirt's protocol: path, and whether it is for reading only.
+fn rpc_sockets(options: &Options, config: &Config, dirs: &Dirs) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+    let mut sockets = Vec::new();
+    if config.rpc.enabled {
+        let [all, reading] = dirs.rpc_sockets();
+        sockets.extend([(all, false), (reading, true)]);
+    }
+    if let Some(directory) = options.libvirt_directory.as_ref().or(config.rpc.libvirt_directory.as_ref()) {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create directory {}", directory.display()))?;
+        for name in LIBVIRT_SOCKETS {
+            sockets.extend([(directory.join(name), false), (directory.join(format!("{name}-ro")), true)]);
+        }
+    }
+    Ok(sockets)
 }
 
 fn server_options(dirs: &Dirs, engine: &Engine) -> dbus::Options {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use zbus::MessageStream;
 use zbus::connection::Builder;
 
-use super::client::{Access, Client, End, Link};
+use super::client::{Client, End, Link};
 use super::path::Scope;
 use super::{NAME, Server};
+use crate::engine::access::Access;
 
 /// Which bus.
 #[derive(Clone, Debug, PartialEq, Eq)]

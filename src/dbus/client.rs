@@ -23,6 +23,7 @@ use super::fault::Fault;
 use super::outbound::Outbound;
 use super::path::Scope;
 use super::{NAME, Server};
+use crate::engine::access::Access;
 use crate::engine::api::Caller;
 
 /// Our unique name on a peer-to-peer connection, where there is no bus to give one.
@@ -30,16 +31,6 @@ pub const OWN_UNIQUE_NAME: &str = ":1.0";
 
 /// Calls one connection may have in flight; more are refused.
 const MAX_IN_FLIGHT: usize = 2_000;
-
-/// What a connection may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    ReadWrite,
-    /// Calls of class `Read` only; the engine refuses the rest.
-    ReadOnly,
-    /// Nothing; the text says why and what to do.
-    Refused(String),
-}
 
 /// What is at the other end.
 #[derive(Clone, Debug)]

@@ -2,11 +2,12 @@
 
 use super::bus_driver;
 use super::call::{BoxFuture, Invocation, Reply};
-use super::client::{Access, Client, Link};
+use super::client::{Client, Link};
 use super::fault::Fault;
 use super::path::{self, Kind, Node};
 use super::standard;
 use super::table::{self, Compiled};
+use crate::engine::access::Access;
 use crate::engine::api::Class;
 use std::sync::Arc;
 use zbus::Message;

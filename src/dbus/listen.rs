@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::Group;
 use tokio::net::UnixListener;
 use zbus::MessageStream;
 use zbus::connection::Builder;
 
 use super::Server;
-use super::client::{Access, Link};
+use super::client::Link;
 use super::path::Scope;
+use crate::engine::access::{Access, Policy};
 
 /// `sizeof(sun_path)` less the terminating NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -28,15 +29,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Connections at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 1_000;
-
-/// Who else than root and the daemon's own user.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Members may do everything.
-    pub group: Option<String>,
-    /// Everybody else may read.
-    pub others_read_only: bool,
-}
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +134,7 @@ async fn serve(server: Arc<Server>, stream: tokio::net::UnixStream, policy: Poli
     let credentials = stream.peer_cred()?;
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
     // Groups come from the name service, which may block.
-    let access = tokio::task::spawn_blocking(move || access(uid, gid, &policy)).await;
+    let access = tokio::task::spawn_blocking(move || policy.access(uid, gid)).await;
     let access = access.unwrap_or_else(|_| Access::Refused("the daemon failed to look up your groups".into()));
     serve_stream(server, stream.into_std()?, access, uid, pid).await
 }
@@ -173,52 +165,9 @@ pub(super) async fn serve_stream(
     Ok(())
 }
 
-/// What a peer with these credentials may do.
-fn access(uid: u32, gid: u32, policy: &Policy) -> Access {
-    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        return Access::ReadWrite;
-    }
-    let member = policy.group.as_deref().is_some_and(|group| is_member(uid, gid, group));
-    match (member, policy.others_read_only, &policy.group) {
-        (true, ..) => Access::ReadWrite,
-        (false, true, _) => Access::ReadOnly,
-        (false, false, Some(group)) => {
-            Access::Refused(format!("user {uid} may not use domusd: add the user to group '{group}'"))
-        }
-        (false, false, None) => Access::Refused(format!(
-            "user {uid} may not use domusd: set socket.group in its configuration to a group of that user"
-        )),
-    }
-}
-
-fn is_member(uid: u32, gid: u32, group: &str) -> bool {
-    let Ok(Some(group)) = Group::from_name(group) else { return false };
-    if group.gid == Gid::from_raw(gid) {
-        return true;
-    }
-    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else { return false };
-    let Ok(name) = std::ffi::CString::new(user.name) else { return false };
-    nix::unistd::getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&group.gid))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_may_what() {
-        let own = nix::unistd::geteuid().as_raw();
-        let stranger = 4_000_000;
-        let none = Policy::default();
-        assert_eq!(access(0, 0, &none), Access::ReadWrite);
-        assert_eq!(access(own, 0, &none), Access::ReadWrite);
-        assert!(matches!(access(stranger, 4_000_000, &none), Access::Refused(_)));
-        let readers = Policy { group: None, others_read_only: true };
-        assert_eq!(access(stranger, 4_000_000, &readers), Access::ReadOnly);
-        let group = Policy { group: Some("root".into()), others_read_only: false };
-        assert_eq!(access(stranger, 0, &group), Access::ReadWrite);
-        assert!(matches!(access(stranger, 4_000_000, &group), Access::Refused(why) if why.contains("group 'root'")));
-    }
 
     #[test]
     fn a_path_too_long_for_a_socket_is_named() {

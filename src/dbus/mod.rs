@@ -39,8 +39,9 @@ use std::task::Poll;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::engine::Engine;
+use crate::engine::access::Access;
 use crate::engine::event::{Event, Subscription};
-use client::{Access, Client, Link};
+use client::{Client, Link};
 use path::Scope;
 use signals::Signal;
 

@@ -2,6 +2,7 @@
 //!
 //! Owns every decision about domains. Knows drivers only through [`driver`]'s traits and never names a front end.
 
+pub mod access;
 pub mod api;
 pub mod cleanup;
 pub mod domain;

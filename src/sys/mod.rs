@@ -9,6 +9,7 @@ pub mod process;
 pub mod pty;
 pub mod sock;
 mod spawn;
+pub mod stream;
 pub mod tap;
 
 pub mod bpf;

@@ -16,4 +16,6 @@ mod mock_life;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;
+mod rpc_virsh;
+mod rpc_wire;
 mod stopped_guest;

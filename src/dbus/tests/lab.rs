@@ -8,8 +8,8 @@ use zbus::message::Type;
 use zbus::wire::DynamicDeserialize;
 use zbus::{DynamicType, Message, MessageStream};
 
-use crate::dbus::client::Access;
 use crate::dbus::{Options, Server, listen};
+use crate::engine::access::Access;
 use crate::engine::driver::DriverKind;
 use crate::engine::event::{DomainId, EventKind};
 use crate::engine::{Engine, EngineConfig};

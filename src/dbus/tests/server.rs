@@ -2,7 +2,7 @@
 //! None of these needs a domain; the life of domains is in `domains`.
 
 use super::lab::Lab;
-use crate::dbus::client::Access;
+use crate::engine::access::Access;
 use rstest::rstest;
 use zbus::message::Flags;
 

@@ -28,7 +28,9 @@ pub use info::{
 };
 pub use lifecycle::{Create, Destroy, Reboot, Reset, Resume, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
-pub use node::{NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel};
+pub use node::{
+    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+};
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
 
 use crate::error::{Code, Error, Result};

@@ -12,6 +12,12 @@ call! {
 }
 
 call! {
+    /// Model, memory, CPUs and their topology.
+    NodeGetInfo = "virNodeGetInfo", Read, "connect:read";
+    (caller, on: Connection, () => ()) -> host::NodeInfo { run_blocking(host::node_info).await }
+}
+
+call! {
     /// One entry per host CPU: whether it is online.
     NodeGetCpuMap = "virNodeGetCPUMap", Read, "connect:read";
     (caller, on: Connection, flags => u32) -> Vec<bool> {

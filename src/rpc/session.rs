@@ -1,0 +1,230 @@
+//! The procedures a connection begins and ends with: authentication, features, opening, callbacks.
+
+#![allow(clippy::needless_pass_by_value, reason = "handlers have the signature of the table's rows")]
+
+use std::sync::Arc;
+
+use super::call::{Answer, BoxFuture, Invocation, Reply};
+use super::client::Client;
+use super::events::Callbacks;
+use super::frame::{Header, Kind, Status};
+use super::table::REMOTE;
+use super::wire::DomainHandle;
+use super::xdr::Put;
+use crate::engine::Connection;
+use crate::engine::api::Caller;
+use crate::engine::driver::DriverKind;
+use crate::error::{Code, Error, Result, Subsystem};
+
+/// `REMOTE_AUTH_NONE`.
+const AUTH_NONE: i32 = 0;
+/// `VIR_CONNECT_RO` and all flags of `virConnectOpenAuth`.
+const OPEN_READ_ONLY: u32 = 1;
+const OPEN_FLAGS: u32 = 3;
+/// `VIR_DRV_FEATURE_*` that are there: typed parameters with strings (9), keepalive (10), several events of one kind
+/// (14), close callbacks (15), and descriptors with calls (8). Migration's are not.
+const FEATURES: [i32; 6] = [8, 9, 10, 13, 14, 15];
+const FEATURE_KEEPALIVE: i32 = 10;
+/// `REMOTE_PROC_CONNECT_EVENT_CONNECTION_CLOSED` and its reason `VIR_CONNECT_CLOSE_REASON_EOF`.
+const CONNECTION_CLOSED: i32 = 362;
+const REASON_EOF: i32 = 1;
+
+fn ready(reply: Reply) -> BoxFuture<Reply> {
+    Box::pin(std::future::ready(reply))
+}
+
+fn rpc(code: Code, text: impl Into<String>) -> Error {
+    Error::new(code, text).with_subsystem(Subsystem::Rpc)
+}
+
+/// How to authenticate: not at all, the kernel said who it is; or why that is not enough.
+pub fn auth_list(at: Invocation) -> BoxFuture<Reply> {
+    if let Some(why) = &at.client.peer.refused {
+        return ready(Err(Error::new(Code::AuthFailed, why.clone()).with_subsystem(Subsystem::Auth)));
+    }
+    at.client.session().authenticated = true;
+    ready(Ok(Answer::value(&vec![AUTH_NONE])))
+}
+
+/// Whether the daemon, or the driver, can do something that changes what clients send.
+pub fn supports_feature(at: Invocation) -> BoxFuture<Reply> {
+    ready(feature(&at))
+}
+
+fn feature(at: &Invocation) -> Reply {
+    let feature: i32 = at.arguments()?;
+    if feature == FEATURE_KEEPALIVE {
+        at.client.start_keepalive();
+    } else {
+        at.connection()?;
+    }
+    Ok(Answer::value(&FEATURES.contains(&feature)))
+}
+
+/// Binds the connection to a driver.
+pub fn open(at: Invocation) -> BoxFuture<Reply> {
+    ready(opened(&at))
+}
+
+fn opened(at: &Invocation) -> Reply {
+    let (name, flags): (Option<String>, u32) = at.arguments()?;
+    if at.client.opened().is_some() {
+        return Err(rpc(Code::InternalError, "connection already open"));
+    }
+    if flags & !OPEN_FLAGS != 0 {
+        return Err(rpc(
+            Code::InvalidArg,
+            format!("unsupported flags (0x{:x}) in function virConnectOpen", flags & !OPEN_FLAGS),
+        ));
+    }
+    let name = name.unwrap_or_default();
+    let (connection, uri) = driver(at, &name)?;
+    let caller = Caller {
+        read_only: at.client.peer.caller.read_only || flags & OPEN_READ_ONLY != 0,
+        who: at.client.peer.caller.who.clone(),
+    };
+    let mut session = at.client.session();
+    session.open = Some((connection, Arc::new(caller)));
+    session.uri = uri;
+    Ok(Answer::default())
+}
+
+/// The driver that a URI names, and the URI; no URI is the first driver there is.
+fn driver(at: &Invocation, name: &str) -> Result<(Connection, String)> {
+    let engine = &at.client.server.engine;
+    let none = || Error::new(Code::NoConnect, name);
+    if name.is_empty() {
+        let kind = engine.kinds().into_iter().next().ok_or_else(none)?;
+        let connection = engine.connection(kind).ok_or_else(none)?;
+        return Ok((connection, format!("{}://{}", kind.scheme(), paths(kind)[0])));
+    }
+    let (scheme, rest) = name.split_once(':').ok_or_else(none)?;
+    let kind = [DriverKind::Qemu, DriverKind::Lxc, DriverKind::Test];
+    let kind = kind.into_iter().find(|kind| kind.scheme() == scheme).ok_or_else(none)?;
+    let connection = engine.connection(kind).ok_or_else(none)?;
+    let path = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or_default();
+    if !paths(kind).contains(&path) {
+        let text = format!("unexpected {} URI path '{path}', try {scheme}://{}", kind.type_name(), paths(kind)[0]);
+        return Err(Error::internal(text).with_subsystem(kind.subsystem()));
+    }
+    Ok((connection, name.to_string()))
+}
+
+/// The paths of a driver's URIs; the first is the one to suggest.
+fn paths(kind: DriverKind) -> &'static [&'static str] {
+    match kind {
+        DriverKind::Qemu => &["/system", "/session"],
+        DriverKind::Lxc => &["/system", "/", ""],
+        DriverKind::Test => &["/default"],
+    }
+}
+
+/// Ends the connection, after the answer.
+pub fn close(at: Invocation) -> BoxFuture<Reply> {
+    at.client.session().open = None;
+    ready(Ok(Answer { last: true, ..Answer::default() }))
+}
+
+/// The URI as it was opened.
+pub fn get_uri(at: Invocation) -> BoxFuture<Reply> {
+    let uri = at.client.session().uri.clone();
+    ready(at.connection().map(|_| Answer::value(&uri)))
+}
+
+/// Who the client says it acts for. Only daemons that pass calls on send it, and only our own credentials count.
+pub fn set_identity(_: Invocation) -> BoxFuture<Reply> {
+    ready(Err(Error::no_support("virConnectSetIdentity").with_subsystem(Subsystem::Rpc)))
+}
+
+/// Asks for [`CONNECTION_CLOSED`].
+pub fn register_close_callback(at: Invocation) -> BoxFuture<Reply> {
+    ready(close_callback(&at, true))
+}
+
+/// No longer.
+pub fn unregister_close_callback(at: Invocation) -> BoxFuture<Reply> {
+    ready(close_callback(&at, false))
+}
+
+fn close_callback(at: &Invocation, on: bool) -> Reply {
+    at.connection()?;
+    let mut session = at.client.session();
+    if session.close_callback == on {
+        let text = if on { "A close callback is already registered" } else { "no close callback is registered" };
+        return Err(rpc(Code::OperationInvalid, text));
+    }
+    session.close_callback = on;
+    Ok(Answer::default())
+}
+
+/// Tells a client that asked for it that the daemon ends the connection.
+pub(super) fn announce_close(client: &Client) {
+    if !client.session().close_callback {
+        return;
+    }
+    let header = Header {
+        program: REMOTE,
+        version: 1,
+        procedure: CONNECTION_CLOSED,
+        kind: Kind::Message,
+        serial: 0,
+        status: Status::Ok,
+    };
+    client.outbound_push(header.packet(|out| REASON_EOF.put(out)), Vec::new());
+}
+
+/// Registers for one kind of domain event.
+pub fn register_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(registered(&at))
+}
+
+fn known_event(event: i32) -> Result<()> {
+    if Callbacks::known(event) {
+        return Ok(());
+    }
+    Err(rpc(Code::InternalError, format!("unsupported event ID {event}")))
+}
+
+fn registered(at: &Invocation) -> Reply {
+    at.connection()?;
+    let (event, domain): (i32, Option<DomainHandle>) = at.arguments()?;
+    known_event(event)?;
+    Ok(Answer::value(&at.client.callbacks.register(event, domain.map(|domain| domain.uuid))))
+}
+
+/// Ends a registration.
+pub fn deregister_event(at: Invocation) -> BoxFuture<Reply> {
+    let reply = at.connection().and_then(|_| at.arguments()).and_then(|id: i32| {
+        let missing = || rpc(Code::InvalidArg, format!("domain event callback {id} not registered"));
+        at.client.callbacks.deregister(id).then(Answer::default).ok_or_else(missing)
+    });
+    ready(reply)
+}
+
+/// Registers the old way, one event per kind and connection.
+pub fn register_legacy_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(at.connection().and_then(|_| at.arguments()).and_then(|event| legacy(&at, event, true)))
+}
+
+/// Ends it.
+pub fn deregister_legacy_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(at.connection().and_then(|_| at.arguments()).and_then(|event| legacy(&at, event, false)))
+}
+
+/// The oldest way: life cycle events, and the answer says how many registrations there are.
+pub fn register_lifecycle(at: Invocation) -> BoxFuture<Reply> {
+    ready(at.connection().and_then(|_| legacy(&at, 0, true)).map(|_| Answer::value(&1i32)))
+}
+
+/// Ends it.
+pub fn deregister_lifecycle(at: Invocation) -> BoxFuture<Reply> {
+    ready(at.connection().and_then(|_| legacy(&at, 0, false)).map(|_| Answer::value(&0i32)))
+}
+
+fn legacy(at: &Invocation, event: i32, on: bool) -> Reply {
+    known_event(event)?;
+    let callbacks = &at.client.callbacks;
+    let done = if on { callbacks.register_legacy(event) } else { callbacks.deregister_legacy(event) };
+    let text = if on { "event callback already tracked" } else { "event callback is not registered" };
+    done.then(Answer::default).ok_or_else(|| rpc(Code::InvalidArg, text))
+}

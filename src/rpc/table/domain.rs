@@ -1,0 +1,284 @@
+//! Procedures of domains, and the two programs of single drivers.
+
+#![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
+
+use super::{Procedure, c};
+use crate::engine::Domain;
+use crate::engine::api::{
+    self, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy, DomainInfo, GetAutostart, GetControlInfo, GetInfo,
+    GetJobInfo, GetMaxMemory, GetMessages, GetMetadata, GetOsType, GetSchedulerType, GetSecurityLabelList, GetState,
+    GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, LookupById, LookupByName,
+    LookupByUuid, MemoryStats, MetadataArgs, OpenConsole, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
+    Shutdown, Suspend, Undefine, XmlFlags,
+};
+use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, domain, on_domain_again};
+use crate::rpc::wire::DomainHandle;
+use crate::rpc::xdr::{Chars, Put};
+use crate::types::{Uuid, flags};
+
+fn handle(domain: Domain) -> DomainHandle {
+    DomainHandle::from(&domain)
+}
+
+fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// `virDomainGetMaxVcpus`: of the running guest, or what the next start gives.
+fn max_vcpus() -> u32 {
+    flags::vcpu::MAXIMUM
+}
+
+/// `virDomainInfo`; its char and its short are words on the wire.
+fn info(info: DomainInfo) -> impl Put {
+    (info.state.state as i32, info.max_mem, info.memory, info.vcpus, info.cpu_time)
+}
+
+/// `virDomainJobInfo`.
+fn job_info(info: JobInfo) -> impl Put {
+    let zero = (0u64, 0u64, 0u64);
+    (info.kind, info.time_elapsed, 0u64, zero, zero, zero)
+}
+
+fn labels(labels: Vec<(String, bool)>) -> impl Put {
+    let count = i32::try_from(labels.len()).unwrap_or(i32::MAX);
+    (labels.into_iter().map(|(label, enforcing)| (Chars(label), enforcing)).collect::<Vec<_>>(), count)
+}
+
+fn first_label(labels: Vec<(String, bool)>) -> impl Put {
+    let (label, enforcing) = labels.into_iter().next().unwrap_or_default();
+    (Chars(label), enforcing)
+}
+
+fn open_console(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, device, flags): (DomainHandle, Option<String>, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let fd = api::dispatch::<OpenConsole>(&caller, &domain, ConsoleArgs { device, flags }).await?;
+        Ok(Answer { stream: Some(fd), ..Answer::default() })
+    })
+}
+
+pub(super) const DOMAIN: &[Procedure] = &[
+    c(8, "DOMAIN_ATTACH_DEVICE", "virDomainAttachDevice"),
+    c(9, "DOMAIN_CREATE", "virDomainCreate").served(domain!(Create, |()| 0, |()| ())),
+    c(10, "DOMAIN_CREATE_XML", "virDomainCreateXML").served(connection!(
+        CreateXml,
+        |(xml, flags): (String, u32)| XmlFlags { xml, flags },
+        handle
+    )),
+    c(11, "DOMAIN_DEFINE_XML", "virDomainDefineXML").served(connection!(
+        DefineXml,
+        |xml: String| XmlFlags { xml, flags: 0 },
+        handle
+    )),
+    c(12, "DOMAIN_DESTROY", "virDomainDestroy").served(domain!(Destroy, |()| 0, |()| ())),
+    c(13, "DOMAIN_DETACH_DEVICE", "virDomainDetachDevice"),
+    c(14, "DOMAIN_GET_XML_DESC", "virDomainGetXMLDesc").served(domain!(GetXmlDesc, |flags: u32| flags, |xml| xml)),
+    c(15, "DOMAIN_GET_AUTOSTART", "virDomainGetAutostart").served(domain!(GetAutostart, |()| (), |is| is)),
+    c(16, "DOMAIN_GET_INFO", "virDomainGetInfo").served(domain!(GetInfo, |()| (), info)),
+    c(17, "DOMAIN_GET_MAX_MEMORY", "virDomainGetMaxMemory").served(domain!(GetMaxMemory, |()| (), |kib| kib)),
+    c(18, "DOMAIN_GET_MAX_VCPUS", "virDomainGetMaxVcpus").served(domain!(GetVcpus, |()| max_vcpus(), signed)),
+    c(19, "DOMAIN_GET_OS_TYPE", "virDomainGetOSType").served(domain!(GetOsType, |()| (), |name| name)),
+    c(20, "DOMAIN_GET_VCPUS", "virDomainGetVcpus"),
+    c(22, "DOMAIN_LOOKUP_BY_ID", "virDomainLookupByID").served(connection!(LookupById, |id: i32| id, handle)),
+    c(23, "DOMAIN_LOOKUP_BY_NAME", "virDomainLookupByName").served(connection!(
+        LookupByName,
+        |name: String| name,
+        handle
+    )),
+    c(24, "DOMAIN_LOOKUP_BY_UUID", "virDomainLookupByUUID").served(connection!(
+        LookupByUuid,
+        |uuid: Uuid| uuid,
+        handle
+    )),
+    c(26, "DOMAIN_PIN_VCPU", "virDomainPinVcpu"),
+    c(27, "DOMAIN_REBOOT", "virDomainReboot").served(domain!(Reboot, |flags: u32| flags, |()| ())),
+    c(28, "DOMAIN_RESUME", "virDomainResume").served(domain!(Resume, |()| (), |()| ())),
+    c(29, "DOMAIN_SET_AUTOSTART", "virDomainSetAutostart").served(domain!(SetAutostart, |on: bool| on, |()| ())),
+    c(30, "DOMAIN_SET_MAX_MEMORY", "virDomainSetMaxMemory"),
+    c(31, "DOMAIN_SET_MEMORY", "virDomainSetMemory"),
+    c(32, "DOMAIN_SET_VCPUS", "virDomainSetVcpus"),
+    c(33, "DOMAIN_SHUTDOWN", "virDomainShutdown").served(domain!(Shutdown, |()| 0, |()| ())),
+    c(34, "DOMAIN_SUSPEND", "virDomainSuspend").served(domain!(Suspend, |()| (), |()| ())),
+    c(35, "DOMAIN_UNDEFINE", "virDomainUndefine").served(domain!(Undefine, |()| 0, |()| ())),
+    c(53, "DOMAIN_CORE_DUMP", "virDomainCoreDump"),
+    c(54, "DOMAIN_RESTORE", "virDomainRestore"),
+    c(55, "DOMAIN_SAVE", "virDomainSave"),
+    c(56, "DOMAIN_GET_SCHEDULER_TYPE", "virDomainGetSchedulerType").served(domain!(
+        GetSchedulerType,
+        |()| (),
+        |scheduler| scheduler
+    )),
+    c(57, "DOMAIN_GET_SCHEDULER_PARAMETERS", "virDomainGetSchedulerParameters"),
+    c(58, "DOMAIN_SET_SCHEDULER_PARAMETERS", "virDomainSetSchedulerParameters"),
+    c(64, "DOMAIN_BLOCK_STATS", "virDomainBlockStats"),
+    c(65, "DOMAIN_INTERFACE_STATS", "virDomainInterfaceStats"),
+    c(103, "DOMAIN_BLOCK_PEEK", "virDomainBlockPeek"),
+    c(104, "DOMAIN_MEMORY_PEEK", "virDomainMemoryPeek"),
+    c(121, "DOMAIN_GET_SECURITY_LABEL", "virDomainGetSecurityLabel").served(domain!(
+        GetSecurityLabelList,
+        |()| (),
+        first_label
+    )),
+    c(150, "DOMAIN_IS_ACTIVE", "virDomainIsActive").served(domain!(IsActive, |()| (), |is| is)),
+    c(151, "DOMAIN_IS_PERSISTENT", "virDomainIsPersistent").served(domain!(IsPersistent, |()| (), |is| is)),
+    c(159, "DOMAIN_MEMORY_STATS", "virDomainMemoryStats").served(domain!(
+        MemoryStats,
+        |(_most, flags): (u32, u32)| flags,
+        |stats| stats
+    )),
+    c(160, "DOMAIN_ATTACH_DEVICE_FLAGS", "virDomainAttachDeviceFlags"),
+    c(161, "DOMAIN_DETACH_DEVICE_FLAGS", "virDomainDetachDeviceFlags"),
+    c(163, "DOMAIN_GET_JOB_INFO", "virDomainGetJobInfo").served(domain!(GetJobInfo, |()| (), job_info)),
+    c(164, "DOMAIN_ABORT_JOB", "virDomainAbortJob"),
+    c(174, "DOMAIN_UPDATE_DEVICE_FLAGS", "virDomainUpdateDeviceFlags"),
+    c(182, "DOMAIN_MANAGED_SAVE", "virDomainManagedSave"),
+    c(183, "DOMAIN_HAS_MANAGED_SAVE_IMAGE", "virDomainHasManagedSaveImage").served(domain!(
+        HasManagedSaveImage,
+        |flags: u32| flags,
+        |has| has
+    )),
+    c(184, "DOMAIN_MANAGED_SAVE_REMOVE", "virDomainManagedSaveRemove"),
+    c(194, "DOMAIN_GET_BLOCK_INFO", "virDomainGetBlockInfo"),
+    c(196, "DOMAIN_CREATE_WITH_FLAGS", "virDomainCreateWithFlags")
+        .served((Class::Write, |at| on_domain_again::<Create, u32>(at, |flags| flags))),
+    c(197, "DOMAIN_SET_MEMORY_PARAMETERS", "virDomainSetMemoryParameters"),
+    c(198, "DOMAIN_GET_MEMORY_PARAMETERS", "virDomainGetMemoryParameters"),
+    c(199, "DOMAIN_SET_VCPUS_FLAGS", "virDomainSetVcpusFlags"),
+    c(200, "DOMAIN_GET_VCPUS_FLAGS", "virDomainGetVcpusFlags").served(domain!(GetVcpus, |flags: u32| flags, signed)),
+    c(201, "DOMAIN_OPEN_CONSOLE", "virDomainOpenConsole").served((Class::Write, open_console)),
+    c(202, "DOMAIN_IS_UPDATED", "virDomainIsUpdated").served(domain!(IsUpdated, |()| (), |is| is)),
+    c(204, "DOMAIN_SET_MEMORY_FLAGS", "virDomainSetMemoryFlags"),
+    c(205, "DOMAIN_SET_BLKIO_PARAMETERS", "virDomainSetBlkioParameters"),
+    c(206, "DOMAIN_GET_BLKIO_PARAMETERS", "virDomainGetBlkioParameters"),
+    c(210, "DOMAIN_INJECT_NMI", "virDomainInjectNMI"),
+    c(211, "DOMAIN_SCREENSHOT", "virDomainScreenshot"),
+    c(212, "DOMAIN_GET_STATE", "virDomainGetState")
+        .served(domain!(GetState, |flags: u32| flags, |state| (state.state as i32, state.reason))),
+    c(219, "DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS", "virDomainSetSchedulerParametersFlags"),
+    c(223, "DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS", "virDomainGetSchedulerParametersFlags"),
+    c(225, "DOMAIN_PIN_VCPU_FLAGS", "virDomainPinVcpuFlags"),
+    c(226, "DOMAIN_SEND_KEY", "virDomainSendKey"),
+    c(229, "DOMAIN_GET_CONTROL_INFO", "virDomainGetControlInfo").served(domain!(
+        GetControlInfo,
+        |flags: u32| flags,
+        |info| (info.state, info.details, info.state_time)
+    )),
+    c(230, "DOMAIN_GET_VCPU_PIN_INFO", "virDomainGetVcpuPinInfo"),
+    c(231, "DOMAIN_UNDEFINE_FLAGS", "virDomainUndefineFlags").served(domain!(Undefine, |flags: u32| flags, |()| ())),
+    c(232, "DOMAIN_SAVE_FLAGS", "virDomainSaveFlags"),
+    c(233, "DOMAIN_RESTORE_FLAGS", "virDomainRestoreFlags"),
+    c(234, "DOMAIN_DESTROY_FLAGS", "virDomainDestroyFlags").served(domain!(Destroy, |flags: u32| flags, |()| ())),
+    c(235, "DOMAIN_SAVE_IMAGE_GET_XML_DESC", "virDomainSaveImageGetXMLDesc"),
+    c(236, "DOMAIN_SAVE_IMAGE_DEFINE_XML", "virDomainSaveImageDefineXML"),
+    c(237, "DOMAIN_BLOCK_JOB_ABORT", "virDomainBlockJobAbort"),
+    c(238, "DOMAIN_GET_BLOCK_JOB_INFO", "virDomainGetBlockJobInfo"),
+    c(239, "DOMAIN_BLOCK_JOB_SET_SPEED", "virDomainBlockJobSetSpeed"),
+    c(240, "DOMAIN_BLOCK_PULL", "virDomainBlockPull"),
+    c(243, "DOMAIN_BLOCK_STATS_FLAGS", "virDomainBlockStatsFlags"),
+    c(245, "DOMAIN_RESET", "virDomainReset").served(domain!(Reset, |flags: u32| flags, |()| ())),
+    c(249, "DOMAIN_OPEN_GRAPHICS", "virDomainOpenGraphics"),
+    c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize"),
+    c(252, "DOMAIN_SET_BLOCK_IO_TUNE", "virDomainSetBlockIoTune"),
+    c(253, "DOMAIN_GET_BLOCK_IO_TUNE", "virDomainGetBlockIoTune"),
+    c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters"),
+    c(255, "DOMAIN_GET_NUMA_PARAMETERS", "virDomainGetNumaParameters"),
+    c(256, "DOMAIN_SET_INTERFACE_PARAMETERS", "virDomainSetInterfaceParameters"),
+    c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters"),
+    c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(domain!(Shutdown, |flags: u32| flags, |()| ())),
+    c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration"),
+    c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats"),
+    c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors"),
+    c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata"),
+    c(265, "DOMAIN_GET_METADATA", "virDomainGetMetadata").served(domain!(
+        GetMetadata,
+        |(kind, uri, flags): (i32, Option<String>, u32)| MetadataArgs { kind, uri, flags },
+        |text| text
+    )),
+    c(266, "DOMAIN_BLOCK_REBASE", "virDomainBlockRebase"),
+    c(267, "DOMAIN_PM_WAKEUP", "virDomainPMWakeup"),
+    c(277, "DOMAIN_GET_HOSTNAME", "virDomainGetHostname"),
+    c(278, "DOMAIN_GET_SECURITY_LABEL_LIST", "virDomainGetSecurityLabelList").served(domain!(
+        GetSecurityLabelList,
+        |()| (),
+        labels
+    )),
+    c(279, "DOMAIN_PIN_EMULATOR", "virDomainPinEmulator"),
+    c(280, "DOMAIN_GET_EMULATOR_PIN_INFO", "virDomainGetEmulatorPinInfo"),
+    c(290, "DOMAIN_BLOCK_COMMIT", "virDomainBlockCommit"),
+    c(294, "DOMAIN_FSTRIM", "virDomainFSTrim"),
+    c(295, "DOMAIN_SEND_PROCESS_SIGNAL", "virDomainSendProcessSignal"),
+    c(296, "DOMAIN_OPEN_CHANNEL", "virDomainOpenChannel"),
+    c(298, "DOMAIN_GET_JOB_STATS", "virDomainGetJobStats"),
+    c(308, "DOMAIN_SET_MEMORY_STATS_PERIOD", "virDomainSetMemoryStatsPeriod"),
+    c(309, "DOMAIN_CREATE_XML_WITH_FILES", "virDomainCreateXMLWithFiles"),
+    c(310, "DOMAIN_CREATE_WITH_FILES", "virDomainCreateWithFiles"),
+    c(334, "DOMAIN_CORE_DUMP_WITH_FORMAT", "virDomainCoreDumpWithFormat"),
+    c(335, "DOMAIN_FSFREEZE", "virDomainFSFreeze"),
+    c(336, "DOMAIN_FSTHAW", "virDomainFSThaw"),
+    c(337, "DOMAIN_GET_TIME", "virDomainGetTime"),
+    c(338, "DOMAIN_SET_TIME", "virDomainSetTime"),
+    c(343, "DOMAIN_OPEN_GRAPHICS_FD", "virDomainOpenGraphicsFD"),
+    c(345, "DOMAIN_BLOCK_COPY", "virDomainBlockCopy"),
+    c(349, "DOMAIN_GET_FSINFO", "virDomainGetFSInfo"),
+    c(350, "DOMAIN_DEFINE_XML_FLAGS", "virDomainDefineXMLFlags").served(connection!(
+        DefineXml,
+        |(xml, flags): (String, u32)| XmlFlags { xml, flags },
+        handle
+    )),
+    c(351, "DOMAIN_GET_IOTHREAD_INFO", "virDomainGetIOThreadInfo"),
+    c(352, "DOMAIN_PIN_IOTHREAD", "virDomainPinIOThread"),
+    c(353, "DOMAIN_INTERFACE_ADDRESSES", "virDomainInterfaceAddresses"),
+    c(355, "DOMAIN_ADD_IOTHREAD", "virDomainAddIOThread"),
+    c(356, "DOMAIN_DEL_IOTHREAD", "virDomainDelIOThread"),
+    c(357, "DOMAIN_SET_USER_PASSWORD", "virDomainSetUserPassword"),
+    c(358, "DOMAIN_RENAME", "virDomainRename").served(domain!(
+        Rename,
+        |(name, flags): (Option<String>, u32)| RenameArgs { name: name.unwrap_or_default(), flags },
+        |()| 0i32
+    )),
+    c(365, "DOMAIN_GET_PERF_EVENTS", "virDomainGetPerfEvents"),
+    c(366, "DOMAIN_SET_PERF_EVENTS", "virDomainSetPerfEvents"),
+    c(371, "DOMAIN_GET_GUEST_VCPUS", "virDomainGetGuestVcpus"),
+    c(372, "DOMAIN_SET_GUEST_VCPUS", "virDomainSetGuestVcpus"),
+    c(384, "DOMAIN_SET_VCPU", "virDomainSetVcpu"),
+    c(386, "DOMAIN_SET_BLOCK_THRESHOLD", "virDomainSetBlockThreshold"),
+    c(388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "virDomainManagedSaveGetXMLDesc"),
+    c(389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "virDomainManagedSaveDefineXML"),
+    c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction"),
+    c(392, "DOMAIN_DETACH_DEVICE_ALIAS", "virDomainDetachDeviceAlias"),
+    c(396, "DOMAIN_GET_LAUNCH_SECURITY_INFO", "virDomainGetLaunchSecurityInfo"),
+    c(402, "DOMAIN_SET_IOTHREAD_PARAMS", "virDomainSetIOThreadParams"),
+    c(418, "DOMAIN_GET_GUEST_INFO", "virDomainGetGuestInfo"),
+    c(420, "DOMAIN_AGENT_SET_RESPONSE_TIMEOUT", "virDomainAgentSetResponseTimeout"),
+    c(421, "DOMAIN_BACKUP_BEGIN", "virDomainBackupBegin"),
+    c(422, "DOMAIN_BACKUP_GET_XML_DESC", "virDomainBackupGetXMLDesc"),
+    c(424, "DOMAIN_AUTHORIZED_SSH_KEYS_GET", "virDomainAuthorizedSSHKeysGet"),
+    c(425, "DOMAIN_AUTHORIZED_SSH_KEYS_SET", "virDomainAuthorizedSSHKeysSet"),
+    c(426, "DOMAIN_GET_MESSAGES", "virDomainGetMessages")
+        .served(domain!(GetMessages, |flags: u32| flags, |lines| lines)),
+    c(427, "DOMAIN_START_DIRTY_RATE_CALC", "virDomainStartDirtyRateCalc"),
+    c(439, "DOMAIN_SET_LAUNCH_SECURITY_STATE", "virDomainSetLaunchSecurityState"),
+    c(440, "DOMAIN_SAVE_PARAMS", "virDomainSaveParams"),
+    c(441, "DOMAIN_RESTORE_PARAMS", "virDomainRestoreParams"),
+    c(442, "DOMAIN_ABORT_JOB_FLAGS", "virDomainAbortJobFlags"),
+    c(443, "DOMAIN_FD_ASSOCIATE", "virDomainFDAssociate"),
+    c(448, "DOMAIN_GRAPHICS_RELOAD", "virDomainGraphicsReload"),
+    c(449, "DOMAIN_GET_AUTOSTART_ONCE", "virDomainGetAutostartOnce"),
+    c(450, "DOMAIN_SET_AUTOSTART_ONCE", "virDomainSetAutostartOnce"),
+    c(451, "DOMAIN_SET_THROTTLE_GROUP", "virDomainSetThrottleGroup"),
+    c(452, "DOMAIN_DEL_THROTTLE_GROUP", "virDomainDelThrottleGroup"),
+];
+
+pub(super) const QEMU: &[Procedure] = &[
+    c(1, "DOMAIN_MONITOR_COMMAND", "virDomainQemuMonitorCommand"),
+    c(2, "DOMAIN_ATTACH", "virDomainQemuAttach"),
+    c(3, "DOMAIN_AGENT_COMMAND", "virDomainQemuAgentCommand"),
+    c(4, "CONNECT_DOMAIN_MONITOR_EVENT_REGISTER", "virConnectDomainQemuMonitorEventRegister"),
+    c(5, "CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER", "virConnectDomainQemuMonitorEventDeregister"),
+    c(7, "DOMAIN_MONITOR_COMMAND_WITH_FILES", "virDomainQemuMonitorCommandWithFiles"),
+];
+
+pub(super) const LXC: &[Procedure] = &[c(1, "DOMAIN_OPEN_NAMESPACE", "virDomainLxcOpenNamespace")];

@@ -1,0 +1,141 @@
+//! The structures that many procedures share: object handles, typed parameters, errors.
+
+use super::xdr::{Garbled, Put, Reader, Take};
+use crate::engine::Domain;
+use crate::error::Error;
+use crate::types::{ParamValue, TypedParams, Uuid};
+
+/// A domain as the wire names it. Only the UUID is looked at when one comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainHandle {
+    pub name: String,
+    pub uuid: Uuid,
+    /// -1 when it does not run.
+    pub id: i32,
+}
+
+impl From<&Domain> for DomainHandle {
+    fn from(domain: &Domain) -> DomainHandle {
+        DomainHandle { name: domain.name(), uuid: domain.uuid(), id: domain.id().unwrap_or(-1) }
+    }
+}
+
+impl Put for DomainHandle {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.name.put(out);
+        self.uuid.put(out);
+        self.id.put(out);
+    }
+}
+
+impl Take for DomainHandle {
+    fn take(from: &mut Reader<'_>) -> Result<Self, Garbled> {
+        let (name, uuid, id) = Take::take(from)?;
+        Ok(DomainHandle { name, uuid, id })
+    }
+}
+
+/// `remote_typed_param<>`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params(pub TypedParams);
+
+impl Put for Params {
+    fn put(&self, out: &mut Vec<u8>) {
+        u32::try_from(self.0.0.len()).unwrap_or(u32::MAX).put(out);
+        for (name, value) in &self.0.0 {
+            name.put(out);
+            match value {
+                ParamValue::Int(value) => (1i32, *value).put(out),
+                ParamValue::Uint(value) => (2i32, *value).put(out),
+                ParamValue::Llong(value) => (3i32, *value).put(out),
+                ParamValue::Ullong(value) => (4i32, *value).put(out),
+                ParamValue::Double(value) => (5i32, *value).put(out),
+                ParamValue::Bool(value) => (6i32, *value).put(out),
+                ParamValue::Str(value) => (7i32, value.as_str()).put(out),
+            }
+        }
+    }
+}
+
+impl Take for Params {
+    fn take(from: &mut Reader<'_>) -> Result<Self, Garbled> {
+        let count = u32::take(from)? as usize;
+        // A name, a type and a value have at least twelve bytes.
+        if count > from.rest() / 12 {
+            return Err(Garbled);
+        }
+        let mut params = TypedParams::new();
+        for _ in 0..count {
+            let name = String::take(from)?;
+            let value = match i32::take(from)? {
+                1 => ParamValue::Int(i32::take(from)?),
+                2 => ParamValue::Uint(u32::take(from)?),
+                3 => ParamValue::Llong(i64::take(from)?),
+                4 => ParamValue::Ullong(u64::take(from)?),
+                5 => ParamValue::Double(f64::take(from)?),
+                6 => ParamValue::Bool(bool::take(from)?),
+                7 => ParamValue::Str(String::take(from)?),
+                _ => return Err(Garbled),
+            };
+            params.push(name, value);
+        }
+        Ok(Params(params))
+    }
+}
+
+/// `VIR_TYPED_PARAM_STRING_OKAY`: the caller can take strings among typed parameters.
+pub const STRING_OKAY: u32 = 1 << 2;
+
+/// The answer of the calls that first ask for the number of parameters, with 0, and then for that many.
+pub fn counted(asked: i32, flags: u32, mut params: TypedParams) -> (Params, i32) {
+    if flags & STRING_OKAY == 0 {
+        params.0.retain(|(_, value)| !matches!(value, ParamValue::Str(_)));
+    }
+    let count = params.0.len();
+    if asked <= 0 {
+        return (Params::default(), i32::try_from(count).unwrap_or(i32::MAX));
+    }
+    params.0.truncate(asked as usize);
+    let given = i32::try_from(params.0.len()).unwrap_or(i32::MAX);
+    (Params(params), given)
+}
+
+/// Puts libvirt's error structure.
+pub fn put_error(error: &Error, out: &mut Vec<u8>) {
+    let format = if error.bare { "%s" } else { error.code.format() };
+    (error.code as i32, error.subsystem as i32, Some(error.message())).put(out);
+    // Level 2 is an error; then no domain.
+    (2i32, false).put(out);
+    // libvirt's str1 is the untranslated format, str2 the detail; clients match on neither, some print them.
+    (Some(format), Some(error.detail.as_str()), None::<String>).put(out);
+    // int1, int2; no network.
+    (-1i32, -1i32, false).put(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::xdr::{decode, encode};
+    use super::*;
+
+    #[test]
+    fn typed_parameters_read_back() {
+        let mut params = TypedParams::new();
+        params.int("a", -1);
+        params.ullong("b", u64::MAX);
+        params.push("c", ParamValue::Double(0.5));
+        params.push("d", ParamValue::Bool(true));
+        params.string("e", "text");
+        let params = Params(params);
+        assert_eq!(decode::<Params>(&encode(&params)), Ok(params));
+    }
+
+    #[test]
+    fn the_number_first_then_the_parameters() {
+        let mut params = TypedParams::new();
+        params.int("a", 1);
+        params.string("b", "x");
+        assert_eq!(counted(0, 0, params.clone()), (Params::default(), 1));
+        assert_eq!(counted(0, STRING_OKAY, params.clone()).1, 2);
+        assert_eq!(counted(1, STRING_OKAY, params).0.0.0.len(), 1);
+    }
+}

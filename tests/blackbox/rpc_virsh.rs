@@ -1,0 +1,164 @@
+//! Debian's own virsh, unmodified, against the daemon.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::{DEADLINE, Guest, Lab, Out, eventually, program, run, skip, test_name};
+use crate::mock_life::xml;
+
+/// virsh on one of the daemon's sockets.
+struct Virsh<'l> {
+    lab: &'l Lab,
+    uri: String,
+}
+
+impl<'l> Virsh<'l> {
+    /// `None`, said aloud, where virsh is not installed.
+    fn on(lab: &'l Lab, uri: &str, socket: &str) -> Option<Virsh<'l>> {
+        if program("virsh").is_none() {
+            skip(&test_name(), "virsh is not installed (libvirt-clients)");
+            return None;
+        }
+        let (scheme, path) = uri.split_once("://").unwrap();
+        let socket = lab.root().join("run").join(socket);
+        Some(Virsh { lab, uri: format!("{scheme}+unix://{path}?socket={}", socket.display()) })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.lab.program("virsh");
+        command.args(["-c", &self.uri]).args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Out {
+        run(&mut self.command(arguments), DEADLINE)
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let out = self.run(arguments);
+        assert!(out.success(), "virsh {arguments:?}: {out:?}");
+        out.stdout
+    }
+
+    fn fails(&self, arguments: &[&str], words: &str) {
+        let out = self.run(arguments);
+        assert!(!out.success() && out.stderr.contains(words), "virsh {arguments:?}: {out:?}");
+    }
+}
+
+#[test]
+fn a_domain_lives_under_virsh() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let file = lab.write("one.xml", &xml("one"));
+    assert!(virsh.ok(&["define", &file]).contains("Domain 'one' defined from"));
+    assert!(virsh.ok(&["list", "--all"]).contains("shut off"));
+    virsh.ok(&["start", "one"]);
+    assert_eq!(virsh.ok(&["domstate", "one", "--reason"]).trim(), "running (booted)");
+    virsh.ok(&["suspend", "one"]);
+    assert_eq!(virsh.ok(&["domstate", "one"]).trim(), "paused");
+    virsh.ok(&["resume", "one"]);
+    let info = virsh.ok(&["dominfo", "one"]);
+    for line in ["Id:             1", "State:          running", "Persistent:     yes", "Max memory:     8192 KiB"] {
+        assert!(info.contains(line), "{info}");
+    }
+    assert!(virsh.ok(&["domstats", "one"]).contains("balloon.maximum=8192"));
+    assert!(virsh.ok(&["dumpxml", "one"]).starts_with("<domain type='test' id='1'>"));
+    assert_eq!(virsh.ok(&["domid", "one"]).trim(), "1");
+    virsh.ok(&["autostart", "one"]);
+    assert!(virsh.ok(&["list", "--autostart", "--name"]).contains("one"));
+    virsh.ok(&["reboot", "one"]);
+    virsh.ok(&["shutdown", "one"]);
+    eventually("the domain is off", DEADLINE, || (virsh.ok(&["domstate", "one"]).trim() == "shut off").then_some(()));
+    virsh.ok(&["domrename", "one", "two"]);
+    virsh.ok(&["undefine", "two"]);
+    assert_eq!(virsh.ok(&["list", "--all", "--name"]).trim(), "");
+    lab.finish();
+}
+
+#[test]
+fn the_host_is_described() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    assert!(virsh.ok(&["version"]).contains("Test"));
+    assert!(virsh.ok(&["capabilities"]).contains("<capabilities>"));
+    assert!(virsh.ok(&["domcapabilities"]).contains("<domainCapabilities>"));
+    assert!(virsh.ok(&["nodeinfo"]).contains("CPU(s):"));
+    assert!(virsh.ok(&["nodecpustats"]).contains("user:"));
+    assert!(virsh.ok(&["nodememstats"]).contains("total"));
+    assert!(virsh.ok(&["nodecpumap"]).contains("CPUs present:"));
+    assert!(!virsh.ok(&["hostname"]).trim().is_empty());
+    assert!(virsh.ok(&["sysinfo", "--help"]).contains("sysinfo"));
+    lab.finish();
+}
+
+#[test]
+fn errors_are_libvirts() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    virsh.fails(&["start", "nobody"], "failed to get domain 'nobody'");
+    let file = lab.write("bad.xml", "<domain type='test'><nmae>x</nmae></domain>");
+    virsh.fails(&["define", &file], "Failed to define domain from");
+    virsh.fails(&["net-list"], "this function is not supported by the connection driver");
+    let file = lab.write("one.xml", &xml("one"));
+    virsh.ok(&["define", &file]);
+    virsh.fails(&["destroy", "one"], "domain is not running");
+    let reader = Virsh::on(&lab, "test:///default", "libvirt-sock-ro").unwrap();
+    assert!(reader.ok(&["list", "--all"]).contains("one"));
+    reader.fails(&["start", "one"], "read only");
+    lab.finish();
+}
+
+#[test]
+fn events_arrive_in_order() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let mut listener = virsh.command(&["event", "--all", "--loop", "--timeout", "20"]);
+    let listener = listener.stdout(Stdio::piped()).spawn().unwrap();
+    // virsh says nothing once it listens: a domain that comes and goes until the listener must have seen one.
+    let file = lab.write("one.xml", &xml("one"));
+    std::thread::sleep(Duration::from_millis(500));
+    virsh.ok(&["define", &file]);
+    virsh.ok(&["start", "one"]);
+    virsh.ok(&["suspend", "one"]);
+    virsh.ok(&["resume", "one"]);
+    virsh.ok(&["destroy", "one"]);
+    virsh.ok(&["undefine", "one"]);
+    std::thread::sleep(Duration::from_millis(200));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(listener.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    let text = String::from_utf8(listener.wait_with_output().unwrap().stdout).unwrap();
+    let seen: Vec<&str> = text.lines().filter_map(|line| line.split_once("'one': ").map(|(_, what)| what)).collect();
+    assert_eq!(
+        seen,
+        [
+            "Defined Added",
+            "Started Booted",
+            "Suspended Paused",
+            "Resumed Unpaused",
+            "Stopped Destroyed",
+            "Undefined Removed"
+        ],
+        "{text}"
+    );
+    lab.finish();
+}
+
+#[test]
+fn a_virtual_machine_lives_under_virsh() {
+    let Some(mut lab) = Lab::qemu() else { return };
+    let Some(guest) = Guest::new(&mut lab, 1) else { return };
+    let Some(virsh) = Virsh::on(&lab, "qemu:///system", "libvirt-sock") else { return };
+    let file = lab.write("guest.xml", &guest.xml);
+    virsh.ok(&["define", &file]);
+    let name = guest.name.as_str();
+    virsh.ok(&["start", name]);
+    guest.wait_booted();
+    assert!(virsh.ok(&["version"]).contains("QEMU"));
+    assert_eq!(virsh.ok(&["domstate", name]).trim(), "running");
+    assert!(virsh.ok(&["domblklist", name]).contains("vda"));
+    assert!(virsh.ok(&["domiflist", name]).contains("bridge"));
+    assert!(virsh.ok(&["domstats", name]).contains("cpu.time="));
+    virsh.ok(&["destroy", name]);
+    virsh.ok(&["undefine", name]);
+    lab.finish();
+}
