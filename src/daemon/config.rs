@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::options::LogFormat;
+use super::systemd;
 use crate::cgroup;
 use crate::engine::driver::DriverKind;
 
@@ -18,6 +19,7 @@ pub struct Config {
     pub autostart_parallel: usize,
     /// Which cgroup hierarchies are used.
     pub cgroups: cgroup::Mode,
+    pub cgroup: CgroupConfig,
     pub dbus: DbusConfig,
     pub socket: SocketConfig,
     pub log: LogConfig,
@@ -31,6 +33,7 @@ impl Default for Config {
             drivers: vec![DriverKind::Qemu, DriverKind::Lxc],
             autostart_parallel: 4,
             cgroups: cgroup::Mode::Auto,
+            cgroup: CgroupConfig::default(),
             dbus: DbusConfig::default(),
             socket: SocketConfig::default(),
             log: LogConfig::default(),
@@ -38,6 +41,14 @@ impl Default for Config {
             lxc: LxcConfig::default(),
         }
     }
+}
+
+/// `[cgroup]`: where guests' groups are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct CgroupConfig {
+    /// Whether each run gets a transient scope of systemd.
+    pub systemd: systemd::Use,
 }
 
 /// `[dbus]`: message buses.
