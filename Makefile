@@ -9,7 +9,7 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 
-.PHONY: all build demo test bench lint setup install clean
+.PHONY: all build demo test test-systemd-container bench lint setup install clean
 
 all: build
 
@@ -27,6 +27,10 @@ demo:
 # All tests; the last line is "N passed, N failed, N skipped".
 test:
 	@scripts/test.sh
+
+# A Debian with systemd as an unprivileged container: boot, reboot, shutdown. Downloads a Debian the first time.
+test-systemd-container:
+	@scripts/systemd-container.sh
 
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup

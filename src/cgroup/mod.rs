@@ -22,11 +22,13 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use container::ContainerDirs;
 pub use hierarchy::{Controller, Mode};
+pub use scope::Scopes;
 
 use crate::error::{Error, Result, Subsystem};
 use hierarchy::Hierarchy;
@@ -35,6 +37,8 @@ use hierarchy::Hierarchy;
 #[derive(Debug, Default)]
 pub struct Manager {
     hierarchies: Vec<Hierarchy>,
+    /// systemd, where each run gets a scope of its own.
+    scopes: Option<Arc<dyn Scopes>>,
     warned: AtomicBool,
 }
 
@@ -44,6 +48,8 @@ pub struct Group {
     path: String,
     /// (directory, what it controls, whether it is v2).
     places: Vec<Place>,
+    /// Of a scope that has just been made.
+    holder: Option<Arc<scope::Holder>>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,21 +80,49 @@ pub struct Stats {
 impl Manager {
     /// Looks at what is mounted.
     pub fn detect(mode: Mode) -> Manager {
-        Manager { hierarchies: hierarchy::detect(mode), warned: AtomicBool::new(false) }
+        Manager { hierarchies: hierarchy::detect(mode), scopes: None, warned: AtomicBool::new(false) }
     }
 
-    /// Makes the group `path` for `controllers` and for killing. Errors: code 38 naming the directory; nothing is left.
-    pub fn create(&self, path: &str, controllers: &[Controller]) -> Result<Group> {
+    /// From here on runs get scopes of systemd's, if it can keep account of them: it does so on v2 only.
+    pub fn use_scopes(&mut self, scopes: Arc<dyn Scopes>) -> bool {
+        let possible = self.hierarchies.iter().any(|hierarchy| hierarchy.v2);
+        if possible {
+            self.scopes = Some(scopes);
+        }
+        possible
+    }
+
+    /// Path of the group of a run: below libvirt's `partition` (`/machine`), named after the run. Error: code 1 for a
+    /// partition that leads elsewhere.
+    pub fn group_path(&self, partition: &str, run: &str) -> Result<String> {
+        if self.scopes.is_some() {
+            return scope::path(partition, run);
+        }
+        let partition = partition.trim_matches('/');
+        let path = if partition.is_empty() { run.to_string() } else { format!("{partition}/{run}") };
+        check_path(&path)?;
+        Ok(path)
+    }
+
+    /// Makes the group `path` for `controllers` and for killing. `description` is for people who list systemd's units;
+    /// with one of those the group lives only once a process is in it: see [`Group::settled`].
+    /// Errors: code 38 naming the directory; nothing is left.
+    pub fn create(&self, path: &str, description: &str, controllers: &[Controller]) -> Result<Group> {
         check_path(path)?;
-        let group = self.locate(path, controllers);
+        let mut group = self.locate(path, controllers);
+        if let (Some(scopes), Some(_), Some(v2)) =
+            (&self.scopes, scope::split(path), self.hierarchies.iter().find(|hierarchy| hierarchy.v2))
+        {
+            group.holder = Some(Arc::new(scope::Holder::start(scopes.as_ref(), &v2.root, path, description)?));
+        }
         for place in &group.places {
-            if let Err(error) = self.make(place) {
+            if let Err(error) = self.make(path, place) {
                 if matches!(error.raw_os_error(), Some(nix::libc::EACCES | nix::libc::EPERM | nix::libc::EROFS)) {
                     if !self.warned.swap(true, Ordering::Relaxed) {
                         tracing::warn!(dir = %place.dir.display(), %error, "cannot make cgroups: guests run without limits");
                     }
                     group.remove_dirs()?;
-                    return Ok(Group { path: path.to_string(), places: Vec::new() });
+                    return Ok(Group { path: path.to_string(), ..Group::default() });
                 }
                 let what = format!("cannot create cgroup '{}'", place.dir.display());
                 group.remove_dirs()?;
@@ -108,8 +142,17 @@ impl Manager {
 
     /// Kills all that is in the group and removes it. One that is not there is no error.
     pub fn kill_and_remove(&self, path: &str) -> Result<()> {
-        let group = self.open(path)?;
+        let Some((_, unit, own)) = scope::split(path) else {
+            let group = self.open(path)?;
+            group.kill()?;
+            return group.remove();
+        };
+        let group = self.open(own)?;
         group.kill()?;
+        // An empty scope ends by itself, sooner or later.
+        if let Some(scopes) = &self.scopes {
+            scopes.stop(unit)?;
+        }
         group.remove()
     }
 
@@ -124,10 +167,10 @@ impl Manager {
             }
             places.push(Place { dir: hierarchy.root.join(path), controllers, v2: hierarchy.v2 });
         }
-        Group { path: path.to_string(), places }
+        Group { path: path.to_string(), places, holder: None }
     }
 
-    fn make(&self, place: &Place) -> io::Result<()> {
+    fn make(&self, path: &str, place: &Place) -> io::Result<()> {
         make_dirs(&place.dir)?;
         if !place.v2 && place.controllers.contains(&Controller::Cpuset) {
             let root = self.hierarchies.iter().find(|h| !h.v2 && place.dir.starts_with(&h.root));
@@ -139,8 +182,10 @@ impl Manager {
         }
         if place.v2 && !place.controllers.is_empty() {
             let root = self.hierarchies.iter().find(|h| h.v2 && place.dir.starts_with(&h.root));
-            if let Some(root) = root {
-                hierarchy::delegate(&root.root, &place.dir, &place.controllers);
+            // Above a scope it is systemd that passes controllers on.
+            let scoped = scope::split(path).and_then(|_| place.dir.parent());
+            if let Some(root) = scoped.or(root.map(|root| root.root.as_path())) {
+                hierarchy::delegate(root, &place.dir, &place.controllers);
             }
         }
         Ok(())
@@ -156,6 +201,13 @@ impl Group {
     /// Whether nothing is behind it.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// The guest's process is in it: what kept the group alive until now is no longer needed.
+    pub fn settled(&self) {
+        if let Some(holder) = &self.holder {
+            holder.end();
+        }
     }
 
     /// Opened `cgroup.procs` files: a process that writes "0" into each is in the group.
@@ -332,9 +384,10 @@ impl Group {
                 Error::system(format!("cannot remove cgroup '{}'", place.dir.display()), error)
                     .with_subsystem(Subsystem::Cgroup)
             })?;
-            // The partition above goes with its last group; another daemon's groups keep it.
+            // The partition above goes with its last group; another daemon's groups keep it. A slice is systemd's.
             if let Some(parent) = place.dir.parent()
                 && self.path.contains('/')
+                && !self.path.ends_with(".scope")
             {
                 let _ = fs::remove_dir(parent);
             }
@@ -412,142 +465,4 @@ fn setting_failed(dir: &Path, what: &str, value: impl std::fmt::Display, error: 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manager(test: &str) -> Option<Manager> {
-        let manager = Manager::detect(Mode::Auto);
-        if manager.hierarchies.is_empty() || !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIP {test}: no writable cgroup hierarchy here");
-            return None;
-        }
-        Some(manager)
-    }
-
-    fn name(test: &str) -> String {
-        format!("domus-test-{}/{test}", std::process::id())
-    }
-
-    #[test]
-    fn limits_are_set_and_the_group_goes_with_its_processes() {
-        let Some(manager) = manager("limits_are_set") else { return };
-        let path = name("limits");
-        let group = manager.create(&path, &[Controller::Cpu, Controller::Cpuacct, Controller::Memory]).unwrap();
-        group.set_cpu_shares(512).unwrap();
-        group.set_cpu_quota(Some(50_000), Some(100_000)).unwrap();
-        group.set_memory_limit(64 << 20).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| OwnedFd::from(fs::File::create(dir.path().join(name)).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let guest = runtime.block_on(async {
-            crate::sys::exec::spawn_guest(crate::sys::exec::GuestSpec {
-                argv: vec!["/bin/sleep".into(), "60".into()],
-                env: vec![],
-                uid: None,
-                gid: None,
-                groups: vec![],
-                umask: 0o22,
-                limits: vec![],
-                working_dir: "/".into(),
-                fds: vec![],
-                output: file("log"),
-                cgroup_procs: group.procs().unwrap(),
-                pidfile: None,
-                no_new_privs: false,
-            })
-            .unwrap()
-        });
-        assert_eq!(manager.open(&path).unwrap().pids(), [guest.pid]);
-        assert!(group.stats().memory.is_some());
-        manager.kill_and_remove(&path).unwrap();
-        assert!(manager.open(&path).unwrap().is_empty());
-        manager.kill_and_remove(&path).unwrap();
-    }
-
-    /// A shell that forks without end until it is frozen or killed.
-    fn spawn_in(group: &Group, script: &str) -> crate::sys::exec::GuestProcess {
-        let dir = tempfile::tempdir().unwrap();
-        crate::sys::exec::spawn_guest(crate::sys::exec::GuestSpec {
-            argv: vec!["/bin/sh".into(), "-c".into(), script.into()],
-            env: vec![],
-            uid: None,
-            gid: None,
-            groups: vec![],
-            umask: 0o22,
-            limits: vec![],
-            working_dir: "/".into(),
-            fds: vec![],
-            output: OwnedFd::from(fs::File::create(dir.path().join("log")).unwrap()),
-            cgroup_procs: group.procs().unwrap(),
-            pidfile: None,
-            no_new_privs: false,
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn a_frozen_group_stands_and_is_killed_with_its_children() {
-        let Some(manager) = manager("a_frozen_group_stands") else { return };
-        let path = name("freeze");
-        let group = manager.create(&path, &[Controller::Freezer, Controller::Pids]).unwrap();
-        if !group.can_freeze() {
-            eprintln!("SKIP a_frozen_group_stands: no freezer here");
-            return manager.kill_and_remove(&path).unwrap();
-        }
-        group.set_pids_max(Some(64)).unwrap();
-        let shell = spawn_in(&group, "while :; do /bin/sleep 0.01 & wait; done");
-        group.freeze().unwrap();
-        assert!(group.is_frozen());
-        assert!(group.stats().pids.is_none_or(|tasks| tasks >= 1));
-        group.thaw().unwrap();
-        assert!(!group.is_frozen());
-        group.freeze().unwrap();
-        // Frozen as it is, as a paused container would be.
-        manager.kill_and_remove(&path).unwrap();
-        shell.pidfd.reap_blocking();
-        assert_eq!(shell.pidfd.try_reap(), Some(crate::sys::process::Exit::Signal(9)));
-        assert!(manager.open(&path).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_new_cpuset_takes_processes() {
-        let Some(manager) = manager("a_new_cpuset") else { return };
-        let path = name("cpuset/deep");
-        let group = manager.create(&path, &[Controller::Cpuset]).unwrap();
-        if group.place(Controller::Cpuset).is_none() {
-            eprintln!("SKIP a_new_cpuset: no cpuset controller here");
-            return manager.kill_and_remove(&path).unwrap();
-        }
-        group.set_cpus("0").unwrap();
-        group.set_mems("0").unwrap();
-        let shell = spawn_in(&group, "exec /bin/sleep 60");
-        assert_eq!(group.pids(), [shell.pid]);
-        let status = fs::read_to_string(format!("/proc/{}/status", shell.pid)).unwrap();
-        assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
-        assert!(group.set_cpus("4000").is_err());
-        manager.kill_and_remove(&path).unwrap();
-        shell.pidfd.reap_blocking();
-        // The tests' own partition; other tests may still be in it.
-        for place in &group.places {
-            let _ = fs::remove_dir(place.dir.ancestors().nth(2).unwrap());
-        }
-    }
-
-    #[test]
-    fn a_path_cannot_leave() {
-        let manager = Manager::default();
-        for path in ["", "/", "../x", "a/../b", "a//b"] {
-            assert!(manager.open(path).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn without_hierarchies_everything_is_empty() {
-        let manager = Manager::default();
-        let group = manager.create("machine/x", &Controller::ALL).unwrap();
-        group.set_cpu_shares(2).unwrap();
-        group.kill().unwrap();
-        group.remove().unwrap();
-        assert!(group.is_empty() && group.stats() == Stats::default());
-    }
-}
+mod tests;

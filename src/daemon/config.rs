@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::options::LogFormat;
+use super::systemd;
 use crate::cgroup;
 use crate::engine::driver::DriverKind;
 
@@ -18,6 +19,7 @@ pub struct Config {
     pub autostart_parallel: usize,
     /// Which cgroup hierarchies are used.
     pub cgroups: cgroup::Mode,
+    pub cgroup: CgroupConfig,
     pub dbus: DbusConfig,
     pub rpc: RpcConfig,
     pub socket: SocketConfig,
@@ -32,6 +34,7 @@ impl Default for Config {
             drivers: vec![DriverKind::Qemu, DriverKind::Lxc],
             autostart_parallel: 4,
             cgroups: cgroup::Mode::Auto,
+            cgroup: CgroupConfig::default(),
             dbus: DbusConfig::default(),
             rpc: RpcConfig::default(),
             socket: SocketConfig::default(),
@@ -40,6 +43,14 @@ impl Default for Config {
             lxc: LxcConfig::default(),
         }
     }
+}
+
+/// `[cgroup]`: where guests' groups are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct CgroupConfig {
+    /// Whether each run gets a transient scope of systemd.
+    pub systemd: systemd::Use,
 }
 
 /// `[dbus]`: message buses.

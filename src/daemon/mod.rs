@@ -16,6 +16,7 @@ pub mod logging;
 pub mod notify;
 pub mod options;
 pub mod run;
+pub mod systemd;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use super::dirs::Dirs;
 use super::lock::Lock;
 use super::logging::{self, Reload};
 use super::options::Options;
-use super::{drivers, notify};
+use super::{drivers, notify, systemd};
 use crate::cgroup;
 use crate::dbus;
 use crate::dbus::bus::{Bus, BusError, DISCONNECTED, Served};
@@ -49,7 +49,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let _lock = Lock::take(&dirs.run, place)?;
 
     let mode = if options.mock { cgroup::Mode::None } else { config.cgroups };
-    let cgroups = Arc::new(cgroup::Manager::detect(mode));
+    let mut cgroups = cgroup::Manager::detect(mode);
+    if !options.mock {
+        systemd::join(&mut cgroups, config.cgroup.systemd).await?;
+    }
+    let cgroups = Arc::new(cgroups);
     let drivers = drivers::build(options.mock, &config, &dirs, &cgroups)?;
     let engine_config = EngineConfig {
         state_dir: dirs.state.clone(),

@@ -178,7 +178,7 @@ impl Driver for LxcDriver {
     async fn plan(&self, def: &DomainDef) -> Result<Plan> {
         let host = self.dry_host(def);
         let mut plan = Plan {
-            cgroup: cgroup_path(def, &self.shared.config.partition, "RUN"),
+            cgroup: cgroup_path(&self.shared, def, "RUN")?,
             user: "root(0) of the container".into(),
             group: "root(0) of the container".into(),
             ..Plan::default()

@@ -63,9 +63,9 @@ fn fault_point(name: &str) -> Result<()> {
 }
 
 /// Path of the run's cgroup below the mount points.
-pub fn cgroup_path(def: &DomainDef, partition: &str, run_id: &str) -> String {
-    let partition = def.resource.partition.as_deref().unwrap_or(partition).trim_matches('/');
-    if partition.is_empty() { format!("lxc-{run_id}") } else { format!("{partition}/lxc-{run_id}") }
+pub fn cgroup_path(shared: &Shared, def: &DomainDef, run_id: &str) -> Result<String> {
+    let partition = def.resource.partition.as_deref().unwrap_or(&shared.config.partition);
+    shared.cgroups.group_path(partition, &format!("lxc-{run_id}"))
 }
 
 /// Starts a container; see the module's text.
@@ -73,7 +73,7 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
     let def = start.def.as_ref();
     let config = &shared.config;
     let own_ids = !config.privileged && def.idmap.uids.is_empty() && def.idmap.gids.is_empty();
-    let cgroup = cgroup_path(def, &config.partition, &start.run_id);
+    let cgroup = cgroup_path(shared, def, &start.run_id)?;
 
     // What can be refused is refused before anything is made.
     let mut host = Host {
@@ -127,6 +127,7 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
             fault_point("start.spawn")?;
             let (ours, theirs) = packet::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
             let process = spawn(&shared, &start, &def, &spec, theirs, dirs.supervisor)?;
+            group.settled();
             Ok((spec, group, ours, process))
         })
         .await?
@@ -215,7 +216,7 @@ fn make_group(shared: &Shared, def: &DomainDef, path: &str) -> Result<Group> {
     if def.vcpu.cpuset.is_some() {
         controllers.push(Cpuset);
     }
-    let group = shared.cgroups.create(path, &controllers)?;
+    let group = shared.cgroups.create(path, &format!("Container {}", def.name), &controllers)?;
     group.set_pids_max(Some(shared.config.max_processes))?;
     let tune = &def.cputune;
     if let Some(shares) = tune.shares {

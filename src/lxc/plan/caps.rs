@@ -62,10 +62,15 @@ const PRIVILEGED_DROP: [&str; 10] = [
     "perfmon",
 ];
 
+/// Taken from every container unless the definition gives them: in a user namespace they allow nothing, but what a
+/// distribution starts only where they are there (`ConditionCapability=` of systemd's debugfs mount, loading modules)
+/// would be tried, and fail.
+const USELESS_INSIDE: [&str; 3] = ["sys_module", "sys_rawio", "sys_time"];
+
 /// Names (`CAP_...`) to take out of the bounding set.
 ///
-/// Policy `default`: with a user namespace nothing (they hold inside it only), without one the list above; `allow`:
-/// nothing; `deny`: all. The elements then say otherwise for single ones.
+/// Policy `default`: with a user namespace the few that are of no use inside, without one the list of ways to the host;
+/// `allow`: nothing; `deny`: all. The elements then say otherwise for single ones.
 pub(super) fn drop(features: Option<&Capabilities>, privileged: bool) -> Result<Vec<String>> {
     let none = Capabilities::default();
     let features = features.unwrap_or(&none);
@@ -76,7 +81,8 @@ pub(super) fn drop(features: Option<&Capabilities>, privileged: bool) -> Result<
     let dropped = |name: &str| match features.caps.iter().find(|(known, _)| known == name) {
         Some((_, state)) => !state.is_on(),
         None => match policy {
-            CapabilitiesPolicy::Default => privileged && PRIVILEGED_DROP.contains(&name),
+            CapabilitiesPolicy::Default if privileged => PRIVILEGED_DROP.contains(&name),
+            CapabilitiesPolicy::Default => USELESS_INSIDE.contains(&name),
             CapabilitiesPolicy::Allow => false,
             CapabilitiesPolicy::Deny => true,
         },

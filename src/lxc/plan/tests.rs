@@ -137,10 +137,10 @@ fn capability_policies() {
         let host = Host { ids: if privileged { None } else { host().ids }, ..host() };
         plan(&def, &host).unwrap().drop_caps
     };
-    assert!(drop("", false).is_empty());
+    assert_eq!(drop("", false), ["CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_TIME"]);
     assert!(drop("", true).contains(&"CAP_SYS_MODULE".to_string()));
-    let one = "<capabilities policy='default'><mknod state='off'/></capabilities>";
-    assert_eq!(drop(one, false), ["CAP_MKNOD"]);
+    let one = "<capabilities policy='default'><mknod state='off'/><sys_time state='on'/></capabilities>";
+    assert_eq!(drop(one, false), ["CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_MKNOD"]);
     let deny = drop("<capabilities policy='deny'><chown state='on'/></capabilities>", false);
     assert_eq!(deny.len(), CAPABILITIES.len() - 1);
     assert!(!deny.contains(&"CAP_CHOWN".to_string()));

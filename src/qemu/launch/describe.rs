@@ -9,7 +9,10 @@ use crate::sys::users;
 
 /// Adds files, cgroup and problems to a plan.
 pub fn describe(plan: &mut Plan, live: &DomainDef, command: &CommandPlan, config: &QemuConfig, identity: &Identity) {
-    plan.cgroup = resources::group_path(live, "RUN");
+    match resources::group_path(config, live, "RUN") {
+        Ok(path) => plan.cgroup = path,
+        Err(error) => plan.problems.push(error.message()),
+    }
     for fd in &command.fds {
         if let FdKind::Log { path, .. } = &fd.kind {
             let (purpose, access) = ("serial output or log".to_string(), "create".to_string());

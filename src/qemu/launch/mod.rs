@@ -26,6 +26,7 @@ use super::command::{self, CommandPlan, Context, FdKind};
 use super::config::{Identity, QemuConfig};
 use super::instance::{self, NewInstance, QemuInstance};
 use super::process::GuestProcess;
+use crate::cgroup::Group;
 use crate::domain_xml::DomainDef;
 use crate::engine::driver::{Launched, StartRequest, UndoLog};
 use crate::engine::state::{Phase, paused, running};
@@ -117,7 +118,7 @@ pub async fn launch(
     let log = start.log_dir.join(format!("{}.log", live.name));
     let pidfile = start.run_dir.join("qemu.pid");
     let monitor = start.run_dir.join("qmp");
-    let group_path = resources::group_path(&live, &start.run_id);
+    let group_path = resources::group_path(&shared.config, &live, &start.run_id)?;
     // Undone from the end: the process goes first, images change hands when nobody writes to them any more.
     let mut steps: Vec<Step> = owners.iter().map(files::OwnerChange::step).collect();
     steps.push(Step::Cgroup { path: group_path.clone() });
@@ -153,7 +154,7 @@ pub async fn launch(
 
     fault_point("start.spawn")?;
     let spec = guest_spec(&plan, fds, output, &pidfile, shared, identity, &start.run_dir)?;
-    let process = spawn(GuestSpec { cgroup_procs, ..spec }).await?;
+    let process = spawn(GuestSpec { cgroup_procs, ..spec }, group.clone()).await?;
     let pid = process.pid();
     resources::pin_emulator(&live, pid)?;
     tracing::info!(domain = %live.name, pid, "QEMU started");
@@ -247,8 +248,13 @@ fn guest_spec(
     })
 }
 
-async fn spawn(spec: GuestSpec) -> Result<GuestProcess> {
-    let process = tokio::task::spawn_blocking(move || spawn_guest(spec))
+async fn spawn(spec: GuestSpec, group: Group) -> Result<GuestProcess> {
+    let start = move || {
+        let process = spawn_guest(spec);
+        group.settled();
+        process
+    };
+    let process = tokio::task::spawn_blocking(start)
         .await
         .map_err(|error| Error::internal(format!("cannot start QEMU: {error}")))?
         .map_err(|error| Error::internal(error.to_string()))?;

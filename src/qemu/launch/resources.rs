@@ -11,15 +11,13 @@ use crate::domain_xml::device::InterfaceSource;
 use crate::domain_xml::words::YesNo;
 use crate::error::{Error, Result};
 use crate::net::{TapSpec, tap};
+use crate::qemu::config::QemuConfig;
 use crate::types::MacAddr;
 
 /// The path of a run's group below the mount points.
-pub fn group_path(live: &DomainDef, run_id: &str) -> String {
-    let partition = live.resource.partition.as_deref().unwrap_or("/machine").trim_matches('/');
-    match partition {
-        "" => format!("qemu-{run_id}"),
-        partition => format!("{partition}/qemu-{run_id}"),
-    }
+pub fn group_path(config: &QemuConfig, live: &DomainDef, run_id: &str) -> Result<String> {
+    let partition = live.resource.partition.as_deref().unwrap_or(&config.partition);
+    config.cgroups.group_path(partition, &format!("qemu-{run_id}"))
 }
 
 /// Controllers a definition needs. CPU time is always counted; each further one costs a directory on v1.
@@ -38,9 +36,10 @@ fn controllers(live: &DomainDef) -> Vec<Controller> {
 pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Result<(Group, Vec<OwnedFd>)> {
     let wanted = controllers(live);
     let (tune, memory, blkio) = (live.cputune.clone(), live.memtune.clone(), live.blkiotune.clone());
+    let description = format!("Virtual machine {}", live.name);
     let vcpus = live.vcpu.current.unwrap_or(live.vcpu.max);
     let make = move || {
-        let group = manager.create(&path, &wanted)?;
+        let group = manager.create(&path, &description, &wanted)?;
         if group.is_empty() {
             return Ok((group, Vec::new()));
         }
@@ -166,8 +165,9 @@ mod tests {
     #[test]
     fn groups_are_below_the_partition() {
         let mut live = DomainDef::default();
-        assert_eq!(group_path(&live, "r1"), "machine/qemu-r1");
+        let config = QemuConfig { partition: "/guests".into(), ..QemuConfig::default() };
+        assert_eq!(group_path(&config, &live, "r1").unwrap(), "guests/qemu-r1");
         live.resource.partition = Some("/machine/nova".into());
-        assert_eq!(group_path(&live, "r1"), "machine/nova/qemu-r1");
+        assert_eq!(group_path(&config, &live, "r1").unwrap(), "machine/nova/qemu-r1");
     }
 }
