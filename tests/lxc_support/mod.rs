@@ -18,17 +18,21 @@ pub const BASE: u32 = 700_000;
 /// Longest wait for anything; generous, since nothing here measures time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Why this machine and user cannot run containers, if they cannot.
+pub fn unable() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("containers need root".into());
+    }
+    (!Path::new("/bin/busybox").exists()).then(|| "no /bin/busybox (package busybox-static)".into())
+}
+
 /// Whether this machine and user can run containers; says why not.
 pub fn able() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIP containers: containers need root");
-        return false;
+    let reason = unable();
+    if let Some(reason) = &reason {
+        eprintln!("SKIP containers: {reason}");
     }
-    if !Path::new("/bin/busybox").exists() {
-        eprintln!("SKIP containers: no /bin/busybox (package busybox-static)");
-        return false;
-    }
-    true
+    reason.is_none()
 }
 
 /// A root with busybox in it, whose init runs `script`.
