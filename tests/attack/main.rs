@@ -13,9 +13,12 @@
 mod lxc_support;
 
 mod descriptors;
+mod entry;
 mod harness;
 mod kernel;
 mod paths;
+mod probe;
+mod start;
 mod table;
 
 use harness::{Row, holds, is_noticed};
@@ -49,7 +52,30 @@ macro_rules! attacks {
 }
 
 attacks! {
+    "B1", start::namespaces_of_the_host, "share-uts";
+    "B2", start::a_life_after_the_supervisor, "outlive-supervisor";
+    "B3", start::mounts_that_come_back_to_the_host, "shared-mounts";
+    "B3", start::the_old_root, "keep-old-root";
+    "B4", kernel::status_of_init, "no-seccomp";
+    "B4", descriptors::groups_of_the_starter, "keep-groups";
     "B5", descriptors::fifty_open_directories_at_the_start, "keep-fds";
+    "B5", descriptors::a_working_directory_outside, "any-cwd";
+    "B6", entry::writing_the_binary_that_enters, "unsealed";
+    "B6", entry::tracing_what_enters, "traceable";
+    "B7", entry::a_name_service_in_the_image, "trust-nss";
+    "C1", paths::links_out_of_the_root, "follow-links";
+    "C1", paths::a_racing_renamer, "follow-links";
+    "C1", paths::links_for_system_directories, "system-links";
+    "C2", paths::nodes_of_the_image, "image-dev";
+    "C2", paths::a_link_for_a_node_of_the_image, "image-dev";
+    "C3", paths::a_terminal_of_the_same_number, "console-by-name";
+    "C4", paths::a_mount_over_a_file_of_proc, "unproven-proc";
     "C5", kernel::proc_files_of_the_host, "no-masks";
     "C6", paths::mounts_over_kernel_file_systems, "kernel-targets";
+    "C7", paths::device_nodes_in_the_image, "image-devices";
+    "C8", paths::the_hosts_proc_as_an_image, "any-fstype";
+    "D2", kernel::denied_calls_of_x86_64, "no-seccomp";
+    "D2", kernel::denied_calls_of_x32, "no-seccomp";
+    "D2", kernel::denied_calls_of_i386, "no-seccomp";
+    "D5", descriptors::keys_of_the_starter, "keep-keyring";
 }

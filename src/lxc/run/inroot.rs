@@ -32,10 +32,10 @@ pub enum Links {
 }
 
 fn resolve(root: impl AsFd, path: &str, flags: OFlags, links: Links) -> rustix::io::Result<OwnedFd> {
-    let mut how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     if weakened("follow-links") && links == Links::InRoot {
-        how = ResolveFlags::empty();
+        return openat(&root, format!("./{path}"), flags, Mode::empty());
     }
+    let mut how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     if links == Links::Refuse && !weakened("system-links") {
         how |= ResolveFlags::NO_SYMLINKS;
     }
