@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Controller, Group, Place, write};
 use crate::error::{Error, Result, Subsystem};
+use crate::sys::weakened;
 
 /// Subgroup of the container proper (v2).
 pub(super) const GUEST: &str = "guest";
@@ -78,7 +79,8 @@ fn delegate(place: &Place, guest: &Path, (uid, gid): (u32, u32)) -> Result<()> {
             let _ = write(&place.dir.join("cgroup.subtree_control"), &format!("+{word}"));
         }
     }
-    for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+    let more: &[&str] = if weakened("own-limits") { &["cgroup.max.descendants", "cgroup.max.depth"] } else { &[] };
+    for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"].iter().chain(more) {
         let path = if name.is_empty() { guest.to_path_buf() } else { guest.join(name) };
         match std::os::unix::fs::chown(&path, Some(uid), Some(gid)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec::{IdMaps, IdRange};
 use crate::error::{Error, Result};
+use crate::sys::weakened;
 
 /// Ids in a range: what a whole distribution expects.
 pub const COUNT: u32 = 65_536;
@@ -76,6 +77,9 @@ impl Allocator {
         });
         let foreign = foreign_ranges();
         let overlaps = |first: u32| {
+            if weakened("same-ids") {
+                return false;
+            }
             let last = first + (COUNT - 1);
             taken.iter().any(|(other, _)| *other <= last && first <= other.saturating_add(COUNT - 1))
                 || foreign.iter().any(|(from, to)| *from <= last && first <= *to)

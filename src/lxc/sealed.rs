@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::error::{Error, Result};
+use crate::sys::weakened;
 
 /// The sealed binary, once somebody has asked for it.
 #[derive(Debug, Default)]
@@ -49,6 +50,9 @@ impl Sealed {
 
 fn seal(path: &Path) -> io::Result<OwnedFd> {
     let mut source = File::open(path)?;
+    if weakened("unsealed") {
+        return Ok(source.into());
+    }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Linux 6.3 wants to be told that it will be executed; an older one refuses to be told.
     let fd = memfd_create("domus-run", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("domus-run", flags))?;

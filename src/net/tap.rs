@@ -52,7 +52,9 @@ pub fn is_generated_name(name: &str) -> bool {
 /// Refuses names the kernel would refuse, or that would be something else to it (`%d`).
 /// Errors: code 27, naming the rule.
 pub fn check_name(name: &str) -> Result<()> {
-    let why = if name.is_empty() {
+    let why = if sys::weakened("any-name") {
+        return Ok(());
+    } else if name.is_empty() {
         "is empty"
     } else if name.len() > sys::tap::MAX_NAME {
         "is longer than 15 bytes"

@@ -27,6 +27,13 @@ struct Fault {
 
 static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
 
+/// The variables of a test that a process passes on to those it starts: this one and, in a build that has them, the
+/// weakening points'.
+pub fn inherited() -> Vec<(String, String)> {
+    let own = std::env::var(VARIABLE).ok().map(|faults| (VARIABLE.to_string(), faults));
+    own.into_iter().chain(super::weaken::inherited()).collect()
+}
+
 /// Passes the point `name` (`<operation>.<step>`, for example `start.tap`).
 pub fn point(name: &str) -> io::Result<()> {
     let faults = FAULTS.get_or_init(|| parse(&std::env::var(VARIABLE).unwrap_or_default()));

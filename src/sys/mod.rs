@@ -22,3 +22,6 @@ pub mod seccomp_call;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod users;
+mod weaken;
+
+pub use weaken::weakened;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::disallowed_methods, clippy::unwrap_used)]
 
+pub mod world;
+
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -18,17 +20,21 @@ pub const BASE: u32 = 700_000;
 /// Longest wait for anything; generous, since nothing here measures time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Why this machine and user cannot run containers, if they cannot.
+pub fn unable() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("containers need root".into());
+    }
+    (!Path::new("/bin/busybox").exists()).then(|| "no /bin/busybox (package busybox-static)".into())
+}
+
 /// Whether this machine and user can run containers; says why not.
 pub fn able() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIP containers: containers need root");
-        return false;
+    let reason = unable();
+    if let Some(reason) = &reason {
+        eprintln!("SKIP containers: {reason}");
     }
-    if !Path::new("/bin/busybox").exists() {
-        eprintln!("SKIP containers: no /bin/busybox (package busybox-static)");
-        return false;
-    }
-    true
+    reason.is_none()
 }
 
 /// A root with busybox in it, whose init runs `script`.
@@ -104,13 +110,22 @@ impl Run {
 
     /// As [`Run::start`], with fault points set (`DOMUS_FAULT`).
     pub fn with_faults(spec: &Spec, faults: &str) -> Run {
+        Run::prepared("", spec, faults)
+    }
+
+    /// As [`Run::start`], by a shell that runs `before` first and then becomes the supervisor.
+    pub fn after(before: &str, spec: &Spec) -> Run {
+        Run::prepared(before, spec, "")
+    }
+
+    fn prepared(before: &str, spec: &Spec, faults: &str) -> Run {
         let file = spec.run_dir.join("spec.json");
         fs::write(&file, serde_json::to_vec(spec).unwrap()).unwrap();
         let (ours, theirs) = packet::pair().unwrap();
         let flags = rustix::fs::fcntl_getfl(&ours).unwrap();
         rustix::fs::fcntl_setfl(&ours, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
         let child = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" supervise \"$1\" 3<\"$1\" 4<&0 0</dev/null"])
+            .args(["-c", &format!("{before} exec \"$0\" supervise \"$1\" 3<\"$1\" 4<&0 0</dev/null")])
             .env("DOMUS_FAULT", faults)
             .arg(env!("CARGO_BIN_EXE_domus-run"))
             .arg(&file)
@@ -203,6 +218,27 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A container that stays until it is dropped.
+pub struct Live {
+    pub run: Run,
+    pub running: Running,
+    pub dir: tempfile::TempDir,
+}
+
+/// Starts a plain container whose init runs `script`, then `echo up`, then sleeps; waits for that.
+pub fn live(script: &str, change: impl FnOnce(&mut Spec, &Path)) -> Live {
+    let dir = tempfile::tempdir().unwrap();
+    let root = busybox_root(dir.path(), &format!("{script}\necho up\nsleep 1000"));
+    let run_dir = dir.path().join("run");
+    fs::create_dir(&run_dir).unwrap();
+    let mut spec = spec(&run_dir, &root);
+    change(&mut spec, dir.path());
+    let mut run = Run::start(&spec);
+    let running = run.started();
+    run.shows("up\n");
+    Live { run, running, dir }
 }
 
 /// Runs `script` as init of a plain container to its end.

@@ -16,6 +16,7 @@ use super::ids::outside;
 use super::inroot::{self, Links};
 use super::{Context, Result, failure};
 use crate::lxc::spec::{Device, IdMaps, Spec};
+use crate::sys::weakened;
 
 const STAGE: &str = "dev";
 
@@ -149,7 +150,11 @@ fn consoles(dev: &OwnedFd, pts: &OwnedFd, spec: &Spec) -> Result<Consoles> {
         let master = openat(pts, "ptmx", flags, Mode::empty()).at(STAGE, "cannot open a new terminal")?;
         unlockpt(&master).at(STAGE, "cannot unlock a terminal")?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let terminal = ioctl_tiocgptpeer(&master, flags).at(STAGE, "cannot open a terminal from its master")?;
+        let terminal = match weakened("console-by-name") {
+            true => openat(rustix::fs::CWD, format!("/dev/pts/{index}"), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()),
+            false => ioctl_tiocgptpeer(&master, flags),
+        };
+        let terminal = terminal.at(STAGE, "cannot open a terminal from its master")?;
         if index == 0 {
             let clone = rustix::mount::open_tree(
                 &terminal,

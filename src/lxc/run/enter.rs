@@ -22,6 +22,7 @@ use crate::lxc::spec::{Enter, SPEC_VERSION};
 use crate::sys::clone::{
     Forked, SingleThread, cloexec_from, clone3, close_from, default_signals, inherited_fd, new_session_keyring,
 };
+use crate::sys::weakened;
 
 /// Exit status when the program could not be run, as shells have it.
 const FAILED: u8 = 126;
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
 fn run() -> Result<u8> {
     let Some(spec) = inherited_fd(SPEC_FD) else { return failure("enter", format!("fd {SPEC_FD} is not open")) };
     close_from(SPEC_FD as u32 + 1).at("enter", "cannot close inherited fds")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("enter", "cannot forbid tracing")?;
+    forbid_tracing()?;
     let spec: Enter = read_json(spec)?;
     if spec.version > SPEC_VERSION {
         return failure("enter", format!("version {} is newer than {SPEC_VERSION}", spec.version));
@@ -84,11 +85,18 @@ fn open_init(spec: &Enter) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+fn forbid_tracing() -> Result<()> {
+    if weakened("traceable") {
+        return Ok(());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("enter", "cannot forbid tracing")
+}
+
 fn become_program(spec: &Enter) -> Result<std::convert::Infallible> {
     if spec.user_namespace {
         init::become_root()?;
         // Changing ids has set it back to the system's default for set-user-id programs.
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("enter", "cannot forbid tracing")?;
+        forbid_tracing()?;
     }
     init::die_with_parent()?;
     let root = rustix::fs::open(

@@ -15,6 +15,7 @@ use super::{Context, Failure, Result, caps, failure, fault_point, net, seccomp, 
 use crate::lxc::spec::{Init, Mount, MountSource, Namespace, Spec};
 use crate::sys::clone::{cloexec_from, default_signals, new_session_keyring};
 use crate::sys::mount_attr::{MountAttr, mount_setattr};
+use crate::sys::weakened;
 
 /// Directory of the staging tmpfs that the new root is attached to.
 pub const ROOT_POINT: &str = "root";
@@ -58,7 +59,9 @@ fn build(spec: &Spec, channel: &Channel) -> Result<std::convert::Infallible> {
     rustix::process::setsid().at("session", "cannot make a session")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Not with the clone: its root would be where the supervisor was, not where this process is now.
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at("cgroup", "cannot make a cgroup namespace")?;
+    if !weakened("share-cgroup") {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at("cgroup", "cannot make a cgroup namespace")?;
+    }
     rustix::mount::mount_change(
         "/",
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
@@ -72,7 +75,10 @@ fn build(spec: &Spec, channel: &Channel) -> Result<std::convert::Infallible> {
     let point = openat(CWD, ROOT_POINT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .at("root", "cannot open the staging directory")?;
     inroot::attach(&root, &point, "/")?;
-    inroot::attach(&dev, inroot::make_dir(&root, "/dev", Links::Refuse)?, "/dev")?;
+    let dev = match weakened("image-dev") {
+        true => inroot::open_path(&root, "/dev", Links::Refuse)?,
+        false => inroot::attach(&dev, inroot::make_dir(&root, "/dev", Links::Refuse)?, "/dev").map(|()| dev)?,
+    };
     let consoles = dev::mount_inside(&dev, spec)?;
     let proc = mount_proc(&root)?;
     mount_sys(&root, spec, &mut mounts)?;
@@ -94,7 +100,9 @@ fn build(spec: &Spec, channel: &Channel) -> Result<std::convert::Infallible> {
     switch_root(&root)?;
     fault_point("init.pivoted")?;
     protect_proc(&proc, &dev, spec)?;
-    new_session_keyring().at("keyring", "cannot make a session keyring")?;
+    if !weakened("keep-keyring") {
+        new_session_keyring().at("keyring", "cannot make a session keyring")?;
+    }
     let identity = users::resolve(&root, spec.init.user.as_deref(), spec.init.group.as_deref())?;
 
     channel.expect(&Step::Network)?;
@@ -113,7 +121,9 @@ fn build(spec: &Spec, channel: &Channel) -> Result<std::convert::Infallible> {
         None => dev::open_null(&dev)?,
     };
     standard_streams(&terminal, spec)?;
-    cloexec_from(3).at("fds", "cannot mark the fds close-on-exec")?;
+    if !weakened("keep-fds") {
+        cloexec_from(3).at("fds", "cannot mark the fds close-on-exec")?;
+    }
     default_signals();
     if spec.seccomp {
         seccomp::apply(spec.ids.is_none())?;
@@ -127,7 +137,9 @@ fn build(spec: &Spec, channel: &Channel) -> Result<std::convert::Infallible> {
 
 pub(super) fn become_root() -> Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-    setgroups(&[]).at("ids", "cannot drop the groups")?;
+    if !weakened("keep-groups") {
+        setgroups(&[]).at("ids", "cannot drop the groups")?;
+    }
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid).at("ids", "cannot become group 0 inside")?;
     setresuid(uid, uid, uid).at("ids", "cannot become user 0 inside")
@@ -144,6 +156,9 @@ pub(super) fn become_user(identity: &users::Identity) -> Result<()> {
 }
 
 pub(super) fn die_with_parent() -> Result<()> {
+    if weakened("outlive-supervisor") {
+        return Ok(());
+    }
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .at("session", "cannot ask to die with the supervisor")
 }
@@ -210,7 +225,9 @@ fn user_mount(root: &OwnedFd, mount: &Mount, given: &mut std::vec::IntoIter<Owne
 fn switch_root(root: &OwnedFd) -> Result<()> {
     rustix::process::fchdir(root).at("pivot", "cannot enter the new root")?;
     rustix::process::pivot_root(".", ".").at("pivot", "cannot change the root")?;
-    unmount(".", UnmountFlags::DETACH).at("pivot", "cannot detach the old root")?;
+    if !weakened("keep-old-root") {
+        unmount(".", UnmountFlags::DETACH).at("pivot", "cannot detach the old root")?;
+    }
     rustix::process::chdir("/").at("pivot", "cannot enter '/'")
 }
 
@@ -229,7 +246,7 @@ fn protect_proc(proc: &OwnedFd, dev: &OwnedFd, spec: &Spec) -> Result<()> {
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    for name in MASKED {
+    for name in MASKED.iter().filter(|_| !weakened("no-masks")) {
         let mask = match inroot::is_dir(proc, name) {
             None => continue,
             Some(true) => new_mount("proc", "tmpfs", &[("mode", "000"), ("nr_inodes", "1")], quiet)?,
@@ -242,7 +259,7 @@ fn protect_proc(proc: &OwnedFd, dev: &OwnedFd, spec: &Spec) -> Result<()> {
     }
     // Sysctls of its own network namespace stay the container's to set.
     let own_net = if spec.net == Namespace::New { clone_of(proc, "sys/net")? } else { None };
-    for name in READ_ONLY {
+    for name in READ_ONLY.iter().filter(|_| !weakened("no-masks")) {
         let Some(clone) = clone_of(proc, name)? else { continue };
         let attr = MountAttr { set: u64::from(quiet.bits()), ..MountAttr::default() };
         mount_setattr(clone.as_fd(), false, attr).at("proc", format_args!("cannot make '/proc/{name}' read-only"))?;
@@ -262,6 +279,7 @@ pub(super) fn enter_dir(init: &Init) -> Result<()> {
     // A directory outside the root would show as "(unreachable)" (CVE-2024-21626).
     match nix::unistd::getcwd() {
         Ok(cwd) if cwd.is_absolute() => Ok(()),
+        _ if weakened("any-cwd") => Ok(()),
         _ => failure("init", format!("directory '{dir}' is not inside the root")),
     }
 }

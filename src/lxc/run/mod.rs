@@ -101,7 +101,9 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     // Whatever else the starter had open is nobody's business here.
-    let _ = sys::clone::close_from(CONTROL_FD as u32 + 1);
+    if !sys::weakened("keep-fds") {
+        let _ = sys::clone::close_from(CONTROL_FD as u32 + 1);
+    }
     match read_spec(spec) {
         Ok(spec) => supervisor::run(spec, control),
         Err(failure) => {

@@ -15,6 +15,7 @@ use super::dev::new_mount;
 use super::{Context, Failure, Result, failure, ids, image};
 use crate::lxc::spec::{IdMaps, MountSource, Root, Spec};
 use crate::sys::mount_attr::{MountAttr, mount_setattr};
+use crate::sys::weakened;
 
 const STAGE: &str = "root";
 /// Recursive clone, for `open_tree(2)`.
@@ -91,7 +92,7 @@ impl Builder<'_> {
         }
         let tree = open_tree(CWD, source, flags).at(STAGE, format_args!("cannot clone the mount of '{shown}'"))?;
         let mut attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-        if self.spec.ids.is_some() {
+        if self.spec.ids.is_some() && !weakened("image-devices") {
             attr.set |= u64::from(MountAttrFlags::MOUNT_ATTR_NODEV.bits());
         }
         if readonly {

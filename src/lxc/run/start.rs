@@ -14,6 +14,7 @@ use super::sync::{Channel, Step, channel};
 use super::{Context, Result, dev, fault_point, ids, init, net};
 use crate::lxc::spec::{Namespace, Spec};
 use crate::sys::clone::{Forked, SingleThread, clone3};
+use crate::sys::weakened;
 
 /// Directory of the run below which the supervisor stages mounts nobody else sees.
 const STAGE_DIR: &str = "stage";
@@ -39,7 +40,9 @@ pub fn prepare(spec: &Spec, proc: &HostProc) -> Result<()> {
     let _ = proc.write(&format!("{}/oom_score_adj", std::process::id()), "-999");
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).at("mount", "cannot make a mount namespace")?;
     // Slave: unmounts on the host still arrive here, so nothing stays busy because of us.
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+    let flow =
+        if weakened("shared-mounts") { MountPropagationFlags::SHARED } else { MountPropagationFlags::DOWNSTREAM };
+    rustix::mount::mount_change("/", flow | MountPropagationFlags::REC)
         .at("mount", "cannot detach from the host's mounts")?;
     let dir = spec.run_dir.join(STAGE_DIR);
     match std::fs::create_dir(&dir) {
@@ -156,7 +159,7 @@ fn flags_of(spec: &Spec) -> u64 {
     for (namespace, flag) in
         [(&spec.net, libc::CLONE_NEWNET), (&spec.uts, libc::CLONE_NEWUTS), (&spec.ipc, libc::CLONE_NEWIPC)]
     {
-        if *namespace == Namespace::New {
+        if *namespace == Namespace::New && !(flag == libc::CLONE_NEWUTS && weakened("share-uts")) {
             flags |= flag;
         }
     }

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use super::{Result, failure, inroot};
+use crate::sys::weakened;
 
 /// Largest passwd or group file that is read, bytes.
 const LIMIT: u64 = 4 * 1024 * 1024;
@@ -23,6 +24,7 @@ pub struct Identity {
 pub fn resolve(root: impl AsFd, user: Option<&str>, group: Option<&str>) -> Result<Identity> {
     let mut identity = Identity { uid: 0, gid: 0, home: None };
     if let Some(user) = user {
+        let _ = weakened("trust-nss") && nix::unistd::User::from_name(user).is_ok();
         let passwd = read(&root, "/etc/passwd");
         let key = user.trim_start_matches('+');
         let entry = find(&passwd, key);

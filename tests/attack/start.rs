@@ -1,0 +1,123 @@
+//! The order of a start: whose the namespaces are, what of the host's mounts is seen, who dies with whom.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::libc;
+use nix::mount::MsFlags;
+
+use crate::harness::{Outcome, verdict};
+use crate::lxc_support::*;
+use crate::probe::say;
+
+/// Runs `work` on a thread with mounts of its own, which nothing of this machine shares.
+pub fn in_own_mounts<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+            .unwrap();
+        work()
+    })
+    .join()
+    .unwrap()
+}
+
+/// Identity of the user namespace that owns a namespace.
+fn owner(namespace: &str) -> (u64, u64) {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    let file = fs::File::open(namespace).unwrap();
+    // SAFETY: takes no argument; on success the result is a new fd that nobody else owns.
+    let fd = unsafe {
+        let fd = libc::ioctl(file.as_raw_fd(), NS_GET_USERNS);
+        assert!(fd >= 0, "{namespace}: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    };
+    let stat = rustix::fs::fstat(&fd).unwrap();
+    (stat.st_dev, stat.st_ino)
+}
+
+/// A namespace that the host's user namespace owns is one the container's root has no power in, and the other way round.
+pub fn namespaces_of_the_host() -> Outcome {
+    // A container without a name of its own: setting one needs a namespace of its own.
+    let live = live("", |spec, _| spec.hostname = None);
+    let init = live.running.init;
+    let stat = rustix::fs::stat(format!("/proc/{init}/ns/user")).unwrap();
+    let own = (stat.st_dev, stat.st_ino);
+    let mut broken = Vec::new();
+    for kind in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        if owner(&format!("/proc/{init}/ns/{kind}")) != own {
+            broken.push(format!("the {kind} namespace is not the container's"));
+        }
+    }
+    verdict(&broken)
+}
+
+/// A host whose root is shared, as systemd makes it: mounts of the start must not come back to it.
+pub fn mounts_that_come_back_to_the_host() -> Outcome {
+    in_own_mounts(|| {
+        nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>).unwrap();
+        let table = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let before = table();
+        let live = live("", |_, _| {});
+        let now = table();
+        drop(live.run);
+        let new: Vec<_> = now
+            .lines()
+            .filter(|line| !before.contains(*line))
+            .map(|line| format!("a mount on the host: {line}"))
+            .collect();
+        verdict(&new)
+    })
+}
+
+/// The host's tree below, beside or over the container's root.
+pub fn the_old_root() -> Outcome {
+    let (record, log) = run_script("cat /proc/1/mountinfo", |_, _| {});
+    assert_eq!(record.message, None);
+    let points: Vec<_> = log.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+    assert!(points.contains(&"/") && points.contains(&"/dev/pts"), "{log}");
+    // The root itself is of the host's file system; no other mount of the host may be there.
+    let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let devices: Vec<_> = host.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    let foreign = log.lines().filter(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let (device, root, point) =
+            (fields.next().unwrap_or_default(), fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+        devices.contains(&device) && (root == "/" || point != "/") && !point.starts_with("/proc/") && point != "/sys"
+    });
+    verdict(&foreign.map(|line| format!("the host's mount is there: {line}")).collect::<Vec<_>>())
+}
+
+/// The supervisor is killed: what it holds must not run on without it.
+pub fn a_life_after_the_supervisor() -> Outcome {
+    let mut live = live("", |_, _| {});
+    let init = live.running.init;
+    live.run.child.kill().unwrap();
+    live.run.child.wait().unwrap();
+    let died = ends_soon(init);
+    if !died {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::Signal::SIGKILL);
+    }
+    verdict(&(!died).then(|| "init runs on without its supervisor".to_string()).into_iter().collect::<Vec<_>>())
+}
+
+/// Whether a process ends within what is much longer than it takes.
+fn ends_soon(pid: i32) -> bool {
+    for _ in 0..300 {
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    false
+}
+
+/// Takes back that it dies with its parent.
+pub fn clear_death_signal_inside() {
+    rustix::process::set_parent_process_death_signal(None).unwrap();
+    say("cleared");
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1000));
+    }
+}
