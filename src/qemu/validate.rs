@@ -1,7 +1,7 @@
 //! What this driver refuses to run, with libvirt's texts. Called on completed definitions.
 
 use super::capabilities::QemuCaps;
-use super::complete::{Chipset, chipset_of, libvirt_arch};
+use super::complete::{Chipset, chipset_of, runs_arch};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::cpu::{Cpu, CpuMode};
 use crate::domain_xml::device::*;
@@ -125,7 +125,7 @@ fn iothreads(def: &DomainDef) -> Result<()> {
 fn against(def: &DomainDef, caps: &QemuCaps) -> Result<()> {
     let emulator = def.emulator.as_deref().unwrap_or_default();
     let arch = def.os.arch.as_deref().unwrap_or_default();
-    if arch != libvirt_arch(&caps.arch) {
+    if !runs_arch(&caps.arch, arch) {
         return Err(Error::unsupported_config(format!("Emulator '{emulator}' does not support arch '{arch}'")));
     }
     let name = def.os.machine.as_deref().unwrap_or_default();
@@ -147,11 +147,7 @@ fn against(def: &DomainDef, caps: &QemuCaps) -> Result<()> {
 
 fn model(def: &DomainDef, cpu: &Cpu, caps: &QemuCaps) -> Result<()> {
     let virt_type = def.virt_type.as_str();
-    let arch = def.os.arch.as_deref().unwrap_or_default();
     match cpu.mode {
-        Some(CpuMode::HostPassthrough) if def.virt_type != VirtType::Kvm => Err(Error::unsupported_config(format!(
-            "CPU mode 'host-passthrough' for {arch} {virt_type} domain on {arch} host is not supported by hypervisor"
-        ))),
         Some(CpuMode::Custom) | None => {
             let Some(name) = &cpu.model else { return Ok(()) };
             let accel = caps.accel(virt_type).or(caps.tcg.as_ref());

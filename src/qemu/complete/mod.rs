@@ -14,7 +14,7 @@ mod video;
 use super::addresses;
 use super::capabilities::QemuCaps;
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::{DiskDevice, StorageFormat};
+use crate::domain_xml::device::{Backing, DiskDevice, EncryptionEngine, StorageFormat, StorageKind};
 use crate::domain_xml::os::BootDev;
 use crate::error::{Error, Result};
 
@@ -65,6 +65,18 @@ pub fn libvirt_arch(qemu_target: &str) -> &str {
     }
 }
 
+/// Whether an emulator for one architecture also runs guests of another: the 64-bit x86 and ARM ones run their 32-bit
+/// relatives.
+pub fn runs_arch(qemu_target: &str, arch: &str) -> bool {
+    match libvirt_arch(qemu_target) {
+        own if own == arch => true,
+        "x86_64" => arch == "i686",
+        "aarch64" => matches!(arch, "armv7l" | "armv6l"),
+        "armv7l" => arch == "armv6l",
+        _ => false,
+    }
+}
+
 /// Fills in everything; see the module's text. `emulator` is used when the definition names none.
 pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) -> Result<()> {
     if def.emulator.is_none() {
@@ -95,7 +107,7 @@ pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) ->
 fn machine(def: &mut DomainDef, caps: &QemuCaps) -> Result<()> {
     let emulator = def.emulator.clone().unwrap_or_default();
     if let Some(arch) = &def.os.arch
-        && arch != libvirt_arch(&caps.arch)
+        && !runs_arch(&caps.arch, arch)
     {
         return Err(Error::unsupported_config(format!("Emulator '{emulator}' does not support arch '{arch}'")));
     }
@@ -130,14 +142,20 @@ fn boot(def: &mut DomainDef) {
 /// What needs no machine.
 fn basics(def: &mut DomainDef) {
     for disk in &mut def.disks {
-        if disk.driver.name.is_none() && !disk.source.is_empty() {
-            disk.driver.name = Some("qemu".into());
-        }
-        if disk.driver.name.is_none() {
-            disk.driver.name = Some("qemu".into());
-        }
-        if disk.source.format.is_none() {
+        disk.driver.name.get_or_insert_with(|| "qemu".into());
+        // What a volume holds is looked up when the guest starts.
+        if disk.source.format.is_none() && disk.source.kind != StorageKind::Volume {
             disk.source.format = Some(StorageFormat::Raw);
+        }
+        let mut layer = &mut disk.source;
+        loop {
+            if let Some(encryption) = &mut layer.encryption {
+                encryption.engine.get_or_insert(EncryptionEngine::Qemu);
+            }
+            match &mut layer.backing {
+                Backing::Layer(below) => layer = below,
+                _ => break,
+            }
         }
         if disk.device == DiskDevice::Cdrom {
             disk.readonly = true;

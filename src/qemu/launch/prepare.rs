@@ -75,6 +75,15 @@ fn accelerator(live: &DomainDef, caps: &QemuCaps) -> Result<()> {
 /// Turns `mode='host-model'` into the concrete model known from the probe.
 pub fn expand_cpu(live: &mut DomainDef, caps: &QemuCaps) -> Result<()> {
     let virt_type = live.virt_type.as_str();
+    // Checked here and not when the guest is defined: a definition may be meant for another host.
+    if live.cpu.as_ref().is_some_and(|cpu| cpu.mode == Some(CpuMode::HostPassthrough))
+        && live.virt_type != VirtType::Kvm
+    {
+        let arch = live.os.arch.as_deref().unwrap_or_default();
+        return Err(Error::unsupported_config(format!(
+            "CPU mode 'host-passthrough' for {arch} {virt_type} domain on {arch} host is not supported by hypervisor"
+        )));
+    }
     let Some(cpu) = live.cpu.as_mut().filter(|cpu| cpu.mode == Some(CpuMode::HostModel)) else { return Ok(()) };
     let host = caps.accel(virt_type).and_then(|accel| accel.host_model.as_ref());
     let Some(host) = host else {
