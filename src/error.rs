@@ -133,14 +133,27 @@ pub struct Error {
     pub detail: String,
     /// The message is the detail alone: libvirt leaves the prefix out where it reports a bad argument by name.
     pub bare: bool,
+    /// The element of the document that the error is about, until somebody who has the document adds line and column.
+    pub subject: Option<Box<Subject>>,
     /// The cause, for the log; its text is never repeated in `detail` by [`Error::message`].
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// An element of a document, named without its place: checks of the typed model know no lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Element names below the root, `devices/disk`.
+    pub path: &'static str,
+    /// Which of the elements of that name (and with those attributes), from 0.
+    pub nth: usize,
+    /// Attributes that the element has.
+    pub attributes: Vec<(&'static str, String)>,
 }
 
 impl Error {
     /// An error of `code` with `detail`; the subsystem is filled in by whoever knows it.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Error { code, subsystem: Subsystem::None, detail: detail.into(), bare: false, source: None }
+        Error { code, subsystem: Subsystem::None, detail: detail.into(), bare: false, subject: None, source: None }
     }
 
     /// The text clients see: libvirt's prefix for the code with the detail in it.
@@ -162,6 +175,18 @@ impl Error {
     /// Sets the subsystem.
     pub fn with_subsystem(mut self, subsystem: Subsystem) -> Self {
         self.subsystem = subsystem;
+        self
+    }
+
+    /// Says which element the error is about, unless it is known already: the `nth` (from 0) element `path` below the
+    /// root.
+    pub fn about(self, path: &'static str, nth: usize) -> Self {
+        self.about_one(path, nth, Vec::new())
+    }
+
+    /// The same, counting only elements with these attributes.
+    pub fn about_one(mut self, path: &'static str, nth: usize, attributes: Vec<(&'static str, String)>) -> Self {
+        self.subject.get_or_insert_with(|| Box::new(Subject { path, nth, attributes }));
         self
     }
 

@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod model;
 pub mod os;
 mod parse;
+mod place;
 pub mod post_parse;
 pub mod seclabel;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub mod words;
 pub use format::infos;
 pub use model::{DomainDef, VirtType};
 pub use parse::Device;
+pub use place::place;
 pub use words::{Switch, YesNo};
 
 use crate::error::Result;
@@ -74,6 +76,12 @@ pub fn parse_inactive(xml: &str) -> Result<Parsed> {
     let mut parsed = parse::parse(xml)?;
     to_inactive(&mut parsed.def);
     Ok(parsed)
+}
+
+/// Reads a document that this daemon wrote, run-time parts included, without the checks of [`validate`]: a definition
+/// that was accepted once stays readable when a later version refuses more. Errors as [`parse`].
+pub fn parse_stored(xml: &str) -> Result<Parsed> {
+    parse::parse_stored(xml)
 }
 
 /// Writes a `<domain>` document in libvirt's order, indentation and quoting.

@@ -27,10 +27,14 @@ pub const LXC_NAMESPACE: &str = "http://libvirt.org/schemas/domain/lxc/1.0";
 const LATER: &[&str] = &["perf", "keywrap", "launchSecurity", "defaultiothread", "throttlegroups"];
 
 pub(super) fn parse(xml: &str) -> Result<Parsed> {
-    parse_document(xml).map_err(|error| error.or_subsystem(Subsystem::Domain))
+    parse_document(xml, super::validate::validate).map_err(|error| error.or_subsystem(Subsystem::Domain))
 }
 
-fn parse_document(xml: &str) -> Result<Parsed> {
+pub(super) fn parse_stored(xml: &str) -> Result<Parsed> {
+    parse_document(xml, |_| Ok(())).map_err(|error| error.or_subsystem(Subsystem::Domain))
+}
+
+fn parse_document(xml: &str, validate: fn(&DomainDef) -> Result<()>) -> Result<Parsed> {
     let document = Document::parse(xml, "domain_definition")?;
     let root = document.root();
     if root.name() != "domain" {
@@ -39,8 +43,8 @@ fn parse_document(xml: &str) -> Result<Parsed> {
     }
     let mut def = read_domain(root)?;
     let warnings = warnings(&document);
-    super::post_parse::post_parse(&mut def)?;
-    super::validate::validate(&def)?;
+    let checked = super::post_parse::post_parse(&mut def).and_then(|()| validate(&def));
+    checked.map_err(|error| super::place::place_in(error, root))?;
     Ok(Parsed { def, warnings })
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn load(runtime: &Arc<DriverRuntime>) -> Result<()> {
     let loaded = runtime.persist().load(runtime.kind()).await?;
     let mut records: HashMap<Uuid, Record> = loaded.records.into_iter().map(|record| (record.uuid, record)).collect();
     for stored in loaded.definitions {
-        let parsed = match domain_xml::parse(&stored.xml) {
+        let parsed = match domain_xml::parse_stored(&stored.xml) {
             Ok(parsed) => parsed,
             Err(error) => {
                 tracing::error!(uuid = %stored.uuid, %error, "stored definition cannot be read; left alone");
@@ -101,7 +101,7 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
         tracing::warn!(domain = record.name, phase = record.phase.word(), same_boot, "undoing an unfinished run");
         return undo(runtime, &file, &record, reason).await;
     }
-    let parsed = domain_xml::parse(&record.live_xml)?;
+    let parsed = domain_xml::parse_stored(&record.live_xml)?;
     let run = RunRecord {
         live: parsed.def.clone(),
         id: record.id,

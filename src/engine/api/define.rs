@@ -42,8 +42,8 @@ async fn read(on: &Connection, xml: &str) -> Result<(DomainDef, Vec<Warning>)> {
     }
     def.id = None;
     give_macs(&mut def);
-    driver.complete(&mut def, &mut warnings).await?;
-    driver.validate(&def).await?;
+    driver.complete(&mut def, &mut warnings).await.map_err(|error| domain_xml::place(error, xml))?;
+    driver.validate(&def).await.map_err(|error| domain_xml::place(error, xml))?;
     Ok((def, warnings))
 }
 

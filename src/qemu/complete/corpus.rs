@@ -16,7 +16,7 @@ use crate::qemu::{QemuConfig, QemuDriver};
 fn one(xml: &str, caps: &crate::qemu::capabilities::QemuCaps, out: &Path) -> Result<()> {
     let mut def = parse_inactive(xml)?.def;
     complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", Some(caps))?;
-    crate::qemu::validate::validate(&def, Some(caps))?;
+    crate::qemu::validate::validate(&def, Some(caps)).map_err(|error| crate::domain_xml::place(error, xml))?;
     let options = FormatOptions { secure: true, inactive: true, migratable: false };
     std::fs::write(PathBuf::from(format!("{}.out.xml", out.display())), format(&def, options)).unwrap();
     crate::qemu::launch::expand_cpu(&mut def, caps)?;
