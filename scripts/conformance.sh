@@ -58,6 +58,7 @@ python3 "$corpus/tools/score.py" --corpus "$corpus" \
     --lxc "$bin/domus --root $work/root -c lxc:///system" \
     --path-map "$work/root/state/qemu=/var/lib/libvirt/qemu" \
     --path-map "$work/root/run/qemu=/run/libvirt/qemu" \
+    --path-map "^/run/domus/qemu/RUN=/run/libvirt/qemu/domain--1-guest" \
     "$@" || status=$?
 kill -0 "$daemon" 2>/dev/null || { tail -n 20 "$work/domusd.log" >&2; die "domusd ended during the run"; }
 exit $status
