@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
-use super::{console, define, devices, edit, event, host, info, lifecycle, list, plan, stats};
+use super::{console, define, devices, edit, event, host, info, lifecycle, list, native, plan, stats};
 
 const AFTER: &str = "\
 A DOMAIN is given by name, id or UUID. Without --connect all drivers of the daemon are asked for it.
@@ -90,7 +90,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     while let Some(word) = words.get(at).filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
         at += if WITH_VALUE.iter().any(|option| word == option) { 2 } else { 1 };
     }
-    // These two have options of that name; `xml` has a command of its own.
+    // These have options of that name; `xml` has a command of its own.
     let keeps = words.get(at).is_none_or(|command| ["event", "domstats", "xml"].iter().any(|kept| command == kept));
     if keeps {
         return words;
@@ -160,21 +160,25 @@ impl FileArg {
 
     /// The text; fails with virsh's message when the file cannot be read.
     pub fn read(&self) -> Result<String, Failure> {
-        let path = &self.file;
-        let bytes = if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
-        } else {
-            std::fs::read(path)
-        };
-        let bytes = bytes.map_err(|error| {
-            Failure::new(format!("Failed to open file '{}': {}", path.display(), super::client::reason(&error)))
-        })?;
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Failure::new(format!("file '{}' is not UTF-8 text: byte {at} does not belong there", path.display()))
-        })
+        read_file(&self.file)
     }
+}
+
+/// The text of a file, `-` for standard input; fails with virsh's message when it cannot be read.
+pub fn read_file(path: &std::path::Path) -> Result<String, Failure> {
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let bytes = bytes.map_err(|error| {
+        Failure::new(format!("Failed to open file '{}': {}", path.display(), super::client::reason(&error)))
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(format!("file '{}' is not UTF-8 text: byte {at} does not belong there", path.display()))
+    })
 }
 
 /// The commands.
@@ -237,6 +241,12 @@ pub enum Command {
     /// Look at domain XML
     #[command(subcommand)]
     Xml(plan::XmlCommand),
+    /// Print domain XML made from another tool's configuration
+    #[command(name = "domxml-from-native")]
+    DomxmlFromNative(native::FromNativeArgs),
+    /// Print what a start of domain XML would run
+    #[command(name = "domxml-to-native")]
+    DomxmlToNative(native::ToNativeArgs),
     /// Print what the host and the driver can do
     Capabilities,
     /// Print what a domain can be given

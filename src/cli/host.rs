@@ -118,7 +118,8 @@ fn dotted(version: u64) -> String {
     format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000)
 }
 
-fn ended(xml: &str) -> String {
+/// With the newline a terminal wants.
+pub fn ended(xml: &str) -> String {
     if xml.ends_with('\n') { xml.to_owned() } else { format!("{xml}\n") }
 }
 

@@ -23,6 +23,7 @@ mod host;
 mod info;
 mod lifecycle;
 mod list;
+mod native;
 mod output;
 mod params;
 mod plan;
@@ -115,6 +116,8 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Event(args) => event::event(session, args).await,
         Command::Plan(args) => plan::plan(session, args).await,
         Command::Xml(plan::XmlCommand::Check(args)) => plan::check(session, args).await,
+        Command::DomxmlFromNative(args) => native::from_native(session, args).await,
+        Command::DomxmlToNative(args) => native::to_native(session, args).await,
         Command::Capabilities => host::capabilities(session).await,
         Command::Domcapabilities(args) => host::domcapabilities(session, args).await,
         Command::Version(args) => host::version(session, args).await,

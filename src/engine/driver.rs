@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::domain_xml::{DomainDef, Warning};
-use crate::error::{Result, Subsystem};
+use crate::error::{Error, Result, Subsystem};
 use crate::types::TypedParams;
 
 /// Which driver; each has its own registry of names, UUIDs and ids.
@@ -208,6 +208,17 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// What a start would do.
     async fn plan(&self, def: &DomainDef) -> Result<Plan>;
+
+    /// The definition that a configuration in another tool's form describes (`virConnectDomainXMLFromNative`).
+    /// Errors: `InvalidArg` for a form that is not this driver's.
+    async fn read_native(&self, _format: &str, _config: &str) -> Result<DomainDef> {
+        Err(Error::no_support("virConnectDomainXMLFromNative"))
+    }
+
+    /// A completed definition in this driver's native form (`virConnectDomainXMLToNative`). Errors as above.
+    async fn write_native(&self, _format: &str, _def: &DomainDef) -> Result<String> {
+        Err(Error::no_support("virConnectDomainXMLToNative"))
+    }
 
     /// Builds and starts the guest. Every resource is pushed to `undo` before it is made. On error the engine undoes
     /// the record; `launch` itself cleans up nothing that is recorded. Cancelled by dropping the future.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::config::LxcConfig;
 use super::instance::LxcInstance;
 use super::launch::{self, OwnStep, cgroup_path};
+use super::native;
 use super::plan::{self, Host, Peers};
 use super::sealed::Sealed;
 use super::spec::{Cgroups, MountSource, Root, Spec};
@@ -85,7 +86,7 @@ fn ours(error: Error) -> Error {
 }
 
 /// libvirt's name of this machine's architecture.
-fn host_arch() -> &'static str {
+pub(super) fn host_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86" => "i686",
         "powerpc64" => "ppc64",
@@ -190,6 +191,16 @@ impl Driver for LxcDriver {
         Ok(plan)
     }
 
+    async fn read_native(&self, format: &str, config: &str) -> Result<DomainDef> {
+        if format != native::FORMAT {
+            let what = format!("unsupported config type {format}: containers are read from {}", native::FORMAT);
+            return Err(Error::invalid_arg(what).with_subsystem(Subsystem::Lxc));
+        }
+        let mut def = native::read(config).map_err(ours)?;
+        def.emulator = Some(self.shared.sealed.path().display().to_string());
+        Ok(def)
+    }
+
     async fn launch(&self, start: StartRequest, undo: &dyn UndoLog) -> Result<Launched> {
         launch::launch(&self.shared, &start, undo).await.map_err(ours)
     }
@@ -228,7 +239,7 @@ fn generated_mac(identity: &str, def: &DomainDef, index: usize) -> crate::types:
 }
 
 /// Whether this kernel runs programs of `arch`.
-fn runs(arch: &str) -> bool {
+pub(super) fn runs(arch: &str) -> bool {
     arch == host_arch() || (host_arch() == "x86_64" && arch == "i686")
 }
 

@@ -14,6 +14,7 @@ mod driver;
 pub mod idalloc;
 mod instance;
 mod launch;
+pub mod native;
 pub mod plan;
 pub mod protocol;
 pub mod run;

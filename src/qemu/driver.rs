@@ -180,7 +180,7 @@ impl Driver for QemuDriver {
                 return Ok(plan);
             }
         };
-        let run_dir = Path::new("/run/domus/qemu/RUN");
+        let run_dir = Path::new(launch::DRY_RUN_DIR);
         match launch::dry_run(&self.shared, &caps, &identity, def, run_dir) {
             Ok((live, command)) => {
                 plan.argv = std::iter::once(command.program.clone()).chain(command.args.iter().cloned()).collect();
@@ -191,6 +191,12 @@ impl Driver for QemuDriver {
         }
         plan.links = def.interfaces.iter().filter_map(link).collect();
         Ok(plan)
+    }
+
+    async fn write_native(&self, format: &str, def: &DomainDef) -> Result<String> {
+        launch::native::check_format(format).map_err(ours)?;
+        let caps = self.caps_needed(&self.emulator_of(def)).await.map_err(ours)?;
+        launch::native::argv(&self.shared, &caps, def).map_err(ours)
     }
 
     async fn launch(&self, start: StartRequest, undo: &dyn UndoLog) -> Result<Launched> {

@@ -5,7 +5,10 @@ use crate::dbus::Server;
 use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
-use crate::engine::api::{CheckXml, ConsoleArgs, GetInfo, GetMessages, OpenConsole, PlanXml};
+use crate::engine::api::{
+    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, GetInfo, GetMessages, NativeArgs, OpenConsole,
+    PlanXml,
+};
 use crate::engine::driver::Plan;
 use zbus::Variant;
 
@@ -66,6 +69,18 @@ const CONNECT_METHODS: &[Method] = &[
             let rows = warnings.into_iter().map(|at| (at.line, at.column, at.path, at.message));
             rows.collect::<Vec<(u32, u32, String, String)>>()
         }
+    )),
+    m("DomainXMLFromNative", "format s, config s, flags u", "xml s", "virConnectDomainXMLFromNative").served(
+        connection!(
+            DomainXmlFromNative,
+            |(format, text, flags): (String, String, u32)| Ok(NativeArgs { format, text, flags }),
+            |_, xml| xml
+        ),
+    ),
+    m("DomainXMLToNative", "format s, xml s, flags u", "config s", "virConnectDomainXMLToNative").served(connection!(
+        DomainXmlToNative,
+        |(format, text, flags): (String, String, u32)| Ok(NativeArgs { format, text, flags }),
+        |_, config| config
     )),
     m("Plan", "xml s, flags u", "plan s", "domusConnectPlan").served(connection!(
         PlanXml,

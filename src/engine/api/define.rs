@@ -29,7 +29,7 @@ pub struct RenameArgs {
 }
 
 /// XML on its way in: read, checked against the driver, completed, validated.
-async fn read(on: &Connection, xml: &str) -> Result<(DomainDef, Vec<Warning>)> {
+pub(super) async fn read(on: &Connection, xml: &str) -> Result<(DomainDef, Vec<Warning>)> {
     let parsed = domain_xml::parse_inactive(xml)?;
     let (mut def, mut warnings) = (parsed.def, parsed.warnings);
     let driver = on.runtime().driver();
@@ -68,7 +68,7 @@ fn messages(name: &str, warnings: &[Warning]) -> Arc<Vec<String>> {
 }
 
 /// The UUID of a definition: its own, that of the domain with its name (libvirt keeps it), or a new one.
-fn settle_uuid(on: &Connection, def: &mut DomainDef) -> Uuid {
+pub(super) fn settle_uuid(on: &Connection, def: &mut DomainDef) -> Uuid {
     let uuid = def
         .uuid
         .or_else(|| on.runtime().registry().by_name(&def.name).map(|domain| domain.uuid()))

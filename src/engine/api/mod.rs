@@ -10,6 +10,7 @@ mod define;
 mod info;
 mod lifecycle;
 mod lookup;
+mod native;
 mod node;
 mod stats;
 
@@ -28,6 +29,7 @@ pub use info::{
 };
 pub use lifecycle::{Create, Destroy, Reboot, Reset, Resume, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
+pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
 pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };

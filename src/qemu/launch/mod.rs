@@ -11,6 +11,7 @@
 mod describe;
 mod files;
 mod monitor;
+pub mod native;
 mod ports;
 mod prepare;
 mod resources;
@@ -38,6 +39,9 @@ use crate::sys::fault;
 pub use describe::describe;
 pub use ports::{PortGuard, Ports};
 pub use prepare::expand_cpu;
+
+/// Stands for the run directory where there is no run.
+pub const DRY_RUN_DIR: &str = "/run/domus/qemu/RUN";
 
 /// What all starts share.
 #[derive(Debug)]

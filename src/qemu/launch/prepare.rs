@@ -63,6 +63,34 @@ pub fn prepare(
     Ok(prepared)
 }
 
+/// The same without looking at this host: nothing is opened, no port is taken, what a start chooses is `port`.
+pub fn paper(live: &mut DomainDef, caps: &QemuCaps, shared: &Shared, run_dir: &Path, port: i32) -> Result<()> {
+    complete::complete(live, &shared.config.emulator(), Some(caps))?;
+    expand_cpu(live, caps)?;
+    complete::assign_aliases(live);
+    complete::assign_nodes(live);
+    channels(live, run_dir);
+    for graphics in &mut live.graphics {
+        if let Some(Listen::Address { address }) = graphics.listens.first_mut() {
+            address.get_or_insert_with(|| shared.config.vnc_listen.clone());
+        }
+        if let Some(Listen::Socket { socket: socket @ None, auto }) = graphics.listens.first_mut() {
+            *auto = true;
+            *socket = Some(run_dir.join("vnc").display().to_string());
+        }
+        if let GraphicsKind::Vnc(vnc) = &mut graphics.kind {
+            if vnc.autoport || vnc.port.is_none_or(|port| port < 0) {
+                vnc.port = Some(port);
+            }
+            if vnc.websocket == Some(-1) {
+                vnc.websocket = Some(port - 200);
+            }
+        }
+    }
+    live.memory.current.get_or_insert(live.memory.size);
+    Ok(())
+}
+
 fn accelerator(live: &DomainDef, caps: &QemuCaps) -> Result<()> {
     if live.virt_type == VirtType::Kvm && (caps.kvm.is_none() || open_kvm().is_none()) {
         return Err(Error::unsupported_config(
