@@ -81,7 +81,7 @@ pub fn define(table: &mut Table, rounds: usize) {
     table.beside("define, Nova's XML", &defines, "write, fsync, rename, fsync of the directory", &writes);
 }
 
-fn durable(directory: &Path, number: usize, bytes: &[u8]) -> Duration {
+pub fn durable(directory: &Path, number: usize, bytes: &[u8]) -> Duration {
     let start = Instant::now();
     let temporary = directory.join("temporary");
     let mut file = fs::File::create(&temporary).unwrap();

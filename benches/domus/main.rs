@@ -16,6 +16,7 @@ mod libvirtd;
 mod table;
 mod vm;
 mod world;
+mod xml;
 
 use table::Table;
 use world::World;
@@ -42,6 +43,11 @@ fn main() {
     }
     if runs("daemon") {
         control::size_and_start(&mut table, rounds);
+    }
+    if runs("xml") {
+        xml::in_memory(&mut table, rounds * 100);
+        xml::whole_define(&mut table, rounds * 20);
+        xml::ten_thousand(&mut table, rounds);
     }
     if runs("libvirtd") {
         libvirtd::measure(rounds, &mut table);
