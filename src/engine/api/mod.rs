@@ -12,6 +12,8 @@ mod lifecycle;
 mod lookup;
 mod node;
 mod stats;
+mod tune;
+mod vcpu;
 
 use std::future::Future;
 
@@ -23,13 +25,21 @@ pub use console::{ConsoleArgs, OpenConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
-    GetMessages, GetMetadata, GetOsType, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc,
-    HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
+    GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
+    IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
 };
 pub use lifecycle::{Create, Destroy, Reboot, Reset, Resume, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
 pub use node::{NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel};
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
+pub use tune::{
+    GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,
+    ParamsArgs, SetBlkioParameters, SetMemory, SetMemoryParameters, SetSchedulerParameters,
+};
+pub use vcpu::{
+    GetEmulatorPinInfo, GetNumaParameters, GetVcpuInfo, GetVcpuPinInfo, PinArgs, PinEmulator, PinVcpu,
+    SetNumaParameters, SetVcpus, VcpusArgs,
+};
 
 use crate::error::{Code, Error, Result};
 

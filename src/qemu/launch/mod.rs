@@ -37,6 +37,7 @@ use crate::sys::fault;
 pub use describe::describe;
 pub use ports::{PortGuard, Ports};
 pub use prepare::expand_cpu;
+pub use resources::pin;
 
 /// What all starts share.
 #[derive(Debug)]
@@ -197,6 +198,7 @@ pub async fn launch(
         log: Some(log),
         ports,
         group,
+        cgroups: shared.config.cgroups.clone(),
     };
     let (instance, events) = run(new, Some(connected.events));
     Ok(Launched { instance, live, phase, reason, state, events })
