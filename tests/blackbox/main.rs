@@ -17,3 +17,4 @@ mod qemu_life;
 mod qemu_xml;
 mod recovery;
 mod stopped_guest;
+mod tune;
