@@ -16,6 +16,61 @@ pub(super) fn set_weight(dir: &Path, v2: bool, weight: u16) -> Result<()> {
     write(&file, &value).map_err(|error| setting_failed(dir, "blkio weight", weight, error))
 }
 
+/// What is set by [`set_weight`].
+pub(super) fn weight(dir: &Path, v2: bool) -> Option<u16> {
+    let files: &[&str] = if v2 { &["io.bfq.weight", "io.weight"] } else { &["blkio.bfq.weight", "blkio.weight"] };
+    let text = files.iter().find_map(|file| fs::read_to_string(dir.join(file)).ok())?;
+    let first = text.lines().next()?;
+    first.strip_prefix("default ").unwrap_or(first).trim().parse().ok()
+}
+
+/// Limits of one block device; 0 takes one away, `None` leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceLimits {
+    pub weight: Option<u32>,
+    pub read_iops: Option<u32>,
+    pub write_iops: Option<u32>,
+    /// Bytes per second.
+    pub read_bytes: Option<u64>,
+    /// Bytes per second.
+    pub write_bytes: Option<u64>,
+}
+
+pub(super) fn set_device(dir: &Path, v2: bool, (major, minor): (u32, u32), limits: &DeviceLimits) -> Result<()> {
+    let put = |file: &str, value: String| {
+        write(&dir.join(file), &value).map_err(|error| setting_failed(dir, file, &value, error))
+    };
+    if let Some(weight) = limits.weight {
+        let files: &[&str] =
+            if v2 { &["io.bfq.weight", "io.weight"] } else { &["blkio.bfq.weight_device", "blkio.weight_device"] };
+        let Some(file) = files.iter().find(|file| dir.join(file).exists()) else {
+            return Err(setting_failed(
+                dir,
+                "blkio device weight",
+                weight,
+                "this kernel has no I/O weights per device",
+            ));
+        };
+        let value = if weight == 0 && v2 { "default".to_string() } else { weight.to_string() };
+        put(file, format!("{major}:{minor} {value}"))?;
+    }
+    let numbers = [
+        ("rbps", "blkio.throttle.read_bps_device", limits.read_bytes),
+        ("wbps", "blkio.throttle.write_bps_device", limits.write_bytes),
+        ("riops", "blkio.throttle.read_iops_device", limits.read_iops.map(u64::from)),
+        ("wiops", "blkio.throttle.write_iops_device", limits.write_iops.map(u64::from)),
+    ];
+    for (key, file, value) in numbers {
+        match value {
+            None => {}
+            Some(0) if v2 => put("io.max", format!("{major}:{minor} {key}=max"))?,
+            Some(value) if v2 => put("io.max", format!("{major}:{minor} {key}={value}"))?,
+            Some(value) => put(file, format!("{major}:{minor} {value}"))?,
+        }
+    }
+    Ok(())
+}
+
 /// Bytes read and written by the group, over all devices.
 pub(super) fn bytes(dir: &Path, v2: bool) -> Option<(u64, u64)> {
     if v2 {

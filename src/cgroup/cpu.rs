@@ -25,6 +25,31 @@ pub(super) fn set_quota(dir: &Path, v2: bool, quota: Option<i64>, period: Option
         .map_err(|error| setting_failed(dir, "cpu quota and period", format!("{quota:?} and {period:?} us"), error))
 }
 
+/// libvirt's shares as set: v2 weights are converted back.
+pub(super) fn shares(dir: &Path, v2: bool) -> Option<u64> {
+    if !v2 {
+        return number(dir, "cpu.shares");
+    }
+    // Rounded up: what was converted from shares converts back to the weight it was made from.
+    number(dir, "cpu.weight").map(|weight| 2 + ((weight.max(1) - 1) * 262_142).div_ceil(9_999))
+}
+
+/// Quota (-1 is none) and period, microseconds.
+pub(super) fn quota(dir: &Path, v2: bool) -> (Option<i64>, Option<u64>) {
+    if !v2 {
+        let quota = fs::read_to_string(dir.join("cpu.cfs_quota_us")).ok();
+        return (quota.and_then(|text| text.trim().parse().ok()), number(dir, "cpu.cfs_period_us"));
+    }
+    let text = fs::read_to_string(dir.join("cpu.max")).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let quota = words.next().and_then(|word| if word == "max" { Some(-1) } else { word.parse().ok() });
+    (quota, words.next().and_then(|word| word.parse().ok()))
+}
+
+fn number(dir: &Path, file: &str) -> Option<u64> {
+    fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()
+}
+
 pub(super) fn read(dir: &Path, v2: bool, stats: &mut Stats) {
     if v2 {
         let text = fs::read_to_string(dir.join("cpu.stat")).unwrap_or_default();

@@ -26,3 +26,9 @@ pub(super) fn set_cpus(dir: &Path, list: &str) -> Result<()> {
 pub(super) fn set_mems(dir: &Path, list: &str) -> Result<()> {
     write(&dir.join("cpuset.mems"), list).map_err(|error| setting_failed(dir, "cpuset.mems", list, error))
 }
+
+/// What is set: processors and memory nodes.
+pub(super) fn lists(dir: &Path) -> (Option<String>, Option<String>) {
+    let read = |file: &str| Some(fs::read_to_string(dir.join(file)).ok()?.trim().to_string());
+    (read("cpuset.cpus"), read("cpuset.mems"))
+}

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use blkio::DeviceLimits;
 pub use container::ContainerDirs;
 pub use hierarchy::{Controller, Mode};
 pub use scope::Scopes;
@@ -75,6 +76,32 @@ pub struct Stats {
     pub blkio_written: Option<u64>,
     /// Tasks.
     pub pids: Option<u64>,
+}
+
+/// A memory limit that is none.
+pub const UNLIMITED: u64 = u64::MAX;
+
+/// What is set on a group, as the kernel has it; `None` where its controller or file is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub cpu_shares: Option<u64>,
+    /// Microseconds per period; -1 is no limit.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    /// Bytes; [`UNLIMITED`] is none.
+    pub memory: Option<u64>,
+    /// Bytes; [`UNLIMITED`] is none.
+    pub memory_soft: Option<u64>,
+    /// Memory and swap, bytes; [`UNLIMITED`] is none.
+    pub memory_swap: Option<u64>,
+    pub blkio_weight: Option<u16>,
+    /// Processors, in the kernel's list form.
+    pub cpus: Option<String>,
+    /// Memory nodes.
+    pub mems: Option<String>,
+    /// Whether v2 holds the values: libvirt has another number for "no quota" there.
+    pub v2: bool,
 }
 
 impl Manager {
@@ -138,6 +165,44 @@ impl Manager {
         let mut group = self.locate(path, &Controller::ALL);
         group.places.retain(|place| place.dir.is_dir());
         Ok(group)
+    }
+
+    /// Gives the existing group `path` more controllers, with all its processes; the group as it is then.
+    /// Errors: code 38 naming the directory.
+    pub fn extend(&self, path: &str, controllers: &[Controller]) -> Result<Group> {
+        let before = self.open(path)?;
+        if before.is_empty() {
+            return Ok(before);
+        }
+        let failed = |place: &Place, error: io::Error| {
+            Error::system(format!("cannot extend cgroup '{}'", place.dir.display()), error)
+                .with_subsystem(Subsystem::Cgroup)
+        };
+        for place in self.locate(path, controllers).places {
+            let new = !place.dir.is_dir();
+            self.make(path, &place).map_err(|error| failed(&place, error))?;
+            if !new || place.v2 {
+                continue;
+            }
+            // Until nothing forked meanwhile is outside; what ended meanwhile is no error.
+            for _ in 0..10 {
+                let mut inside = Vec::new();
+                pids_below(&place.dir, &mut inside);
+                let outside: Vec<i32> = before.pids().into_iter().filter(|pid| !inside.contains(pid)).collect();
+                if outside.is_empty() {
+                    break;
+                }
+                for pid in outside {
+                    match write(&place.dir.join("cgroup.procs"), &pid.to_string()) {
+                        Err(error) if error.raw_os_error() != Some(nix::libc::ESRCH) => {
+                            return Err(failed(&place, error));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        self.open(path)
     }
 
     /// Kills all that is in the group and removes it. One that is not there is no error.
@@ -252,9 +317,65 @@ impl Group {
             .map_or(Ok(()), |place| memory::set_swap_limit(&place.dir, place.v2, bytes, memory))
     }
 
+    /// Limits that change, bytes or [`UNLIMITED`], in the order the kernel takes them: memory alone may never be above
+    /// memory and swap together.
+    pub fn set_memory_limits(&self, hard: Option<u64>, soft: Option<u64>, swap: Option<u64>) -> Result<()> {
+        let now = self.settings();
+        let raises = swap.is_some_and(|swap| swap > now.memory_swap.unwrap_or(UNLIMITED));
+        let both = |swap: u64| self.set_memory_swap_limit(swap, hard.or(now.memory));
+        if let Some(swap) = swap.filter(|_| raises) {
+            both(swap)?;
+        }
+        if let Some(hard) = hard {
+            self.set_memory_limit(hard)?;
+        }
+        if let Some(swap) = swap.filter(|_| !raises) {
+            both(swap)?;
+        }
+        soft.map_or(Ok(()), |soft| self.set_memory_soft_limit(soft))
+    }
+
     /// Relative block I/O, libvirt's `<weight>` (100..1000).
     pub fn set_blkio_weight(&self, weight: u16) -> Result<()> {
         self.place(Controller::Blkio).map_or(Ok(()), |place| blkio::set_weight(&place.dir, place.v2, weight))
+    }
+
+    /// Limits of the block device whose node is `path`. Errors: code 38, for a path that is none too.
+    pub fn set_blkio_device(&self, path: &str, limits: &DeviceLimits) -> Result<()> {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let Some(place) = self.place(Controller::Blkio) else { return Ok(()) };
+        let failed = |error| Error::system(format!("cannot use '{path}'"), error).with_subsystem(Subsystem::Cgroup);
+        let metadata = fs::metadata(path).map_err(failed)?;
+        if !metadata.file_type().is_block_device() {
+            return Err(failed(io::Error::from_raw_os_error(nix::libc::ENOTBLK)));
+        }
+        let number = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+        blkio::set_device(&place.dir, place.v2, number, limits)
+    }
+
+    /// Whether `controller` acts on the group.
+    pub fn has(&self, controller: Controller) -> bool {
+        self.place(controller).is_some()
+    }
+
+    /// What is set, as of now.
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        if let Some(place) = self.place(Controller::Cpu) {
+            settings.cpu_shares = cpu::shares(&place.dir, place.v2);
+            (settings.cpu_quota, settings.cpu_period) = cpu::quota(&place.dir, place.v2);
+            settings.v2 = place.v2;
+        }
+        if let Some(place) = self.place(Controller::Memory) {
+            [settings.memory, settings.memory_soft, settings.memory_swap] = memory::limits(&place.dir, place.v2);
+        }
+        if let Some(place) = self.place(Controller::Blkio) {
+            settings.blkio_weight = blkio::weight(&place.dir, place.v2);
+        }
+        if let Some(place) = self.place(Controller::Cpuset) {
+            (settings.cpus, settings.mems) = cpuset::lists(&place.dir);
+        }
+        settings
     }
 
     /// Counters as of now.

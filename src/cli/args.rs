@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
-use super::{console, define, devices, edit, event, host, info, lifecycle, list, native, plan, stats};
+use super::{console, define, devices, edit, event, host, info, lifecycle, list, native, plan, stats, tune, vcpu};
 
 const AFTER: &str = "\
 A DOMAIN is given by name, id or UUID. Without --connect all drivers of the daemon are asked for it.
@@ -232,6 +232,28 @@ pub enum Command {
     Dommemstat(info::MemstatArgs),
     /// Print statistics of domains
     Domstats(stats::StatsArgs),
+    /// Change how much memory a domain may use now
+    Setmem(tune::SizeArgs),
+    /// Change the maximum memory of a domain
+    Setmaxmem(tune::SizeArgs),
+    /// Show or set a domain's memory limits
+    Memtune(tune::MemtuneArgs),
+    /// Show or set a domain's share of CPU time
+    Schedinfo(tune::SchedinfoArgs),
+    /// Show or set a domain's share of disk I/O
+    Blkiotune(tune::BlkiotuneArgs),
+    /// Show or set the memory nodes of a domain
+    Numatune(tune::NumatuneArgs),
+    /// Change the number of a domain's virtual CPUs
+    Setvcpus(vcpu::SetvcpusArgs),
+    /// Print the number of a domain's virtual CPUs
+    Vcpucount(vcpu::VcpucountArgs),
+    /// Print details of a domain's virtual CPUs
+    Vcpuinfo(vcpu::VcpuinfoArgs),
+    /// Show or set the host CPUs of virtual CPUs
+    Vcpupin(vcpu::VcpupinArgs),
+    /// Show or set the host CPUs of the emulator
+    Emulatorpin(vcpu::EmulatorpinArgs),
     /// Connect to a domain's console
     Console(console::ConsoleArgs),
     /// Wait for events of domains

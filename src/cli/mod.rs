@@ -28,6 +28,8 @@ mod output;
 mod params;
 mod plan;
 mod stats;
+mod tune;
+mod vcpu;
 mod words;
 
 use std::process::ExitCode;
@@ -112,6 +114,17 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Domuuid(args) => info::domuuid(session, args).await,
         Command::Dommemstat(args) => info::dommemstat(session, args).await,
         Command::Domstats(args) => stats::domstats(session, args).await,
+        Command::Setmem(args) => tune::setmem(session, args).await,
+        Command::Setmaxmem(args) => tune::setmaxmem(session, args).await,
+        Command::Memtune(args) => tune::memtune(session, args).await,
+        Command::Schedinfo(args) => tune::schedinfo(session, args).await,
+        Command::Blkiotune(args) => tune::blkiotune(session, args).await,
+        Command::Numatune(args) => tune::numatune(session, args).await,
+        Command::Setvcpus(args) => vcpu::setvcpus(session, args).await,
+        Command::Vcpucount(args) => vcpu::vcpucount(session, args).await,
+        Command::Vcpuinfo(args) => vcpu::vcpuinfo(session, args).await,
+        Command::Vcpupin(args) => vcpu::vcpupin(session, args).await,
+        Command::Emulatorpin(args) => vcpu::emulatorpin(session, args).await,
         Command::Console(args) => console::console(session, args).await,
         Command::Event(args) => event::event(session, args).await,
         Command::Plan(args) => plan::plan(session, args).await,

@@ -3,10 +3,13 @@
 //! `GetAll` and every typed-parameter result carry each value as a variant inside the dictionary's variant. That is API:
 //! Cockpit insists on it. In arguments and `Get` are wrapped once.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
-use zbus::{Signature, Type, Variant};
+use zbus::{OwnedVariant, Signature, Type, Variant};
+
+use super::fault::Fault;
 
 use crate::types::{ParamValue, TypedParams};
 
@@ -138,6 +141,34 @@ impl Type for Path {
     const SIGNATURE: &'static Signature = &Signature::ObjectPath;
 }
 
+/// Typed parameters from a client: `a{sv}`, in which clients also send variants inside the variants.
+/// Errors: invalid arguments, for a value no typed parameter can hold.
+pub fn params(given: HashMap<String, OwnedVariant>) -> Result<TypedParams, Fault> {
+    fn value(variant: &Variant<'_>) -> Option<ParamValue> {
+        Some(match variant {
+            Variant::Variant(inner) => return value(inner),
+            Variant::I32(value) => ParamValue::Int(*value),
+            Variant::U32(value) => ParamValue::Uint(*value),
+            Variant::I64(value) => ParamValue::Llong(*value),
+            Variant::U64(value) => ParamValue::Ullong(*value),
+            Variant::F64(value) => ParamValue::Double(*value),
+            Variant::Bool(value) => ParamValue::Bool(*value),
+            Variant::Str(value) => ParamValue::Str(value.to_string()),
+            _ => return None,
+        })
+    }
+    let mut params = TypedParams::new();
+    for (name, variant) in given {
+        match value(&variant) {
+            Some(value) => params.push(name, value),
+            None => return Err(Fault::invalid_args(format!("'{name}' is no number, boolean or string"))),
+        }
+    }
+    // A dictionary has no order; errors about the first wrong one should not change from call to call.
+    params.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(params)
+}
+
 /// libvirt-dbus's habit: "" stands for NULL.
 pub fn optional(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
@@ -146,9 +177,7 @@ pub fn optional(text: String) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
     use zbus::Message;
-    use zbus::OwnedVariant;
 
     #[test]
     fn typed_parameters_are_wrapped_twice() {

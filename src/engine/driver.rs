@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 
 use super::state::{Phase, StateReason};
 use super::undo::Step;
+use crate::cgroup::Settings;
+use crate::domain_xml::tune::BlkioDevice;
 use crate::domain_xml::{DomainDef, Warning};
 use crate::error::{Error, Result, Subsystem};
 use crate::types::TypedParams;
@@ -280,6 +282,74 @@ pub trait Instance: Send + Sync + fmt::Debug {
 
     /// The machine's main process, for the status record and the log.
     fn pid(&self) -> Option<i32>;
+
+    /// Changes a limit of the running guest; `live` is its definition with the change in it. The values are in range and fit the
+    /// definition. `Err(NO_SUPPORT)` for what the driver cannot change while the guest runs.
+    async fn tune(&self, live: &DomainDef, tune: &Tune) -> Result<()> {
+        let _ = live;
+        Err(Error::no_support(tune.function()))
+    }
+
+    /// What is set on its cgroup, as the kernel has it.
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+
+    /// `virDomainGetVcpus`: each virtual CPU that is on.
+    async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {
+        Err(Error::no_support("virDomainGetVcpus"))
+    }
+}
+
+/// A change of a running guest's limits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tune {
+    /// What it may use now, KiB; not above the maximum.
+    Memory(u64),
+    /// Limits that change: KiB, or [`crate::cgroup::UNLIMITED`].
+    MemoryLimits { hard: Option<u64>, soft: Option<u64>, swap: Option<u64> },
+    /// What changes of `<cputune>`; microseconds, a negative quota is none.
+    Cpu { shares: Option<u64>, period: Option<u64>, quota: Option<i64>, global: (Option<u64>, Option<i64>) },
+    /// What changes of `<blkiotune>`; 0 takes a device's value away.
+    Blkio { weight: Option<u32>, devices: Vec<BlkioDevice> },
+    /// Host CPUs of one virtual CPU, as a set in libvirt's text form.
+    PinVcpu { vcpu: u32, cpus: String },
+    /// Host CPUs of everything else.
+    PinEmulator { cpus: String },
+    /// Memory nodes, as a set in libvirt's text form.
+    Nodeset(String),
+    /// How many virtual CPUs are on.
+    Vcpus(u32),
+}
+
+impl Tune {
+    /// libvirt's function for it.
+    pub fn function(&self) -> &'static str {
+        match self {
+            Tune::Memory(_) => "virDomainSetMemory",
+            Tune::MemoryLimits { .. } => "virDomainSetMemoryParameters",
+            Tune::Cpu { .. } => "virDomainSetSchedulerParametersFlags",
+            Tune::Blkio { .. } => "virDomainSetBlkioParameters",
+            Tune::PinVcpu { .. } => "virDomainPinVcpu",
+            Tune::PinEmulator { .. } => "virDomainPinEmulator",
+            Tune::Nodeset(_) => "virDomainSetNumaParameters",
+            Tune::Vcpus(_) => "virDomainSetVcpus",
+        }
+    }
+}
+
+/// One virtual CPU of a running guest (`virVcpuInfo` and its map).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VcpuInfo {
+    pub number: u32,
+    /// `virVcpuState`: 0 offline, 1 running, 2 blocked.
+    pub state: i32,
+    /// ns.
+    pub cpu_time: u64,
+    /// The host CPU it is on.
+    pub cpu: i32,
+    /// Host CPUs it may use.
+    pub affinity: Vec<u32>,
 }
 
 /// What an instance tells its domain's task.

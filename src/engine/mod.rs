@@ -8,6 +8,7 @@ pub mod cleanup;
 pub mod domain;
 pub mod driver;
 pub mod event;
+pub mod limits;
 mod live;
 mod persist;
 pub mod record;

@@ -10,7 +10,7 @@
 //! that answers nothing does not keep the container alive: its death is init's.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use super::client::Client;
 use super::launch::reason_of;
 use super::protocol::{Call, Cause, Event, ExitRecord, Running};
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Manager, Settings};
 use crate::domain_xml::DomainDef;
-use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo};
+use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Code, Error, Result};
 use crate::net::Netlink;
@@ -43,6 +43,7 @@ pub struct NewInstance<'a> {
     pub def: &'a DomainDef,
     pub client: Client,
     pub group: Group,
+    pub cgroups: Arc<Manager>,
     pub supervisor: PidFd,
     pub status: Running,
     pub held: bool,
@@ -52,7 +53,9 @@ pub struct NewInstance<'a> {
 #[derive(Debug)]
 pub struct LxcInstance {
     client: Client,
-    group: Group,
+    /// Replaced when it gets another controller.
+    group: Mutex<Group>,
+    pub(super) cgroups: Arc<Manager>,
     supervisor: PidFd,
     /// Init's pid and start time; they change with a reboot.
     init: Mutex<(i32, u64)>,
@@ -63,8 +66,10 @@ pub struct LxcInstance {
     consoles: Vec<String>,
     /// Host ends of the interfaces.
     nics: Vec<String>,
-    /// KiB.
+    /// Maximum, KiB.
     memory: u64,
+    /// What it may use now, KiB.
+    current: AtomicU64,
     vcpus: u32,
     events: mpsc::UnboundedSender<InstanceEvent>,
 }
@@ -81,7 +86,8 @@ impl LxcInstance {
         let consoles = def.consoles.iter().enumerate().map(|(index, console)| alias(index, &console.info.alias));
         let instance = Arc::new(LxcInstance {
             client: new.client,
-            group: new.group,
+            group: Mutex::new(new.group),
+            cgroups: new.cgroups,
             supervisor: new.supervisor,
             init: Mutex::new((new.status.init, new.status.init_start)),
             init_pid: AtomicI32::new(new.status.init),
@@ -89,6 +95,7 @@ impl LxcInstance {
             consoles: consoles.collect(),
             nics: def.interfaces.iter().filter_map(|interface| interface.target.dev.clone()).collect(),
             memory: def.memory.size,
+            current: AtomicU64::new(def.memory.current.unwrap_or(def.memory.size)),
             vcpus: def.vcpu.current.unwrap_or(def.vcpu.max).max(1),
             events: sender,
         });
@@ -99,6 +106,14 @@ impl LxcInstance {
     fn tell(&self, event: InstanceEvent) {
         // Nobody listens any more once the domain is gone.
         let _ = self.events.send(event);
+    }
+
+    pub(super) fn group(&self) -> Group {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_group(&self, group: Group) {
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
     }
 
     fn set_init(&self, status: &Running) {
@@ -115,7 +130,7 @@ impl LxcInstance {
     }
 
     async fn frozen(&self, frozen: bool) -> Result<()> {
-        let group = self.group.clone();
+        let group = self.group();
         let work = move || if frozen { group.freeze() } else { group.thaw() };
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
@@ -168,7 +183,7 @@ async fn watch(instance: Arc<LxcInstance>, mut events: mpsc::UnboundedReceiver<E
     }
     // The supervisor died. Init asked to die with it, but a hostile one may have taken that back.
     instance.kill_init();
-    let group = instance.group.clone();
+    let group = instance.group();
     let _ = tokio::task::spawn_blocking(move || group.kill()).await;
     instance.tell(InstanceEvent::Ended {
         reason: Some(StateReason::new(State::Shutoff, shutoff::CRASHED)),
@@ -225,7 +240,7 @@ impl Instance for LxcInstance {
         }
         let asked = self.client.call_within(Call::Kill, KILL_PATIENCE).await.is_ok();
         // Processes in a v1 freezer do not even die while they are frozen.
-        let group = self.group.clone();
+        let group = self.group();
         let _ = tokio::task::spawn_blocking(move || group.thaw()).await;
         let ended = asked && tokio::time::timeout(KILL_PATIENCE, self.supervisor.wait()).await.is_ok();
         if !ended {
@@ -239,13 +254,13 @@ impl Instance for LxcInstance {
     }
 
     fn info(&self) -> InstanceInfo {
-        let stats = self.group.stats();
+        let stats = self.group().stats();
         InstanceInfo { memory: stats.memory.map(|bytes| bytes / 1024), cpu_time: stats.cpu_total.unwrap_or(0) }
     }
 
     async fn stats(&self, groups: u32, _nowait: bool) -> TypedParams {
         let mut params = TypedParams::new();
-        let counters = self.group.stats();
+        let counters = self.group().stats();
         if groups & stats::CPU_TOTAL != 0 {
             for (name, value) in
                 [("cpu.time", counters.cpu_total), ("cpu.user", counters.cpu_user), ("cpu.system", counters.cpu_system)]
@@ -256,7 +271,7 @@ impl Instance for LxcInstance {
             }
         }
         if groups & stats::BALLOON != 0 {
-            params.ullong("balloon.current", self.memory);
+            params.ullong("balloon.current", self.current.load(Ordering::Relaxed));
             params.ullong("balloon.maximum", self.memory);
             if let Some(memory) = counters.memory {
                 params.ullong("balloon.rss", memory / 1024);
@@ -274,8 +289,8 @@ impl Instance for LxcInstance {
 
     async fn memory_stats(&self) -> Result<Vec<(i32, u64)>> {
         // VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, _RSS
-        let rss = self.group.stats().memory.unwrap_or(0) / 1024;
-        Ok(vec![(6, self.memory), (7, rss)])
+        let rss = self.group().stats().memory.unwrap_or(0) / 1024;
+        Ok(vec![(6, self.current.load(Ordering::Relaxed)), (7, rss)])
     }
 
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd> {
@@ -302,6 +317,18 @@ impl Instance for LxcInstance {
 
     fn pid(&self) -> Option<i32> {
         Some(self.init_pid.load(Ordering::Relaxed)).filter(|pid| *pid > 0)
+    }
+
+    async fn tune(&self, live: &DomainDef, tune: &Tune) -> Result<()> {
+        self.set_limit(live, tune).await?;
+        if let Tune::Memory(kib) = tune {
+            self.current.store(*kib, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> Settings {
+        self.group().settings()
     }
 }
 

@@ -161,7 +161,8 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
         cgroup,
     };
     let run_state = serde_json::to_value(run_state).map_err(|error| Error::internal(error.to_string()))?;
-    let new = NewInstance { def: &live, client, group, supervisor: process.pidfd, status: state, held };
+    let cgroups = shared.cgroups.clone();
+    let new = NewInstance { def: &live, client, group, cgroups, supervisor: process.pidfd, status: state, held };
     let (instance, receiver) = LxcInstance::run(new, events);
     shared.remember(&live.name, &instance);
     let (phase, reason) = if held { (Phase::Paused, paused::STARTING_UP) } else { (Phase::Running, running::BOOTED) };
@@ -216,7 +217,8 @@ fn peers(shared: &Shared, def: &DomainDef) -> Peers {
 fn make_group(shared: &Shared, def: &DomainDef, path: &str) -> Result<Group> {
     use Controller::{Blkio, Cpu, Cpuacct, Cpuset, Devices, Freezer, Memory, Pids};
     let mut controllers = vec![Cpu, Cpuacct, Memory, Blkio, Pids, Freezer, Devices];
-    if def.vcpu.cpuset.is_some() {
+    let nodes = def.numatune.as_ref().and_then(|tune| tune.memory.as_ref()?.nodeset.clone());
+    if def.vcpu.cpuset.is_some() || nodes.is_some() {
         controllers.push(Cpuset);
     }
     let group = shared.cgroups.create(path, &format!("Container {}", def.name), &controllers)?;
@@ -232,6 +234,12 @@ fn make_group(shared: &Shared, def: &DomainDef, path: &str) -> Result<Group> {
     }
     if let Some(cpus) = &def.vcpu.cpuset {
         group.set_cpus(cpus)?;
+    }
+    if let Some(nodes) = nodes {
+        group.set_mems(&nodes)?;
+    }
+    for device in &def.blkiotune.devices {
+        group.set_blkio_device(&device.path, &crate::engine::limits::device_limits(device))?;
     }
     if let Some(weight) = def.blkiotune.weight {
         let weight = u16::try_from(weight)
@@ -377,7 +385,8 @@ pub async fn reattach(shared: &Arc<Shared>, run: &RunRecord) -> Result<Reattache
     let (status, _) = client.call(super::protocol::Call::Status).await?;
     let group = shared.cgroups.open(&state.cgroup)?;
     let held = status.held;
-    let new = NewInstance { def: &run.live, client, group, supervisor, status, held };
+    let cgroups = shared.cgroups.clone();
+    let new = NewInstance { def: &run.live, client, group, cgroups, supervisor, status, held };
     let (instance, receiver) = LxcInstance::run(new, events);
     shared.remember(&run.live.name, &instance);
     Ok(Reattached::Running(Launched {

@@ -20,6 +20,7 @@ pub mod protocol;
 pub mod run;
 mod sealed;
 pub mod spec;
+mod tune;
 
 pub use config::LxcConfig;
 pub use driver::LxcDriver;

@@ -1,6 +1,7 @@
 //! One simulated guest.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Behaviour;
 use crate::domain_xml::DomainDef;
-use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo};
+use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune, VcpuInfo};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Error, Result};
 use crate::types::TypedParams;
@@ -22,6 +23,9 @@ pub(super) struct MockInstance {
     behaviour: Behaviour,
     events: mpsc::UnboundedSender<InstanceEvent>,
     state: Mutex<GuestClock>,
+    /// Balloon size, KiB.
+    memory: AtomicU64,
+    vcpus: AtomicU32,
 }
 
 /// CPU time runs while the guest does.
@@ -40,7 +44,9 @@ impl MockInstance {
         let (events, receiver) = mpsc::unbounded_channel();
         let clock =
             GuestClock { running_since: (phase == Phase::Running).then(Instant::now), used: std::time::Duration::ZERO };
-        (MockInstance { def, behaviour, events, state: Mutex::new(clock) }, receiver)
+        let memory = AtomicU64::new(def.memory.current.unwrap_or(def.memory.size));
+        let vcpus = AtomicU32::new(def.vcpu.current.unwrap_or(def.vcpu.max));
+        (MockInstance { def, behaviour, events, state: Mutex::new(clock), memory, vcpus }, receiver)
     }
 
     fn tell(&self, event: InstanceEvent) {
@@ -68,7 +74,7 @@ impl MockInstance {
 
     /// Balloon size, KiB.
     fn memory(&self) -> u64 {
-        self.def.memory.current.unwrap_or(self.def.memory.size)
+        self.memory.load(Ordering::Relaxed)
     }
 
     fn cpu_time(&self) -> u64 {
@@ -121,7 +127,7 @@ impl Instance for MockInstance {
     }
 
     fn info(&self) -> InstanceInfo {
-        InstanceInfo { memory: None, cpu_time: self.cpu_time() }
+        InstanceInfo { memory: Some(self.memory()), cpu_time: self.cpu_time() }
     }
 
     async fn stats(&self, groups: u32, _nowait: bool) -> TypedParams {
@@ -134,7 +140,7 @@ impl Instance for MockInstance {
             params.ullong("balloon.maximum", self.def.memory.size);
         }
         if groups & stats::VCPU != 0 {
-            params.uint("vcpu.current", self.def.vcpu.current.unwrap_or(self.def.vcpu.max));
+            params.uint("vcpu.current", self.vcpus.load(Ordering::Relaxed));
             params.uint("vcpu.maximum", self.def.vcpu.max);
         }
         params
@@ -151,5 +157,24 @@ impl Instance for MockInstance {
 
     fn pid(&self) -> Option<i32> {
         None
+    }
+
+    async fn tune(&self, _live: &DomainDef, tune: &Tune) -> Result<()> {
+        self.obey().await;
+        match tune {
+            Tune::Memory(kib) => self.memory.store(*kib, Ordering::Relaxed),
+            Tune::Vcpus(count) => self.vcpus.store(*count, Ordering::Relaxed),
+            // What is only in the definition of a guest that exists in memory only.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {
+        let count = self.vcpus.load(Ordering::Relaxed);
+        let (cpu_time, hosts) = (self.cpu_time(), std::thread::available_parallelism().map_or(1, usize::from));
+        let affinity: Vec<u32> = (0u32..).take(hosts).collect();
+        let one = |number| VcpuInfo { number, state: 1, cpu_time, cpu: 0, affinity: affinity.clone() };
+        Ok((0..count).map(one).collect())
     }
 }

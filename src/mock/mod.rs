@@ -137,7 +137,9 @@ impl Driver for MockDriver {
         }
         let (phase, reason) =
             if start.paused { (Phase::Paused, paused::USER) } else { (Phase::Running, running::BOOTED) };
-        Ok(self.guest(&start.def, phase, reason))
+        let mut live = start.def.as_ref().clone();
+        live.id = Some(start.id);
+        Ok(self.guest(&live, phase, reason))
     }
 
     async fn reattach(&self, run: &RunRecord) -> Result<Reattached> {

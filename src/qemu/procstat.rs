@@ -55,6 +55,12 @@ pub fn thread(pid: i32, tid: i32) -> Option<ProcStat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
 }
 
+/// Ids of a process's threads.
+pub fn threads(pid: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Time a thread ran, and waited for a CPU while it could have run, in ns (`schedstat`).
 pub fn thread_sched(pid: i32, tid: i32) -> Option<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;

@@ -51,6 +51,7 @@ pub async fn reattach(run: &RunRecord, shared: &Shared) -> Result<Reattached> {
         log: Some(state.log.clone()),
         ports: state.ports.iter().map(|port| shared.ports.hold(*port)).collect(),
         group: shared.config.cgroups.open(&state.cgroup).unwrap_or_default(),
+        cgroups: shared.config.cgroups.clone(),
     };
     let instance = QemuInstance::new(new);
     let (sender, receiver) = mpsc::unbounded_channel();

@@ -19,3 +19,4 @@ mod recovery;
 mod rpc_virsh;
 mod rpc_wire;
 mod stopped_guest;
+mod tune;

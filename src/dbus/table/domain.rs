@@ -2,21 +2,29 @@
 
 use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{Invocation, domain, domain_fact, domain_property};
-use crate::dbus::codec::{Params, Tags, optional};
+use crate::dbus::codec::{self, Params, Tags, optional};
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    self, Create, Destroy, GetAutostart, GetControlInfo, GetDomainHostname, GetJobInfo, GetMetadata, GetOsType,
-    GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive,
-    IsPersistent, IsUpdated, JobInfo, MemoryStats, MetadataArgs, Reboot, Rename, RenameArgs, Reset, Resume,
-    SetAutostart, Shutdown, StatsArgs, Suspend, Undefine,
+    self, Create, Destroy, GetAutostart, GetBlkioParameters, GetControlInfo, GetDomainHostname, GetEmulatorPinInfo,
+    GetJobInfo, GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
+    GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
+    HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs, MemoryStats, MetadataArgs, ParamsArgs,
+    PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters,
+    SetMemory, SetMemoryParameters, SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown, StatsArgs, Suspend,
+    Undefine, VcpusArgs,
 };
-use zbus::Variant;
+use std::collections::HashMap;
+use zbus::{OwnedVariant, Variant};
 
 /// `(ittttttttttt)`: type, time elapsed and remaining, then total, processed, remaining of data, memory and files.
 type JobFields = (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
 
 fn job_info(info: &JobInfo) -> JobFields {
     (info.kind, info.time_elapsed, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+}
+
+fn params_args((params, flags): (HashMap<String, OwnedVariant>, u32)) -> Result<ParamsArgs, Fault> {
+    Ok(ParamsArgs { params: codec::params(params)?, flags })
 }
 
 async fn set_autostart(at: Invocation, value: Variant<'static>) -> Result<(), Fault> {
@@ -72,7 +80,11 @@ const METHODS: &[Method] = &[
     m("FSFreeze", "mountpoints as, flags u", "frozenFilesystems u", "virDomainFSFreeze"),
     m("FSThaw", "mountpoints as, flags u", "thawedFilesystems u", "virDomainFSThaw"),
     m("FSTrim", "mountpoint s, minimum t, flags u", "", "virDomainFSTrim"),
-    m("GetBlockIOParameters", "flags u", "BlkioParameters a{sv}", "virDomainGetBlkioParameters"),
+    m("GetBlockIOParameters", "flags u", "BlkioParameters a{sv}", "virDomainGetBlkioParameters").served(domain!(
+        GetBlkioParameters,
+        |flags: u32| Ok(flags),
+        |_, params| (Params(params),)
+    )),
     m("GetBlockIOTune", "disk s, flags u", "blockIOTune a{sv}", "virDomainGetBlockIoTune"),
     m("GetBlockJobInfo", "disk s, flags u", "blockJobInfo (ittt)", "virDomainGetBlockJobInfo"),
     m("GetControlInfo", "flags u", "controlInfo (uut)", "virDomainGetControlInfo").served(domain!(
@@ -81,7 +93,11 @@ const METHODS: &[Method] = &[
         |_, info| ((info.state, info.details, info.state_time),)
     )),
     m("GetDiskErrors", "flags u", "diskErrors a(si)", "virDomainGetDiskErrors"),
-    m("GetEmulatorPinInfo", "flags u", "cpumap ab", "virDomainGetEmulatorPinInfo"),
+    m("GetEmulatorPinInfo", "flags u", "cpumap ab", "virDomainGetEmulatorPinInfo").served(domain!(
+        GetEmulatorPinInfo,
+        |flags: u32| Ok(flags),
+        |_, map| (map,)
+    )),
     m("GetFSInfo", "flags u", "fsInfo a(sssas)", "virDomainGetFSInfo"),
     m("GetGuestVcpus", "flags u", "vcpus a{sv}", "virDomainGetGuestVcpus"),
     m("GetHostname", "flags u", "hostname s", "virDomainGetHostname").served(domain!(
@@ -97,15 +113,24 @@ const METHODS: &[Method] = &[
         |_, info| (job_info(&info),)
     )),
     m("GetJobStats", "flags u", "stats (ia{sv})", "virDomainGetJobStats"),
-    m("GetMemoryParameters", "flags u", "memoryParameters a{sv}", "virDomainGetMemoryParameters"),
+    m("GetMemoryParameters", "flags u", "memoryParameters a{sv}", "virDomainGetMemoryParameters").served(domain!(
+        GetMemoryParameters,
+        |flags: u32| Ok(flags),
+        |_, params| (Params(params),)
+    )),
     m("GetMetadata", "type i, uri s, flags u", "metadata s", "virDomainGetMetadata").served(domain!(
         GetMetadata,
         |(kind, uri, flags): (i32, String, u32)| Ok(MetadataArgs { kind, uri: optional(uri), flags }),
         |_, text| text
     )),
-    m("GetNumaParameters", "flags u", "numaParameters a{sv}", "virDomainGetNumaParameters"),
+    m("GetNumaParameters", "flags u", "numaParameters a{sv}", "virDomainGetNumaParameters").served(domain!(
+        GetNumaParameters,
+        |flags: u32| Ok(flags),
+        |_, params| (Params(params),)
+    )),
     m("GetPerfEvents", "flags u", "perfEvents a{sv}", "virDomainGetPerfEvents"),
-    m("GetSchedulerParameters", "flags u", "SchedulerParameters a{sv}", "virDomainGetSchedulerParametersFlags"),
+    m("GetSchedulerParameters", "flags u", "SchedulerParameters a{sv}", "virDomainGetSchedulerParametersFlags")
+        .served(domain!(GetSchedulerParameters, |flags: u32| Ok(flags), |_, params| (Params(params),))),
     m("GetSecurityLabelList", "", "securityLabels a(sb)", "virDomainGetSecurityLabelList").served(domain!(
         GetSecurityLabelList,
         |()| Ok(()),
@@ -122,7 +147,11 @@ const METHODS: &[Method] = &[
         |_, params| (Params(params),)
     )),
     m("GetTime", "flags u", "time (tu)", "virDomainGetTime"),
-    m("GetVcpuPinInfo", "flags u", "vcpuPinInfo aab", "virDomainGetVcpuPinInfo"),
+    m("GetVcpuPinInfo", "flags u", "vcpuPinInfo aab", "virDomainGetVcpuPinInfo").served(domain!(
+        GetVcpuPinInfo,
+        |flags: u32| Ok(flags),
+        |_, maps| (maps,)
+    )),
     m("GetVcpus", "flags u", "vcpus u", "virDomainGetVcpusFlags").served(domain!(
         GetVcpus,
         |flags: u32| Ok(flags),
@@ -157,9 +186,17 @@ const METHODS: &[Method] = &[
     m("MigrateStartPostCopy", "flags u", "", "virDomainMigrateStartPostCopy"),
     m("MigrateToURI3", "dconuri s, params a{sv}, flags u", "", "virDomainMigrateToURI3"),
     m("OpenGraphicsFD", "idx u, flags u", "fd h", "virDomainOpenGraphicsFD"),
-    m("PinEmulator", "cpumap ab, flags u", "", "virDomainPinEmulator"),
+    m("PinEmulator", "cpumap ab, flags u", "", "virDomainPinEmulator").served(domain!(
+        PinEmulator,
+        |(cpus, flags): (Vec<bool>, u32)| Ok(PinArgs { vcpu: 0, cpus, flags }),
+        |_, ()| ()
+    )),
     m("PinIOThread", "iothreadId u, cpumap ab, flags u", "", "virDomainPinIOThread"),
-    m("PinVcpu", "vcpu u, cpumap ab, flags u", "", "virDomainPinVcpuFlags"),
+    m("PinVcpu", "vcpu u, cpumap ab, flags u", "", "virDomainPinVcpuFlags").served(domain!(
+        PinVcpu,
+        |(vcpu, cpus, flags): (u32, Vec<bool>, u32)| Ok(PinArgs { vcpu, cpus, flags }),
+        |_, ()| ()
+    )),
     m("PMWakeup", "flags u", "", "virDomainPMWakeup"),
     m("Reboot", "flags u", "", "virDomainReboot").served(domain!(Reboot, |flags: u32| Ok(flags), |_, ()| ())),
     m("Rename", "name s, flags u", "", "virDomainRename").served(domain!(
@@ -172,21 +209,45 @@ const METHODS: &[Method] = &[
     m("Save", "to s, xml s, flags u", "", "virDomainSaveFlags"),
     m("SendKey", "codeset u, holdtime u, keycodes au, flags u", "", "virDomainSendKey"),
     m("SendProcessSignal", "pidValue x, sigNum u, flags u", "", "virDomainSendProcessSignal"),
-    m("SetBlockIOParameters", "params a{sv}, flags u", "", "virDomainSetBlkioParameters"),
+    m("SetBlockIOParameters", "params a{sv}, flags u", "", "virDomainSetBlkioParameters").served(domain!(
+        SetBlkioParameters,
+        params_args,
+        |_, ()| ()
+    )),
     m("SetBlockIOTune", "disk s, params a{sv}, flags u", "", "virDomainSetBlockIoTune"),
     m("SetBlockThreshold", "dev s, threshold t, flags u", "", "virDomainSetBlockThreshold"),
     m("SetGuestVcpus", "vcpumap ab, state i, flags u", "", "virDomainSetGuestVcpus"),
     m("SetInterfaceParameters", "device s, params a{sv}, flags u", "", "virDomainSetInterfaceParameters"),
-    m("SetMemory", "memory t, flags u", "", "virDomainSetMemoryFlags"),
-    m("SetMemoryParameters", "params a{sv}, flags u", "", "virDomainSetMemoryParameters"),
+    m("SetMemory", "memory t, flags u", "", "virDomainSetMemoryFlags").served(domain!(
+        SetMemory,
+        |(memory, flags): (u64, u32)| Ok(MemoryArgs { memory, flags }),
+        |_, ()| ()
+    )),
+    m("SetMemoryParameters", "params a{sv}, flags u", "", "virDomainSetMemoryParameters").served(domain!(
+        SetMemoryParameters,
+        params_args,
+        |_, ()| ()
+    )),
     m("SetMemoryStatsPeriod", "period i, flags u", "", "virDomainSetMemoryStatsPeriod"),
     m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata"),
-    m("SetNumaParameters", "params a{sv}, flags u", "", "virDomainSetNumaParameters"),
+    m("SetNumaParameters", "params a{sv}, flags u", "", "virDomainSetNumaParameters").served(domain!(
+        SetNumaParameters,
+        params_args,
+        |_, ()| ()
+    )),
     m("SetPerfEvents", "params a{sv}, flags u", "", "virDomainSetPerfEvents"),
-    m("SetSchedulerParameters", "params a{sv}, flags u", "", "virDomainSetSchedulerParametersFlags"),
+    m("SetSchedulerParameters", "params a{sv}, flags u", "", "virDomainSetSchedulerParametersFlags").served(domain!(
+        SetSchedulerParameters,
+        params_args,
+        |_, ()| ()
+    )),
     m("SetUserPassword", "user s, password s, flags u", "", "virDomainSetUserPassword"),
     m("SetTime", "seconds t, nseconds u, flags u", "", "virDomainSetTime"),
-    m("SetVcpus", "vcpus u, flags u", "", "virDomainSetVcpusFlags"),
+    m("SetVcpus", "vcpus u, flags u", "", "virDomainSetVcpusFlags").served(domain!(
+        SetVcpus,
+        |(count, flags): (u32, u32)| Ok(VcpusArgs { count, flags }),
+        |_, ()| ()
+    )),
     m("Shutdown", "flags u", "", "virDomainShutdownFlags").served(domain!(
         Shutdown,
         |flags: u32| Ok(flags),

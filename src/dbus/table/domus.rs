@@ -6,10 +6,10 @@ use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, GetInfo, GetMessages, NativeArgs, OpenConsole,
-    PlanXml,
+    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, GetInfo, GetMessages, GetVcpuInfo, NativeArgs,
+    OpenConsole, PlanXml,
 };
-use crate::engine::driver::Plan;
+use crate::engine::driver::{Plan, VcpuInfo};
 use zbus::Variant;
 
 /// XML with flags that must be 0.
@@ -101,6 +101,14 @@ const DOMAIN_METHODS: &[Method] = &[
         GetMessages,
         |flags: u32| Ok(flags),
         |_, messages| messages
+    )),
+    m("GetVcpuInfo", "", "vcpus a(uitiab)", "virDomainGetVcpus").served(domain!(
+        GetVcpuInfo,
+        |()| Ok(()),
+        |_, vcpus| {
+            let row = |(info, map): (VcpuInfo, Vec<bool>)| (info.number, info.state, info.cpu_time, info.cpu, map);
+            (vcpus.into_iter().map(row).collect::<Vec<_>>(),)
+        }
     )),
     m("OpenConsole", "device s, flags u", "console h", "virDomainOpenConsole").served(domain!(
         OpenConsole,

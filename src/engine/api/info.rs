@@ -4,7 +4,6 @@ use super::{call, check_flags};
 use crate::domain_xml::{self, FormatOptions};
 use crate::engine::Domain;
 use crate::engine::domain::Snapshot;
-use crate::engine::driver::DriverKind;
 use crate::engine::state::StateReason;
 use crate::error::{Code, Error, Result};
 use crate::types::flags::{self, affect};
@@ -177,17 +176,6 @@ call! {
         let snapshot = on.snapshot();
         let def = pick(&snapshot, flags)?;
         Ok(if flags & vcpu::MAXIMUM != 0 { def.vcpu.max } else { vcpus(def) })
-    }
-}
-
-call! {
-    /// Scheduler and its number of parameters.
-    GetSchedulerType = "virDomainGetSchedulerType", Read, "domain:read";
-    (caller, on: Domain, () => ()) -> (String, i32) {
-        match on.runtime().kind() {
-            DriverKind::Test => Ok(("fair".into(), 1)),
-            _ => Ok(("posix".into(), 0)),
-        }
     }
 }
 

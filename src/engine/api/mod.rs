@@ -13,6 +13,8 @@ mod lookup;
 mod native;
 mod node;
 mod stats;
+mod tune;
+mod vcpu;
 
 use std::future::Future;
 
@@ -24,8 +26,8 @@ pub use console::{ConsoleArgs, OpenConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
-    GetMessages, GetMetadata, GetOsType, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc,
-    HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
+    GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
+    IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
 };
 pub use lifecycle::{Create, Destroy, Reboot, Reset, Resume, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
@@ -34,6 +36,14 @@ pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
+pub use tune::{
+    GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,
+    ParamsArgs, SetBlkioParameters, SetMemory, SetMemoryParameters, SetSchedulerParameters,
+};
+pub use vcpu::{
+    GetEmulatorPinInfo, GetNumaParameters, GetVcpuInfo, GetVcpuPinInfo, PinArgs, PinEmulator, PinVcpu,
+    SetNumaParameters, SetVcpus, VcpusArgs,
+};
 
 use crate::error::{Code, Error, Result};
 

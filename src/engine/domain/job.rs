@@ -27,6 +27,8 @@ pub enum JobKind {
     Undefine,
     Rename,
     Autostart,
+    /// A setting or device of the guest, of the definition, or of both.
+    Modify,
 }
 
 impl JobKind {
@@ -45,6 +47,7 @@ impl JobKind {
             JobKind::Undefine => "undefine",
             JobKind::Rename => "rename",
             JobKind::Autostart => "autostart",
+            JobKind::Modify => "modify",
         }
     }
 
@@ -77,7 +80,8 @@ pub enum Decision {
 /// Whether `kind` may run on a domain in `phase` (with libvirt's `reason` number) while `running` runs.
 pub fn admit(kind: JobKind, phase: Phase, reason: i32, running: Option<JobKind>) -> Decision {
     if kind.definition_only() {
-        return Decision::Run;
+        // A change writes the definition from the one it began with.
+        return if running == Some(JobKind::Modify) { Decision::Wait } else { Decision::Run };
     }
     match running {
         Some(job) if job.stops() => return Decision::Wait,
@@ -96,7 +100,7 @@ pub fn admit(kind: JobKind, phase: Phase, reason: i32, running: Option<JobKind>)
             Phase::Shutoff => Decision::Run,
             _ => refuse("cannot rename active domain"),
         },
-        JobKind::Undefine | JobKind::Define | JobKind::Autostart => Decision::Run,
+        JobKind::Undefine | JobKind::Define | JobKind::Autostart | JobKind::Modify => Decision::Run,
         _ if !phase.is_active() => refuse("domain is not running"),
         JobKind::Suspend => match phase {
             Phase::Paused => Decision::Done,
@@ -164,6 +168,10 @@ mod tests {
     #[case(JobKind::Shutdown, Phase::Shutoff, None, "domain is not running")]
     #[case(JobKind::Rename, Phase::Paused, None, "cannot rename active domain")]
     #[case(JobKind::Define, Phase::Running, Some(JobKind::Start), "Run")]
+    #[case(JobKind::Define, Phase::Running, Some(JobKind::Modify), "Wait")]
+    #[case(JobKind::Modify, Phase::Shutoff, None, "Run")]
+    #[case(JobKind::Modify, Phase::Starting, Some(JobKind::Start), "Wait")]
+    #[case(JobKind::Destroy, Phase::Running, Some(JobKind::Modify), "Run")]
     fn decisions(#[case] kind: JobKind, #[case] phase: Phase, #[case] running: Option<JobKind>, #[case] expect: &str) {
         assert_eq!(word(&admit(kind, phase, 0, running)), expect);
     }

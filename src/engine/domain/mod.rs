@@ -8,6 +8,7 @@
 //!
 //! The task never waits for a guest: work runs in a job beside it. The task alone changes the snapshot.
 
+pub(crate) mod change;
 pub mod job;
 pub mod snapshot;
 mod start;
@@ -73,6 +74,8 @@ pub(crate) enum Op {
         name: String,
     },
     SetAutostart(bool),
+    /// Change the guest, the definition or both.
+    Change(Box<change::Change>),
 }
 
 impl Op {
@@ -89,6 +92,7 @@ impl Op {
             Op::Undefine { .. } => JobKind::Undefine,
             Op::Rename { .. } => JobKind::Rename,
             Op::SetAutostart(_) => JobKind::Autostart,
+            Op::Change(_) => JobKind::Modify,
         }
     }
 }
@@ -134,6 +138,7 @@ pub(crate) enum Outcome {
     StopFailed(Error),
     /// Suspend, resume, shutdown, reboot, reset.
     Done(Result<()>),
+    Changed(Box<change::Changed>),
 }
 
 /// A run that was built.

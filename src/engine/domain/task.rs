@@ -12,6 +12,7 @@ use super::super::driver::{Instance, InstanceEvent, LiveChange};
 use super::super::event::{EventKind, lifecycle};
 use super::super::record::RunFile;
 use super::super::state::{Phase, paused, running, shutdown, shutoff};
+use super::change::{ChangeJob, Changed};
 use super::job::{self, Decision, JobKind};
 use super::snapshot::{JobView, Snapshot};
 use super::start::StartJob;
@@ -181,6 +182,12 @@ impl Task {
             Op::Destroy { flags } => {
                 self.begin_stop(kind, shutoff::DESTROYED, flags & flags::destroy::GRACEFUL != 0, Some(reply));
             }
+            Op::Change(change) => {
+                match ChangeJob::new(self.domain.runtime().clone(), &self.domain.snapshot(), *change) {
+                    Ok(job) => self.spawn_job(kind, Some(reply), None, job.run()),
+                    Err(error) => answer(reply, Err(error)),
+                }
+            }
             Op::Suspend | Op::Resume | Op::Shutdown { .. } | Op::Reboot { .. } | Op::Reset => {
                 let Some(run) = &self.run else {
                     return answer(reply, Err(Error::invalid_state("domain is not running")));
@@ -311,6 +318,10 @@ impl Task {
                 self.settle(job.reply, Ok(()));
             }
             Outcome::StopFailed(error) => self.settle(job.reply, Err(error)),
+            Outcome::Changed(changed) => {
+                let result = self.changed(*changed).await;
+                self.settle(job.reply, result);
+            }
             Outcome::Done(result) => {
                 if result.is_ok() {
                     // The guest's own event normally was first; this is for guests that tell nothing.
@@ -501,6 +512,24 @@ impl Task {
             super::super::live::apply(&mut live, change);
             self.publish(|snapshot| snapshot.live = Some(Arc::new(live)));
         }
+    }
+
+    /// What a change did to the guest and to the definition becomes visible.
+    async fn changed(&mut self, changed: Changed) -> Result<()> {
+        let Changed { live, config, result } = changed;
+        if let Some(def) = config {
+            self.publish(|snapshot| snapshot.inactive = Some(def));
+        }
+        let snapshot = self.domain.snapshot();
+        // A guest that ended meanwhile took its live definition with it.
+        let (Some(applied), Some(run), Some(before)) = (live, &self.run, &snapshot.live) else { return result };
+        let mut live = before.as_ref().clone();
+        (applied.edit)(&mut live)?;
+        let xml = domain_xml::format(&live, FormatOptions { secure: true, ..Default::default() });
+        let noted = run.file.update(false, move |record| record.live_xml = xml).await;
+        self.publish(|snapshot| snapshot.live = Some(Arc::new(live)));
+        applied.events.into_iter().for_each(|event| self.send(event));
+        result.and(noted)
     }
 
     // ---- the persistent definition ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 use super::not_yet;
 use crate::domain_xml::DomainDef;
+use crate::domain_xml::cpu::{NumaMode, NumaPlacement, NumaTune};
 use crate::domain_xml::model::VirtType;
 use crate::domain_xml::os::{Firmware, LoaderType, OsType, Sysinfo};
 use crate::error::{Error, Result};
@@ -37,10 +38,9 @@ pub(super) fn check(def: &DomainDef) -> Result<()> {
         (def.memory_backing.locked, "<memoryBacking><locked>"),
         (def.memory_backing.discard, "<memoryBacking><discard>"),
         (numa, "<cpu><numa>"),
-        (def.numatune.is_some(), "<numatune>"),
+        (def.numatune.as_ref().is_some_and(numa_policy), "<numatune> other than <memory mode='strict' nodeset=..>"),
         (!def.cputune.sched.is_empty(), "<vcpusched>, <iothreadsched> or <emulatorsched>"),
         (!def.cputune.iothreadpin.is_empty(), "<iothreadpin>"),
-        (!def.blkiotune.devices.is_empty(), "<blkiotune><device>"),
         (def.os.os_type == OsType::Hvm && def.os.bootloader.is_some(), "<bootloader>"),
         (
             !def.vcpus.is_empty() && def.vcpus.iter().any(|v| v.enabled.is_some_and(|e| !e.is_yes())),
@@ -62,4 +62,11 @@ pub(super) fn check(def: &DomainDef) -> Result<()> {
         Some((_, name)) => Err(not_yet(name)),
         None => Ok(()),
     }
+}
+
+/// What a cpuset cannot do: a preference, one policy per guest node, automatic placement.
+fn numa_policy(tune: &NumaTune) -> bool {
+    let memory = tune.memory.clone().unwrap_or_default();
+    let strict = matches!(memory.mode.unwrap_or_default(), NumaMode::Strict | NumaMode::Restrictive);
+    !strict || !tune.memnodes.is_empty() || memory.placement == Some(NumaPlacement::Auto)
 }

@@ -14,6 +14,7 @@ mod balloon;
 mod blocks;
 mod facts;
 mod stats;
+mod tune;
 mod watch;
 
 use std::os::fd::OwnedFd;
@@ -29,8 +30,9 @@ use serde_json::Value;
 use super::launch::PortGuard;
 use super::process::GuestProcess;
 use super::qmp::Qmp;
-use crate::cgroup::Group;
-use crate::engine::driver::{Instance, InstanceInfo};
+use crate::cgroup::{Group, Manager, Settings};
+use crate::domain_xml::DomainDef;
+use crate::engine::driver::{Instance, InstanceInfo, Tune, VcpuInfo};
 use crate::error::{Code, Error, Result};
 use crate::types::{TypedParams, flags};
 
@@ -74,7 +76,9 @@ pub struct QemuInstance {
     log: Option<PathBuf>,
     /// Held until the instance is gone.
     _ports: Vec<PortGuard>,
-    group: Group,
+    /// Replaced when it gets another controller.
+    group: Mutex<Group>,
+    cgroups: Arc<Manager>,
 }
 
 /// What makes an instance.
@@ -92,6 +96,7 @@ pub struct NewInstance {
     pub ports: Vec<PortGuard>,
     /// Its cgroup; may be empty.
     pub group: Group,
+    pub cgroups: Arc<Manager>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,7 +117,8 @@ impl QemuInstance {
             next_stop_reason: AtomicU64::new(0),
             log: new.log,
             _ports: new.ports,
-            group: new.group,
+            group: Mutex::new(new.group),
+            cgroups: new.cgroups,
         })
     }
 
@@ -139,6 +145,14 @@ impl QemuInstance {
 
     pub(super) fn set_balloon(&self, kib: u64) {
         self.balloon.store(kib, Ordering::Relaxed);
+    }
+
+    fn group(&self) -> Group {
+        lock(&self.group).clone()
+    }
+
+    fn set_group(&self, group: Group) {
+        *lock(&self.group) = group;
     }
 
     async fn command(&self, name: &str, deadline: Duration) -> Result<()> {
@@ -254,5 +268,17 @@ impl Instance for QemuInstance {
 
     fn pid(&self) -> Option<i32> {
         Some(self.process.pid())
+    }
+
+    async fn tune(&self, live: &DomainDef, tune: &Tune) -> Result<()> {
+        self.set_limit(live, tune).await
+    }
+
+    fn settings(&self) -> Settings {
+        self.group().settings()
+    }
+
+    async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {
+        Ok(self.vcpu_infos())
     }
 }

@@ -95,7 +95,7 @@ impl QemuInstance {
     /// is the process's.
     pub(super) fn cpu_times(&self) -> Option<(u64, u64, u64)> {
         let stat = self.process.stat()?;
-        let group = self.group.stats();
+        let group = self.group().stats();
         Some((
             group.cpu_total.unwrap_or_else(|| stat.cpu_ns()),
             group.cpu_user.unwrap_or(stat.utime * procstat::TICK_NS),

@@ -39,6 +39,7 @@ use crate::sys::fault;
 pub use describe::describe;
 pub use ports::{PortGuard, Ports};
 pub use prepare::expand_cpu;
+pub use resources::pin;
 
 /// Stands for the run directory where there is no run.
 pub const DRY_RUN_DIR: &str = "/run/domus/qemu/RUN";
@@ -202,6 +203,7 @@ pub async fn launch(
         log: Some(log),
         ports,
         group,
+        cgroups: shared.config.cgroups.clone(),
     };
     let (instance, events) = run(new, Some(connected.events));
     Ok(Launched { instance, live, phase, reason, state, events })

@@ -9,6 +9,7 @@ use crate::cgroup::{Controller, Group, Manager};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::InterfaceSource;
 use crate::domain_xml::words::YesNo;
+use crate::engine::limits;
 use crate::error::{Error, Result};
 use crate::net::{TapSpec, tap};
 use crate::qemu::config::QemuConfig;
@@ -29,13 +30,21 @@ fn controllers(live: &DomainDef) -> Vec<Controller> {
     if live.blkiotune != Default::default() {
         out.push(Controller::Blkio);
     }
+    if nodeset(live).is_some() {
+        out.push(Controller::Cpuset);
+    }
     out
+}
+
+/// The memory nodes of the machine as a whole.
+fn nodeset(live: &DomainDef) -> Option<&String> {
+    live.numatune.as_ref()?.memory.as_ref()?.nodeset.as_ref()
 }
 
 /// Makes the group and sets its limits; gives it with the descriptors to join it.
 pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Result<(Group, Vec<OwnedFd>)> {
     let wanted = controllers(live);
-    let (tune, memory, blkio) = (live.cputune.clone(), live.memtune.clone(), live.blkiotune.clone());
+    let def = live.clone();
     let description = format!("Virtual machine {}", live.name);
     let vcpus = live.vcpu.current.unwrap_or(live.vcpu.max);
     let make = move || {
@@ -43,16 +52,11 @@ pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Res
         if group.is_empty() {
             return Ok((group, Vec::new()));
         }
+        let (tune, memory, blkio) = (&def.cputune, &def.memtune, &def.blkiotune);
         if let Some(shares) = tune.shares {
             group.set_cpu_shares(shares)?;
         }
-        // libvirt gives each virtual CPU a group of its own with this quota; one group for the whole machine gets as
-        // much as all of them together.
-        let together = tune.quota.map(|quota| if quota > 0 { quota.saturating_mul(i64::from(vcpus)) } else { -1 });
-        let (quota, period) = match (tune.global_quota, tune.global_period) {
-            (None, None) => (together, tune.period),
-            global => global,
-        };
+        let (quota, period) = limits::cpu_quota(&def, vcpus);
         if quota.is_some() || period.is_some() {
             group.set_cpu_quota(quota, period)?;
         }
@@ -67,6 +71,12 @@ pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Res
         }
         if let Some(weight) = blkio.weight {
             group.set_blkio_weight(u16::try_from(weight).unwrap_or(1000))?;
+        }
+        for device in &blkio.devices {
+            group.set_blkio_device(&device.path, &limits::device_limits(device))?;
+        }
+        if let Some(nodes) = nodeset(&def) {
+            group.set_mems(nodes)?;
         }
         let procs = group.procs()?;
         Ok((group, procs))
@@ -124,7 +134,8 @@ fn cpu_set(text: &str) -> Option<CpuSet> {
     Some(set)
 }
 
-fn pin(thread: i32, cpus: &str, what: &str) -> Result<()> {
+/// Binds a thread to the host CPUs of a set in libvirt's text form.
+pub fn pin(thread: i32, cpus: &str, what: &str) -> Result<()> {
     let set = cpu_set(cpus).ok_or_else(|| Error::invalid_arg(format!("Failed to parse bitmap '{cpus}' of {what}")))?;
     sched_setaffinity(rustix::thread::Pid::from_raw(thread), &set)
         .map_err(|errno| Error::system(format!("cannot set the host CPUs {cpus} of {what}"), errno.into()))

@@ -65,6 +65,22 @@ impl Lab {
             skip(&test_name(), &reason);
             return None;
         }
+        Some(Lab::seated())
+    }
+
+    /// A running daemon for containers, in namespaces as for QEMU; or `None` after saying why not.
+    pub fn lxc() -> Option<Lab> {
+        if let Some(reason) = no_containers_here() {
+            skip(&test_name(), &reason);
+            return None;
+        }
+        let mut lab = Lab::seated();
+        lab.configure("drivers = ['lxc']\n");
+        lab.start();
+        Some(lab)
+    }
+
+    fn seated() -> Lab {
         let (free, freed) = &SEATS;
         let mut free = free.lock().unwrap_or_else(|poison| poison.into_inner());
         while *free == 0 {
@@ -75,7 +91,7 @@ impl Lab {
         own_namespaces();
         let mut lab = Lab::bare(&[]);
         lab.has_seat = true;
-        Some(lab)
+        lab
     }
 
     /// Directories only.
@@ -479,6 +495,21 @@ fn no_guests_here() -> Option<String> {
     if File::open("/dev/net/tun").is_err() {
         return Some("/dev/net/tun cannot be opened".into());
     }
+    no_namespaces_here()
+}
+
+/// Why no container can run here, if none can.
+fn no_containers_here() -> Option<String> {
+    if !is_root() {
+        return Some("needs root (namespaces)".into());
+    }
+    if !Path::new("/bin/busybox").exists() {
+        return Some("/bin/busybox is not installed (package busybox-static)".into());
+    }
+    no_namespaces_here()
+}
+
+fn no_namespaces_here() -> Option<String> {
     static UNSHARE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let works = *UNSHARE.get_or_init(|| {
         std::thread::spawn(|| nix::sched::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).is_ok())

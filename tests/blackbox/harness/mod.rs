@@ -1,6 +1,7 @@
 //! What the suites share: a daemon in a place of its own, the CLI with a deadline, guests, and the leak check.
 
 pub mod bus;
+pub mod container;
 pub mod guest;
 pub mod lab;
 pub mod leaks;
