@@ -10,6 +10,7 @@ use zbus::zvariant::DynamicType;
 
 pub const QEMU: &str = "/org/libvirt/QEMU";
 pub const TEST: &str = "/org/libvirt/Test";
+pub const LXC: &str = "/org/libvirt/LXC";
 pub const CONNECT: &str = "org.libvirt.Connect";
 pub const DOMAIN: &str = "org.libvirt.Domain";
 
@@ -60,6 +61,19 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Sends all of them without waiting in between; the time until the last answer.
+    pub fn send_all(&mut self, messages: &[Vec<u8>]) -> Duration {
+        let start = Instant::now();
+        self.stream.write_all(&messages.concat()).unwrap();
+        let mut missing = messages.len();
+        while missing > 0 {
+            let bytes = self.receive();
+            assert_ne!(bytes[1], 3, "{}", String::from_utf8_lossy(&bytes));
+            missing -= usize::from(bytes[1] == 2);
+        }
+        start.elapsed()
     }
 
     pub fn call<B: serde::Serialize + DynamicType>(

@@ -30,8 +30,23 @@ impl World {
 
     /// A daemon for guests, in a network and a mount namespace of this process's own.
     pub fn with_guests() -> Result<World, String> {
+        for program in ["/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"] {
+            if !Path::new(program).exists() {
+                return Err(format!("{program} is not installed (scripts/setup.sh)"));
+            }
+        }
         own_namespaces()?;
         let mut world = World::directory(vec![]);
+        world.start();
+        Ok(world)
+    }
+
+    /// As [`World::with_guests`], for containers; `settings` is the daemon's configuration file.
+    pub fn with_containers(settings: &str) -> Result<World, String> {
+        own_namespaces()?;
+        let mut world = World::directory(vec![]);
+        fs::create_dir(world.root()).unwrap();
+        fs::write(world.root().join("domusd.toml"), settings).unwrap();
         world.start();
         Ok(world)
     }
@@ -91,13 +106,20 @@ impl World {
 
     /// RSS and PSS in KiB.
     pub fn memory(&self) -> (u64, u64) {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
-        let field = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or("0 0");
-            line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
-        };
-        (field("Rss:"), field("Pss:"))
+        (rollup(self.pid(), "Rss:"), pss(self.pid()))
     }
+}
+
+/// A line of /proc/PID/smaps_rollup, KiB.
+fn rollup(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or("0 0");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Proportional set size of a process, KiB.
+pub fn pss(pid: u32) -> u64 {
+    rollup(pid, "Pss:")
 }
 
 impl Drop for World {
@@ -114,14 +136,10 @@ pub fn own_namespaces() -> Result<(), String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("needs root (namespaces, taps, guests' users)".into());
         }
-        for program in ["/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"] {
-            if !Path::new(program).exists() {
-                return Err(format!("{program} is not installed (scripts/setup.sh)"));
-            }
-        }
         nix::sched::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
         let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
         nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|error| error.to_string())?;
+        own_sysfs().map_err(|error| format!("/sys: {error}"))?;
         for line in [
             "link set lo up".to_string(),
             format!("link add {BRIDGE} type bridge"),
@@ -136,6 +154,15 @@ pub fn own_namespaces() -> Result<(), String> {
         Ok(())
     })
     .clone()
+}
+
+/// /sys shows the links of the network namespace it was mounted in: a new one, with the cgroups of the old.
+fn own_sysfs() -> rustix::io::Result<()> {
+    use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let cgroups = open_tree(rustix::fs::CWD, "/sys/fs/cgroup", clone)?;
+    mount("sysfs", "/sys", "sysfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
+    move_mount(&cgroups, "", rustix::fs::CWD, "/sys/fs/cgroup", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// Nova's guest without an operating system, with its files below `base`; QEMU's start does not depend on them.
