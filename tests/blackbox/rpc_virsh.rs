@@ -1,8 +1,10 @@
 //! Debian's own virsh, unmodified, against the daemon.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::harness::container::Container;
 use crate::harness::{DEADLINE, Guest, Lab, Out, eventually, program, run, skip, test_name};
 use crate::mock_life::xml;
 
@@ -158,6 +160,43 @@ fn a_virtual_machine_lives_under_virsh() {
     assert!(virsh.ok(&["domblklist", name]).contains("vda"));
     assert!(virsh.ok(&["domiflist", name]).contains("bridge"));
     assert!(virsh.ok(&["domstats", name]).contains("cpu.time="));
+    virsh.ok(&["destroy", name]);
+    virsh.ok(&["undefine", name]);
+    lab.finish();
+}
+
+#[test]
+fn a_container_is_tuned_and_typed_at_under_virsh() {
+    let Some(lab) = Lab::lxc() else { return };
+    let Some(virsh) = Virsh::on(&lab, "lxc:///system", "libvirt-sock") else { return };
+    let container = Container::new(&lab, 1, "exec /bin/sh -i");
+    let name = container.name.as_str();
+    let file = lab.write("box.xml", &container.xml);
+    virsh.ok(&["define", &file]);
+    virsh.ok(&["start", name]);
+    assert!(virsh.ok(&["version"]).contains("LXC"));
+    virsh.ok(&["memtune", name, "--hard-limit", "40960", "--live"]);
+    assert!(virsh.ok(&["memtune", name]).contains("hard_limit     : 40960"));
+    virsh.ok(&["schedinfo", name, "--set", "cpu_shares=512", "--live"]);
+    assert!(virsh.ok(&["schedinfo", name]).contains("cpu_shares     : 512"));
+    virsh.ok(&["setmem", name, "32768", "--live"]);
+    assert!(virsh.ok(&["dominfo", name]).contains("Used memory:"));
+    assert!(virsh.ok(&["vcpucount", name]).contains("current      live"));
+    virsh.fails(&["setvcpus", name, "100", "--config"], "error:");
+
+    // virsh wants a terminal: script(1) gives it one.
+    let mut console = lab.program("script");
+    let line = format!("virsh -c '{}' console {name}", virsh.uri);
+    console.args(["-qfec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut console = console.spawn().unwrap();
+    let mut keys = console.stdin.take().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    keys.write_all(b"echo typed-$((40 + 2))\n").unwrap();
+    container.shows("typed-42");
+    keys.write_all(b"\x1d").unwrap();
+    let shown = String::from_utf8_lossy(&console.wait_with_output().unwrap().stdout).into_owned();
+    assert!(shown.contains("Connected to domain") && shown.contains("typed-42"), "{shown}");
+
     virsh.ok(&["destroy", name]);
     virsh.ok(&["undefine", name]);
     lab.finish();

@@ -5,9 +5,10 @@
 use super::{Procedure, c};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, AllStatsArgs, Class, DomainCapsArgs, GetAllDomainStats, GetCapabilities, GetDomainCapabilities, GetHostname,
-    GetLibVersion, GetMaxVcpus, GetType, GetVersion, IsSecure, ListAllDomains, NodeGetCpuMap, NodeGetCpuStats,
-    NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+    self, AllStatsArgs, Class, DomainCapsArgs, DomainXmlFromNative, DomainXmlToNative, GetAllDomainStats,
+    GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType, GetVersion, IsSecure,
+    ListAllDomains, NativeArgs, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats,
+    NodeGetSecurityModel,
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::host::NodeInfo;
@@ -18,6 +19,10 @@ use crate::rpc::xdr::{Chars, FixedChars, Opaque, Put};
 use crate::types::flags;
 
 type OptionalText = Option<String>;
+
+fn native((format, text, flags): (String, String, u32)) -> NativeArgs {
+    NativeArgs { format, text, flags }
+}
 
 fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
@@ -168,8 +173,16 @@ pub(super) const CONNECT: &[Procedure] = &[
         |()| (),
         |(model, doi)| (Chars(model), Chars(doi))
     )),
-    c(135, "CONNECT_DOMAIN_XML_FROM_NATIVE", "virConnectDomainXMLFromNative"),
-    c(136, "CONNECT_DOMAIN_XML_TO_NATIVE", "virConnectDomainXMLToNative"),
+    c(135, "CONNECT_DOMAIN_XML_FROM_NATIVE", "virConnectDomainXMLFromNative").served(connection!(
+        DomainXmlFromNative,
+        native,
+        |xml| xml
+    )),
+    c(136, "CONNECT_DOMAIN_XML_TO_NATIVE", "virConnectDomainXMLToNative").served(connection!(
+        DomainXmlToNative,
+        native,
+        |text| text
+    )),
     c(149, "CONNECT_IS_SECURE", "virConnectIsSecure").served(connection!(IsSecure, |()| (), |is| is)),
     c(157, "CONNECT_GET_LIB_VERSION", "virConnectGetLibVersion").served(connection!(
         GetLibVersion,

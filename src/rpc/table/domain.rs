@@ -5,16 +5,23 @@
 use super::{Procedure, c};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy, DomainInfo, GetAutostart, GetControlInfo, GetInfo,
-    GetJobInfo, GetMaxMemory, GetMessages, GetMetadata, GetOsType, GetSchedulerType, GetSecurityLabelList, GetState,
-    GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, LookupById, LookupByName,
-    LookupByUuid, MemoryStats, MetadataArgs, OpenConsole, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
-    Shutdown, Suspend, Undefine, XmlFlags,
+    self, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy, DomainInfo, GetAutostart, GetBlkioParameters,
+    GetControlInfo, GetEmulatorPinInfo, GetInfo, GetJobInfo, GetMaxMemory, GetMemoryParameters, GetMessages,
+    GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList,
+    GetState, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent,
+    IsUpdated, JobInfo, LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole,
+    ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
+    SetBlkioParameters, SetMemory, SetMemoryParameters, SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown,
+    Suspend, Undefine, VcpusArgs, XmlFlags,
 };
-use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, domain, on_domain_again};
-use crate::rpc::wire::DomainHandle;
-use crate::rpc::xdr::{Chars, Put};
-use crate::types::{Uuid, flags};
+use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, domain, on_domain_again, on_domain_params};
+use crate::rpc::wire::{self, DomainHandle, Params};
+use crate::rpc::xdr::{Chars, Opaque, Put};
+use crate::types::flags::{self, affect};
+use crate::types::{TypedParams, Uuid};
+
+/// Longest CPU map, bytes (`REMOTE_CPUMAP_MAX`).
+const MAP_MAX: usize = 2048;
 
 fn handle(domain: Domain) -> DomainHandle {
     DomainHandle::from(&domain)
@@ -50,6 +57,63 @@ fn first_label(labels: Vec<(String, bool)>) -> impl Put {
     (Chars(label), enforcing)
 }
 
+/// A bit per CPU, as clients send it.
+fn bits(map: &Opaque) -> Vec<bool> {
+    map.0.iter().flat_map(|byte| (0..8).map(move |bit| byte & (1 << bit) != 0)).collect()
+}
+
+/// `length` bytes of a map: one bit per CPU.
+fn map(cpus: &[bool], length: i32) -> Vec<u8> {
+    let mut bytes = vec![0u8; usize::try_from(length).unwrap_or(0).min(MAP_MAX)];
+    for (cpu, _) in cpus.iter().enumerate().filter(|(_, on)| **on) {
+        if let Some(byte) = bytes.get_mut(cpu / 8) {
+            *byte |= 1 << (cpu % 8);
+        }
+    }
+    bytes
+}
+
+/// All parameters but those that are text, which these calls never carry.
+fn without_text(params: TypedParams) -> Params {
+    wire::counted(i32::MAX, 0, params).0
+}
+
+fn vcpus(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, most, length): (DomainHandle, i32, i32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let mut all = api::dispatch::<GetVcpuInfo>(&caller, &domain, ()).await?;
+        all.truncate(usize::try_from(most).unwrap_or(0));
+        let maps = all.iter().flat_map(|(_, cpus)| map(cpus, length)).collect();
+        let infos: Vec<(u32, i32, u64, i32)> =
+            all.into_iter().map(|(vcpu, _)| (vcpu.number, vcpu.state, vcpu.cpu_time, vcpu.cpu)).collect();
+        Ok(Answer::value(&(infos, Opaque(maps))))
+    })
+}
+
+fn vcpu_pins(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, most, length, flags): (DomainHandle, i32, i32, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let mut pins = api::dispatch::<GetVcpuPinInfo>(&caller, &domain, flags).await?;
+        pins.truncate(usize::try_from(most).unwrap_or(0));
+        let number = i32::try_from(pins.len()).unwrap_or(i32::MAX);
+        Ok(Answer::value(&(Opaque(pins.iter().flat_map(|cpus| map(cpus, length)).collect()), number)))
+    })
+}
+
+fn emulator_pin(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, length, flags): (DomainHandle, i32, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let cpus = api::dispatch::<GetEmulatorPinInfo>(&caller, &domain, flags).await?;
+        Ok(Answer::value(&(Opaque(map(&cpus, length)), 1i32)))
+    })
+}
+
 fn open_console(at: Invocation) -> BoxFuture<Reply> {
     Box::pin(async move {
         let (connection, caller) = at.connection()?;
@@ -81,7 +145,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(17, "DOMAIN_GET_MAX_MEMORY", "virDomainGetMaxMemory").served(domain!(GetMaxMemory, |()| (), |kib| kib)),
     c(18, "DOMAIN_GET_MAX_VCPUS", "virDomainGetMaxVcpus").served(domain!(GetVcpus, |()| max_vcpus(), signed)),
     c(19, "DOMAIN_GET_OS_TYPE", "virDomainGetOSType").served(domain!(GetOsType, |()| (), |name| name)),
-    c(20, "DOMAIN_GET_VCPUS", "virDomainGetVcpus"),
+    c(20, "DOMAIN_GET_VCPUS", "virDomainGetVcpus").served((Class::Read, vcpus)),
     c(22, "DOMAIN_LOOKUP_BY_ID", "virDomainLookupByID").served(connection!(LookupById, |id: i32| id, handle)),
     c(23, "DOMAIN_LOOKUP_BY_NAME", "virDomainLookupByName").served(connection!(
         LookupByName,
@@ -93,13 +157,29 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |uuid: Uuid| uuid,
         handle
     )),
-    c(26, "DOMAIN_PIN_VCPU", "virDomainPinVcpu"),
+    c(26, "DOMAIN_PIN_VCPU", "virDomainPinVcpu").served(domain!(
+        PinVcpu,
+        |(vcpu, map): (u32, Opaque)| PinArgs { vcpu, cpus: bits(&map), flags: affect::LIVE },
+        |()| ()
+    )),
     c(27, "DOMAIN_REBOOT", "virDomainReboot").served(domain!(Reboot, |flags: u32| flags, |()| ())),
     c(28, "DOMAIN_RESUME", "virDomainResume").served(domain!(Resume, |()| (), |()| ())),
     c(29, "DOMAIN_SET_AUTOSTART", "virDomainSetAutostart").served(domain!(SetAutostart, |on: bool| on, |()| ())),
-    c(30, "DOMAIN_SET_MAX_MEMORY", "virDomainSetMaxMemory"),
-    c(31, "DOMAIN_SET_MEMORY", "virDomainSetMemory"),
-    c(32, "DOMAIN_SET_VCPUS", "virDomainSetVcpus"),
+    c(30, "DOMAIN_SET_MAX_MEMORY", "virDomainSetMaxMemory").served(domain!(
+        SetMemory,
+        |memory: u64| MemoryArgs { memory, flags: flags::memory::MAXIMUM },
+        |()| ()
+    )),
+    c(31, "DOMAIN_SET_MEMORY", "virDomainSetMemory").served(domain!(
+        SetMemory,
+        |memory: u64| MemoryArgs { memory, flags: affect::LIVE },
+        |()| ()
+    )),
+    c(32, "DOMAIN_SET_VCPUS", "virDomainSetVcpus").served(domain!(
+        SetVcpus,
+        |count: u32| VcpusArgs { count, flags: affect::LIVE },
+        |()| ()
+    )),
     c(33, "DOMAIN_SHUTDOWN", "virDomainShutdown").served(domain!(Shutdown, |()| 0, |()| ())),
     c(34, "DOMAIN_SUSPEND", "virDomainSuspend").served(domain!(Suspend, |()| (), |()| ())),
     c(35, "DOMAIN_UNDEFINE", "virDomainUndefine").served(domain!(Undefine, |()| 0, |()| ())),
@@ -111,8 +191,16 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| (),
         |scheduler| scheduler
     )),
-    c(57, "DOMAIN_GET_SCHEDULER_PARAMETERS", "virDomainGetSchedulerParameters"),
-    c(58, "DOMAIN_SET_SCHEDULER_PARAMETERS", "virDomainSetSchedulerParameters"),
+    c(57, "DOMAIN_GET_SCHEDULER_PARAMETERS", "virDomainGetSchedulerParameters").served(domain!(
+        GetSchedulerParameters,
+        |_asked: i32| 0,
+        without_text
+    )),
+    c(58, "DOMAIN_SET_SCHEDULER_PARAMETERS", "virDomainSetSchedulerParameters").served(domain!(
+        SetSchedulerParameters,
+        |params: Params| ParamsArgs { params: params.0, flags: 0 },
+        |()| ()
+    )),
     c(64, "DOMAIN_BLOCK_STATS", "virDomainBlockStats"),
     c(65, "DOMAIN_INTERFACE_STATS", "virDomainInterfaceStats"),
     c(103, "DOMAIN_BLOCK_PEEK", "virDomainBlockPeek"),
@@ -144,29 +232,61 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(194, "DOMAIN_GET_BLOCK_INFO", "virDomainGetBlockInfo"),
     c(196, "DOMAIN_CREATE_WITH_FLAGS", "virDomainCreateWithFlags")
         .served((Class::Write, |at| on_domain_again::<Create, u32>(at, |flags| flags))),
-    c(197, "DOMAIN_SET_MEMORY_PARAMETERS", "virDomainSetMemoryParameters"),
-    c(198, "DOMAIN_GET_MEMORY_PARAMETERS", "virDomainGetMemoryParameters"),
-    c(199, "DOMAIN_SET_VCPUS_FLAGS", "virDomainSetVcpusFlags"),
+    c(197, "DOMAIN_SET_MEMORY_PARAMETERS", "virDomainSetMemoryParameters").served(domain!(
+        SetMemoryParameters,
+        |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
+        |()| ()
+    )),
+    c(198, "DOMAIN_GET_MEMORY_PARAMETERS", "virDomainGetMemoryParameters").served((Class::Read, |at| {
+        on_domain_params::<GetMemoryParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
+    })),
+    c(199, "DOMAIN_SET_VCPUS_FLAGS", "virDomainSetVcpusFlags").served(domain!(
+        SetVcpus,
+        |(count, flags): (u32, u32)| VcpusArgs { count, flags },
+        |()| ()
+    )),
     c(200, "DOMAIN_GET_VCPUS_FLAGS", "virDomainGetVcpusFlags").served(domain!(GetVcpus, |flags: u32| flags, signed)),
     c(201, "DOMAIN_OPEN_CONSOLE", "virDomainOpenConsole").served((Class::Write, open_console)),
     c(202, "DOMAIN_IS_UPDATED", "virDomainIsUpdated").served(domain!(IsUpdated, |()| (), |is| is)),
-    c(204, "DOMAIN_SET_MEMORY_FLAGS", "virDomainSetMemoryFlags"),
-    c(205, "DOMAIN_SET_BLKIO_PARAMETERS", "virDomainSetBlkioParameters"),
-    c(206, "DOMAIN_GET_BLKIO_PARAMETERS", "virDomainGetBlkioParameters"),
+    c(204, "DOMAIN_SET_MEMORY_FLAGS", "virDomainSetMemoryFlags").served(domain!(
+        SetMemory,
+        |(memory, flags): (u64, u32)| MemoryArgs { memory, flags },
+        |()| ()
+    )),
+    c(205, "DOMAIN_SET_BLKIO_PARAMETERS", "virDomainSetBlkioParameters").served(domain!(
+        SetBlkioParameters,
+        |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
+        |()| ()
+    )),
+    c(206, "DOMAIN_GET_BLKIO_PARAMETERS", "virDomainGetBlkioParameters").served((Class::Read, |at| {
+        on_domain_params::<GetBlkioParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
+    })),
     c(210, "DOMAIN_INJECT_NMI", "virDomainInjectNMI"),
     c(211, "DOMAIN_SCREENSHOT", "virDomainScreenshot"),
     c(212, "DOMAIN_GET_STATE", "virDomainGetState")
         .served(domain!(GetState, |flags: u32| flags, |state| (state.state as i32, state.reason))),
-    c(219, "DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS", "virDomainSetSchedulerParametersFlags"),
-    c(223, "DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS", "virDomainGetSchedulerParametersFlags"),
-    c(225, "DOMAIN_PIN_VCPU_FLAGS", "virDomainPinVcpuFlags"),
+    c(219, "DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS", "virDomainSetSchedulerParametersFlags").served(domain!(
+        SetSchedulerParameters,
+        |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
+        |()| ()
+    )),
+    c(223, "DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS", "virDomainGetSchedulerParametersFlags").served(domain!(
+        GetSchedulerParameters,
+        |(_asked, flags): (i32, u32)| flags,
+        without_text
+    )),
+    c(225, "DOMAIN_PIN_VCPU_FLAGS", "virDomainPinVcpuFlags").served(domain!(
+        PinVcpu,
+        |(vcpu, map, flags): (u32, Opaque, u32)| PinArgs { vcpu, cpus: bits(&map), flags },
+        |()| ()
+    )),
     c(226, "DOMAIN_SEND_KEY", "virDomainSendKey"),
     c(229, "DOMAIN_GET_CONTROL_INFO", "virDomainGetControlInfo").served(domain!(
         GetControlInfo,
         |flags: u32| flags,
         |info| (info.state, info.details, info.state_time)
     )),
-    c(230, "DOMAIN_GET_VCPU_PIN_INFO", "virDomainGetVcpuPinInfo"),
+    c(230, "DOMAIN_GET_VCPU_PIN_INFO", "virDomainGetVcpuPinInfo").served((Class::Read, vcpu_pins)),
     c(231, "DOMAIN_UNDEFINE_FLAGS", "virDomainUndefineFlags").served(domain!(Undefine, |flags: u32| flags, |()| ())),
     c(232, "DOMAIN_SAVE_FLAGS", "virDomainSaveFlags"),
     c(233, "DOMAIN_RESTORE_FLAGS", "virDomainRestoreFlags"),
@@ -183,8 +303,14 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize"),
     c(252, "DOMAIN_SET_BLOCK_IO_TUNE", "virDomainSetBlockIoTune"),
     c(253, "DOMAIN_GET_BLOCK_IO_TUNE", "virDomainGetBlockIoTune"),
-    c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters"),
-    c(255, "DOMAIN_GET_NUMA_PARAMETERS", "virDomainGetNumaParameters"),
+    c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters").served(domain!(
+        SetNumaParameters,
+        |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
+        |()| ()
+    )),
+    c(255, "DOMAIN_GET_NUMA_PARAMETERS", "virDomainGetNumaParameters").served((Class::Read, |at| {
+        on_domain_params::<GetNumaParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
+    })),
     c(256, "DOMAIN_SET_INTERFACE_PARAMETERS", "virDomainSetInterfaceParameters"),
     c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters"),
     c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(domain!(Shutdown, |flags: u32| flags, |()| ())),
@@ -205,8 +331,12 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| (),
         labels
     )),
-    c(279, "DOMAIN_PIN_EMULATOR", "virDomainPinEmulator"),
-    c(280, "DOMAIN_GET_EMULATOR_PIN_INFO", "virDomainGetEmulatorPinInfo"),
+    c(279, "DOMAIN_PIN_EMULATOR", "virDomainPinEmulator").served(domain!(
+        PinEmulator,
+        |(map, flags): (Opaque, u32)| PinArgs { vcpu: 0, cpus: bits(&map), flags },
+        |()| ()
+    )),
+    c(280, "DOMAIN_GET_EMULATOR_PIN_INFO", "virDomainGetEmulatorPinInfo").served((Class::Read, emulator_pin)),
     c(290, "DOMAIN_BLOCK_COMMIT", "virDomainBlockCommit"),
     c(294, "DOMAIN_FSTRIM", "virDomainFSTrim"),
     c(295, "DOMAIN_SEND_PROCESS_SIGNAL", "virDomainSendProcessSignal"),
