@@ -212,6 +212,8 @@ pub enum Command {
     Suspend(DomainArg),
     /// Let a suspended domain run on
     Resume(DomainArg),
+    /// Set what becomes of a domain that powers off, reboots or crashes
+    SetLifecycleAction(lifecycle::ActionArgs),
     /// Print a domain's XML
     Dumpxml(devices::DumpxmlArgs),
     /// List the block devices of a domain

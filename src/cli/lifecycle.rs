@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::args::DomainArg;
 use super::client::CallError;
 use super::console;
-use super::domains::{By, DOMAIN, Domain, Session};
+use super::domains::{By, DOMAIN, DOMUS_DOMAIN, Domain, Session};
 use super::output::{Context, Failure};
+use super::tune::Affect;
 use crate::types::ParamValue;
 use crate::types::flags::{create, destroy, shutdown};
 
@@ -54,6 +55,39 @@ pub struct DestroyArgs {
     /// Remove the domain's logs
     #[arg(long)]
     remove_logs: bool,
+}
+
+/// Options of `set-lifecycle-action`.
+#[derive(Debug, Args)]
+pub struct ActionArgs {
+    #[command(flatten)]
+    domain: DomainArg,
+    /// poweroff, reboot or crash
+    #[arg(value_name = "TYPE")]
+    kind: String,
+    /// destroy, restart, rename-restart, preserve, coredump-destroy or coredump-restart
+    action: String,
+    #[command(flatten)]
+    affect: Affect,
+}
+
+/// `domus set-lifecycle-action`
+pub async fn set_action(session: &Session, args: &ActionArgs) -> Result<(), Failure> {
+    const KINDS: [&str; 3] = ["poweroff", "reboot", "crash"];
+    const ACTIONS: [&str; 6] =
+        ["destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"];
+    let number = |words: &[&str], word: &str, what: &str| {
+        let at = words.iter().position(|known| *known == word).and_then(|at| u32::try_from(at).ok());
+        at.ok_or_else(|| Failure::new(format!("Invalid lifecycle {what} '{word}'.")))
+    };
+    let kind = number(&KINDS, &args.kind, "type")?;
+    let action = number(&ACTIONS, &args.action, "action")?;
+    let domain = session.domain(args.domain.given(), By::ANY).await?;
+    let body = (kind, action, args.affect.flags());
+    let set: Result<(), CallError> = session.client.call(&domain.path, DOMUS_DOMAIN, "SetLifecycleAction", &body).await;
+    set.context(|| "Unable to change lifecycle action.".to_owned())?;
+    session.out.show(&domain.json_with("result", Value::from("set")), "");
+    Ok(())
 }
 
 /// `domus start`

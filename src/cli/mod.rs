@@ -104,6 +104,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Destroy(args) => lifecycle::destroy(session, args).await,
         Command::Suspend(args) => lifecycle::suspend(session, args).await,
         Command::Resume(args) => lifecycle::resume(session, args).await,
+        Command::SetLifecycleAction(args) => lifecycle::set_action(session, args).await,
         Command::Dumpxml(args) => devices::dumpxml(session, args).await,
         Command::Domblklist(args) => devices::domblklist(session, args).await,
         Command::Domiflist(args) => devices::domiflist(session, args).await,

@@ -320,6 +320,8 @@ pub enum Tune {
     Nodeset(String),
     /// How many virtual CPUs are on.
     Vcpus(u32),
+    /// What becomes of the guest after an end: the live definition says it.
+    Lifecycle,
 }
 
 impl Tune {
@@ -334,6 +336,7 @@ impl Tune {
             Tune::PinEmulator { .. } => "virDomainPinEmulator",
             Tune::Nodeset(_) => "virDomainSetNumaParameters",
             Tune::Vcpus(_) => "virDomainSetVcpus",
+            Tune::Lifecycle => "virDomainSetLifecycleAction",
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn apply(manager: &Manager, path: &str, live: &DomainDef, tune: &Tune, vcpus
         Tune::Cpu { .. } => (Controller::Cpu, "CPU"),
         Tune::Blkio { .. } => (Controller::Blkio, "blkio"),
         Tune::Nodeset(_) => (Controller::Cpuset, "cpuset"),
-        Tune::PinVcpu { .. } | Tune::PinEmulator { .. } | Tune::Vcpus(_) => {
+        Tune::PinVcpu { .. } | Tune::PinEmulator { .. } | Tune::Vcpus(_) | Tune::Lifecycle => {
             return Err(Error::no_support(tune.function()));
         }
     };

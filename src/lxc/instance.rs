@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::client::Client;
 use super::launch::reason_of;
 use super::protocol::{Call, Cause, Event, ExitRecord, Running};
+use super::tune::Restarts;
 use crate::cgroup::{Group, Manager, Settings};
 use crate::domain_xml::DomainDef;
 use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune};
@@ -52,7 +53,8 @@ pub struct NewInstance<'a> {
 /// A running container.
 #[derive(Debug)]
 pub struct LxcInstance {
-    client: Client,
+    pub(super) client: Client,
+    pub(super) restarts: Mutex<Restarts>,
     /// Replaced when it gets another controller.
     group: Mutex<Group>,
     pub(super) cgroups: Arc<Manager>,
@@ -86,6 +88,7 @@ impl LxcInstance {
         let consoles = def.consoles.iter().enumerate().map(|(index, console)| alias(index, &console.info.alias));
         let instance = Arc::new(LxcInstance {
             client: new.client,
+            restarts: Mutex::new(Restarts::of(def)),
             group: Mutex::new(new.group),
             cgroups: new.cgroups,
             supervisor: new.supervisor,
@@ -226,16 +229,22 @@ impl Instance for LxcInstance {
 
     async fn kill(&self, graceful: bool) -> Result<()> {
         if graceful {
+            // What ends now is to stay ended.
+            let _ = self.client.call(Restarts::default().call()).await;
             let _ = self.client.call(Call::Signal { signal: SIGTERM }).await;
             return match tokio::time::timeout(TERM_GRACE, self.supervisor.wait()).await {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Error::new(
-                    Code::SystemError,
-                    format!(
-                        "Failed to terminate process {} with SIGTERM: Device or resource busy",
-                        self.init_pid.load(Ordering::Relaxed)
-                    ),
-                )),
+                Err(_) => {
+                    let restarts = *self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+                    let _ = self.client.call(restarts.call()).await;
+                    Err(Error::new(
+                        Code::SystemError,
+                        format!(
+                            "Failed to terminate process {} with SIGTERM: Device or resource busy",
+                            self.init_pid.load(Ordering::Relaxed)
+                        ),
+                    ))
+                }
             };
         }
         let asked = self.client.call_within(Call::Kill, KILL_PATIENCE).await.is_ok();

@@ -42,6 +42,8 @@ pub enum Call {
     Shutdown { reboot: bool, initctl: bool, signal: bool },
     /// Kills init (and so everything inside).
     Kill,
+    /// Whether init runs again after each kind of end, from now on.
+    Lifecycle { poweroff: bool, reboot: bool, crash: bool },
 }
 
 /// What the supervisor sends.
@@ -54,7 +56,7 @@ pub enum Event {
     Held(Running),
     /// Init was let go.
     Started(Running),
-    /// Init asked for a reboot and runs again.
+    /// Init asked for a reboot, or ended in a way that the definition answers with a restart, and runs again.
     Rebooted(Running),
     /// Init ended, or never ran; the exit record is on disk. Last event.
     Ended(ExitRecord),

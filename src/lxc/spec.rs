@@ -42,6 +42,11 @@ pub struct Spec {
     pub devices: Vec<Device>,
     /// Start again when init asks for a reboot; else end with a record that says so.
     pub restart_on_reboot: bool,
+    /// The same when init powers off or returns, and when a signal that nobody sent on purpose ends it.
+    #[serde(default)]
+    pub restart_on_poweroff: bool,
+    #[serde(default)]
+    pub restart_on_crash: bool,
     /// Wait before init's first instruction until told `run`.
     pub hold: bool,
 }

@@ -11,6 +11,7 @@ mod harness;
 
 mod bad_input;
 mod dbus_api;
+mod ends;
 mod mock_define;
 mod mock_life;
 mod qemu_life;

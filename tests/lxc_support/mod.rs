@@ -86,6 +86,8 @@ pub fn spec(run_dir: &Path, root: &Path) -> Spec {
         }],
         devices: vec![],
         restart_on_reboot: false,
+        restart_on_poweroff: false,
+        restart_on_crash: false,
         hold: false,
     }
 }

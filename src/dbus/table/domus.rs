@@ -6,8 +6,8 @@ use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, GetInfo, GetMessages, GetVcpuInfo, NativeArgs,
-    OpenConsole, PlanXml,
+    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, GetInfo, GetMessages, GetVcpuInfo, LifecycleArgs,
+    NativeArgs, OpenConsole, PlanXml, SetLifecycleAction,
 };
 use crate::engine::driver::{Plan, VcpuInfo};
 use zbus::Variant;
@@ -109,6 +109,11 @@ const DOMAIN_METHODS: &[Method] = &[
             let row = |(info, map): (VcpuInfo, Vec<bool>)| (info.number, info.state, info.cpu_time, info.cpu, map);
             (vcpus.into_iter().map(row).collect::<Vec<_>>(),)
         }
+    )),
+    m("SetLifecycleAction", "type u, action u, flags u", "", "virDomainSetLifecycleAction").served(domain!(
+        SetLifecycleAction,
+        |(kind, action, flags): (u32, u32, u32)| Ok(LifecycleArgs { kind, action, flags }),
+        |_, ()| ()
     )),
     m("OpenConsole", "device s, flags u", "console h", "virDomainOpenConsole").served(domain!(
         OpenConsole,

@@ -1,8 +1,12 @@
 //! Starting, stopping and pausing.
 
+use super::tune::tune;
 use super::{call, check_flags};
+use crate::domain_xml::DomainDef;
+use crate::domain_xml::model::{CrashAction, LifecycleAction};
 use crate::engine::Domain;
 use crate::engine::domain::Op;
+use crate::engine::driver::Tune;
 use crate::error::{Code, Error};
 use crate::types::flags;
 
@@ -75,4 +79,52 @@ call! {
     /// Lets them run again.
     Resume = "virDomainResume", Write, "domain:suspend";
     (caller, on: Domain, () => ()) -> () { on.request(Op::Resume).await }
+}
+
+/// Arguments of `virDomainSetLifecycleAction`.
+#[derive(Clone, Copy, Debug)]
+pub struct LifecycleArgs {
+    /// `virDomainLifecycle`: 0 power-off, 1 reboot, 2 crash.
+    pub kind: u32,
+    /// `virDomainLifecycleAction`: 0 destroy, 1 restart, 2 rename-restart, 3 preserve, 4 coredump-destroy,
+    /// 5 coredump-restart.
+    pub action: u32,
+    pub flags: u32,
+}
+
+call! {
+    /// What becomes of the guest after an end. Errors: code 8 for unknown numbers, 67 for a pair the driver has not.
+    SetLifecycleAction = "virDomainSetLifecycleAction", Write, "domain:write";
+    (caller, on: Domain, LifecycleArgs { kind, action, flags } => LifecycleArgs) -> () {
+        use flags::affect;
+        check_flags(on, flags, affect::LIVE | affect::CONFIG, "virDomainSetLifecycleAction")?;
+        let action = action as usize;
+        let Some(crash) = CrashAction::ALL.get(action).copied() else {
+            return Err(Error::invalid_arg(format!("action in virDomainSetLifecycleAction must be less than {}", CrashAction::ALL.len())));
+        };
+        if kind > 2 {
+            return Err(Error::invalid_arg("type in virDomainSetLifecycleAction must be less than 3"));
+        }
+        let ordinary = LifecycleAction::ALL.get(action).copied();
+        if kind < 2 && ordinary.is_none() {
+            let event = if kind == 0 { "poweroff" } else { "reboot" };
+            return Err(Error::unsupported_config(format!("Lifecycle event '{event}' doesn't support '{crash}' action")));
+        }
+        let edit = move |def: &mut DomainDef| {
+            match kind {
+                0 => def.on_poweroff = ordinary,
+                1 => def.on_reboot = ordinary,
+                _ => def.on_crash = Some(crash),
+            }
+            Ok(())
+        };
+        // The driver's own refusals come with the validation of the definition that is left.
+        let driver = on.runtime().clone();
+        if let Some(def) = on.snapshot().current() {
+            let mut def = def.as_ref().clone();
+            edit(&mut def)?;
+            driver.driver().validate(&def).await?;
+        }
+        tune(on, flags, Tune::Lifecycle, Vec::new(), edit).await
+    }
 }

@@ -29,7 +29,7 @@ pub use info::{
     GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
     IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
 };
-pub use lifecycle::{Create, Destroy, Reboot, Reset, Resume, Shutdown, Suspend};
+pub use lifecycle::{Create, Destroy, LifecycleArgs, Reboot, Reset, Resume, SetLifecycleAction, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
 pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
 pub use node::{

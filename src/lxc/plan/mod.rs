@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use super::spec::{Cgroups, Console, ConsoleLog, IdMaps, IdRange, Namespace, SPEC_VERSION, Spec};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::CharKind;
-use crate::domain_xml::model::{LifecycleAction, LxcShare, LxcShareKind};
+use crate::domain_xml::model::{CrashAction, LifecycleAction, LxcShare, LxcShareKind};
 use crate::error::{Error, Result};
 
 pub use caps::CAPABILITIES;
@@ -87,6 +87,8 @@ pub fn plan(def: &DomainDef, host: &Host) -> Result<Spec> {
         consoles: consoles(def, host)?,
         devices: Vec::new(),
         restart_on_reboot: matches!(def.on_reboot, None | Some(LifecycleAction::Restart)),
+        restart_on_poweroff: def.on_poweroff == Some(LifecycleAction::Restart),
+        restart_on_crash: def.on_crash == Some(CrashAction::Restart),
         hold: host.hold,
     })
 }
@@ -183,7 +185,24 @@ pub fn check(def: &DomainDef) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    lifecycle(def)
+}
+
+/// A container that ended is gone: there is nothing to preserve and nothing to dump.
+fn lifecycle(def: &DomainDef) -> Result<()> {
+    use LifecycleAction::{Destroy, Restart};
+    for (event, action) in [("on_poweroff", def.on_poweroff), ("on_reboot", def.on_reboot)] {
+        if let Some(action) = action.filter(|action| !matches!(action, Destroy | Restart)) {
+            let text = format!("lxc driver doesn't support '{action}' action for '{event}': use destroy or restart");
+            return Err(Error::unsupported_config(text));
+        }
+    }
+    match def.on_crash {
+        None | Some(CrashAction::Destroy | CrashAction::Restart) => Ok(()),
+        Some(action) => Err(Error::unsupported_config(format!(
+            "lxc driver doesn't support '{action}' action for 'on_crash': use destroy or restart"
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,20 @@ pub fn of_status(status: &WaitIdStatus, killed: bool) -> ExitRecord {
     ExitRecord { version: VERSION, cause, status: status.exit_status(), signal, killed, time: now(), message: None }
 }
 
+/// Killed while it waited for its next run.
+pub fn between_runs() -> ExitRecord {
+    let signal = Some(libc::SIGKILL);
+    ExitRecord {
+        version: VERSION,
+        cause: Cause::Killed,
+        status: None,
+        signal,
+        killed: true,
+        time: now(),
+        message: None,
+    }
+}
+
 /// A start that failed.
 pub fn of_failure(failure: &Failure) -> ExitRecord {
     ExitRecord {

@@ -8,6 +8,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -22,6 +23,9 @@ use super::{Context, Failure, Result, exit, net, shutdown};
 use crate::lxc::protocol::{Call, Cause, Event, ExitRecord, Request, Running, SOCKET_NAME};
 use crate::lxc::spec::Spec;
 use crate::sys::packet;
+
+/// An init that ran shorter than this waits this long for its restart.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often consoles whose terminal nobody has open inside are looked at, milliseconds.
 const SLOW_TICK: u16 = 200;
@@ -38,6 +42,10 @@ struct Supervisor {
     current: Option<Pending>,
     held: bool,
     killed: bool,
+    /// When the present run of init began.
+    began: Instant,
+    /// A restart that waits: an init that ends at once must not be started in a tight loop.
+    due: Option<Instant>,
 }
 
 /// What a poll entry stands for.
@@ -109,6 +117,8 @@ impl Supervisor {
             current: None,
             held: false,
             killed: false,
+            began: Instant::now(),
+            due: None,
         })
     }
 
@@ -140,6 +150,7 @@ impl Supervisor {
 
     fn go(&mut self) -> Result<()> {
         self.held = false;
+        self.began = Instant::now();
         let Some(pending) = &self.current else { return Ok(()) };
         let result = pending.go();
         if result.is_err() {
@@ -183,6 +194,12 @@ impl Supervisor {
                     return record;
                 }
             }
+            if self.due.is_some_and(|due| due <= Instant::now()) {
+                self.due = None;
+                if let Err(failure) = self.restart() {
+                    return exit::of_failure(&failure);
+                }
+            }
             self.connections.retain(|connection| !connection.is_broken());
         }
     }
@@ -211,7 +228,13 @@ impl Supervisor {
                 fds.push(PollFd::new(fd, flags));
             }
         }
-        let timeout = if slow { PollTimeout::from(SLOW_TICK) } else { PollTimeout::NONE };
+        let slow_tick = slow.then_some(u128::from(SLOW_TICK));
+        // Rounded up: waking early would only poll again.
+        let due = self.due.map(|due| due.saturating_duration_since(Instant::now()).as_millis() + 1);
+        let timeout = match slow_tick.into_iter().chain(due).min() {
+            Some(millis) => PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX)),
+            None => PollTimeout::NONE,
+        };
         let count = poll(&mut fds, timeout).unwrap_or(0);
         let ready: Vec<PollFlags> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
         drop(fds);
@@ -255,12 +278,22 @@ impl Supervisor {
         for console in &mut self.consoles {
             console.disconnect();
         }
-        if record.cause != Cause::Reboot || !self.spec.restart_on_reboot || self.killed {
+        let again = match record.cause {
+            Cause::Reboot => self.spec.restart_on_reboot,
+            Cause::Exited | Cause::PowerOff => self.spec.restart_on_poweroff,
+            Cause::Killed => self.spec.restart_on_crash,
+            Cause::StartFailed => false,
+        };
+        if !again || self.killed {
             return Some(record.clone());
         }
         // The kernel would remove the interfaces with their namespace, but later than their names are needed.
         net::unplug(&self.spec);
         self.spec.hold = false;
+        if self.began.elapsed() < RESTART_PAUSE {
+            self.due = Some(Instant::now() + RESTART_PAUSE);
+            return None;
+        }
         match self.restart() {
             Ok(()) => None,
             Err(failure) => Some(exit::of_failure(&failure)),
@@ -318,7 +351,17 @@ impl Supervisor {
             },
             Call::Kill => {
                 self.killed = true;
-                self.send_signal(nix::libc::SIGKILL)
+                if self.due.take().is_some() {
+                    over = Some(exit::between_runs());
+                    Ok(())
+                } else {
+                    self.send_signal(nix::libc::SIGKILL)
+                }
+            }
+            Call::Lifecycle { poweroff, reboot, crash } => {
+                (self.spec.restart_on_poweroff, self.spec.restart_on_reboot, self.spec.restart_on_crash) =
+                    (poweroff, reboot, crash);
+                Ok(())
             }
         };
         let status = Some(self.status());

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::blocks::DiskFacts;
+use super::tune::Ends;
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
-use crate::domain_xml::model::{CrashAction, LifecycleAction};
 use crate::qemu::command::node_names;
 
 /// Facts of one guest.
@@ -32,9 +32,7 @@ pub struct GuestFacts {
     pub agent_socket: Option<String>,
     /// Sockets the daemon made for character devices; removed at the end, for QEMU does not know their names.
     pub sockets: Vec<String>,
-    pub on_poweroff: LifecycleAction,
-    pub on_reboot: Option<LifecycleAction>,
-    pub on_crash: CrashAction,
+    pub(super) ends: Option<Ends>,
 }
 
 fn pty(info: &DeviceInfo, source: &CharSource) -> Option<(String, String)> {
@@ -94,8 +92,6 @@ pub fn facts(def: &DomainDef) -> GuestFacts {
             _ => None,
         }),
         sockets: sockets(def),
-        on_poweroff: def.on_poweroff.unwrap_or(LifecycleAction::Destroy),
-        on_reboot: def.on_reboot,
-        on_crash: def.on_crash.unwrap_or(CrashAction::Destroy),
+        ends: Some(Ends::of(def)),
     }
 }

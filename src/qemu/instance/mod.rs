@@ -35,6 +35,7 @@ use crate::domain_xml::DomainDef;
 use crate::engine::driver::{Instance, InstanceInfo, Tune, VcpuInfo};
 use crate::error::{Code, Error, Result};
 use crate::types::{TypedParams, flags};
+use tune::Ends;
 
 pub use facts::{GuestFacts, facts};
 pub(super) use watch::{tail as log_tail, watch};
@@ -79,6 +80,7 @@ pub struct QemuInstance {
     /// Replaced when it gets another controller.
     group: Mutex<Group>,
     cgroups: Arc<Manager>,
+    ends: Mutex<Ends>,
 }
 
 /// What makes an instance.
@@ -106,6 +108,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl QemuInstance {
     pub fn new(new: NewInstance) -> Arc<Self> {
         Arc::new(QemuInstance {
+            ends: Mutex::new(new.facts.ends.unwrap_or_else(|| Ends::of(&DomainDef::default()))),
             facts: new.facts,
             process: new.process,
             qmp: RwLock::new(new.qmp),

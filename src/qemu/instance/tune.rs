@@ -4,11 +4,28 @@ use serde_json::json;
 
 use super::{QUICK_DEADLINE, QemuInstance, lock};
 use crate::domain_xml::DomainDef;
+use crate::domain_xml::model::{CrashAction, LifecycleAction};
 use crate::engine::driver::{Tune, VcpuInfo};
 use crate::engine::limits;
 use crate::error::{Error, Result};
 use crate::qemu::launch::pin;
 use crate::qemu::procstat;
+
+/// What the definition says of each end of the guest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub on_poweroff: LifecycleAction,
+    pub on_crash: CrashAction,
+}
+
+impl Ends {
+    pub fn of(def: &DomainDef) -> Ends {
+        Ends {
+            on_poweroff: def.on_poweroff.unwrap_or(LifecycleAction::Destroy),
+            on_crash: def.on_crash.unwrap_or(CrashAction::Destroy),
+        }
+    }
+}
 
 impl QemuInstance {
     /// Applies a change; see `Instance::tune`.
@@ -31,6 +48,7 @@ impl QemuInstance {
                 }
                 Ok(())
             }
+            Tune::Lifecycle => self.set_lifecycle(live).await,
             Tune::Vcpus(_) => Err(Error::no_support(tune.function())),
             Tune::MemoryLimits { .. } | Tune::Cpu { .. } | Tune::Blkio { .. } | Tune::Nodeset(_) => {
                 let (manager, path) = (self.cgroups.clone(), self.group().path().to_string());
@@ -44,6 +62,14 @@ impl QemuInstance {
                 Ok(())
             }
         }
+    }
+
+    /// QEMU itself ends or resets a guest that reboots; the other ends are answered by the watcher.
+    async fn set_lifecycle(&self, live: &DomainDef) -> Result<()> {
+        let reboot = if live.on_reboot == Some(LifecycleAction::Destroy) { "shutdown" } else { "reset" };
+        self.qmp()?.execute_value("set-action", json!({ "reboot": reboot }), QUICK_DEADLINE).await?;
+        *lock(&self.ends) = Ends::of(live);
+        Ok(())
     }
 
     /// Tells the balloon its target; the guest gets there in its own time, and says so.

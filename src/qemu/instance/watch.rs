@@ -9,12 +9,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::qemu::process::{SIGKILL, SIGTERM};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{QUICK_DEADLINE, QemuInstance, RUN_STATE_DEADLINE};
+use super::{QUICK_DEADLINE, QemuInstance, RUN_STATE_DEADLINE, lock};
 use crate::domain_xml::model::{CrashAction, LifecycleAction};
 use crate::engine::driver::{InstanceEvent, LiveChange};
 use crate::engine::event::EventKind;
@@ -26,6 +26,9 @@ use crate::sys::process::Exit;
 
 /// A QEMU that was asked to end may flush its disks this long.
 const END_GRACE: Duration = Duration::from_secs(15);
+
+/// A reset of the guest's own this soon after another is the firmware's.
+const RESET_ECHO: Duration = Duration::from_secs(1);
 
 /// A process whose monitor closed gets this long to end itself.
 const CLOSE_GRACE: Duration = Duration::from_secs(3);
@@ -45,7 +48,8 @@ pub async fn watch(
     events: Option<Events>,
     out: UnboundedSender<InstanceEvent>,
 ) {
-    let mut watcher = Watcher { instance: instance.clone(), out, ending: Ending::Unexpected, running_reason: 0 };
+    let mut watcher =
+        Watcher { instance: instance.clone(), out, ending: Ending::Unexpected, running_reason: 0, last_reset: None };
     if let Some(fact) = missed {
         watcher.fact(fact).await;
     }
@@ -92,6 +96,7 @@ struct Watcher {
     ending: Ending,
     /// Reason of the next RESUME; 0 = unpaused.
     running_reason: i32,
+    last_reset: Option<Instant>,
 }
 
 impl Watcher {
@@ -129,7 +134,14 @@ impl Watcher {
                 self.state(Phase::Running, if reason == 0 { running::UNPAUSED } else { reason });
             }
             Fact::Shutdown { by_guest, reason } => self.shutdown(by_guest, &reason).await,
-            Fact::Reset { by_guest } => self.send(InstanceEvent::Reset { by_guest }),
+            Fact::Reset { by_guest } => {
+                // SeaBIOS, entered by a reset of a machine it has run on, puts its memory right and resets once more.
+                let echo = by_guest && self.last_reset.is_some_and(|last| last.elapsed() < RESET_ECHO);
+                self.last_reset = Some(Instant::now());
+                if !echo {
+                    self.send(InstanceEvent::Reset { by_guest });
+                }
+            }
             Fact::Panicked => self.panicked().await,
             Fact::SuspendedToMemory => {
                 self.state(Phase::PmSuspended, 0);
@@ -194,21 +206,23 @@ impl Watcher {
         if self.ending != Ending::Unexpected || instance.doomed.load(Ordering::Relaxed) {
             return;
         }
-        let restart = instance.facts.on_poweroff == LifecycleAction::Restart && reason != "guest-reset";
+        let on_poweroff = lock(&instance.ends).on_poweroff;
+        let restart = on_poweroff == LifecycleAction::Restart && reason != "guest-reset";
         if instance.fake_reboot.swap(false, Ordering::Relaxed) || restart {
             self.restart().await;
             return;
         }
         self.ending = Ending::PoweredOff;
         self.send(InstanceEvent::Shutdown { by_guest });
-        if instance.facts.on_poweroff != LifecycleAction::Preserve {
+        if on_poweroff != LifecycleAction::Preserve {
             self.end();
         }
     }
 
     async fn panicked(&mut self) {
         self.state(Phase::Crashed, 1);
-        match self.instance.facts.on_crash {
+        let on_crash = lock(&self.instance.ends).on_crash;
+        match on_crash {
             CrashAction::Destroy | CrashAction::CoredumpDestroy => {
                 self.ending = Ending::Panicked;
                 self.end();
