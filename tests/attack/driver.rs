@@ -82,7 +82,7 @@ pub fn more_capabilities_than_the_policy_gives() -> Outcome {
             mask(&["chown"]),
             all & !mask(&["chown"]),
         ),
-        (false, "", all, 0),
+        (false, "", mask(&["chown", "sys_admin", "net_admin", "setuid"]), 0),
         (false, "<capabilities policy='deny'/>", 0, all),
     ];
     // What this process has not, nobody gets from it.
@@ -128,7 +128,7 @@ fn devices_of_the_host(mode: Mode) -> Outcome {
     );
     let dirs = domus::cgroup::Manager::detect(mode);
     let look = format!("domus-look-{}", std::process::id());
-    if dirs.create(&look, &[domus::cgroup::Controller::Devices]).is_ok_and(|group| group.is_empty()) {
+    if dirs.create(&look, "look", &[domus::cgroup::Controller::Devices]).is_ok_and(|group| group.is_empty()) {
         return Outcome::Skipped("there is no such cgroup hierarchy to put device rules on".into());
     }
     let _ = dirs.kill_and_remove(&look);
@@ -173,7 +173,7 @@ echo done; sleep 1000"#;
 pub fn cgroup_paths_of_the_host() -> Outcome {
     let manager = domus::cgroup::Manager::detect(Mode::Auto);
     let path = format!("domus-seen-{}", std::process::id());
-    let group = manager.create(&path, &[domus::cgroup::Controller::Freezer]).unwrap();
+    let group = manager.create(&path, "seen", &[domus::cgroup::Controller::Freezer]).unwrap();
     let dirs = group.container((BASE, BASE)).unwrap();
     let (record, log) = run_script("cat /proc/self/cgroup", |spec, _| {
         spec.cgroup.guest.clone_from(&dirs.guest);
@@ -303,7 +303,7 @@ pub fn a_partition_that_is_a_path() -> Outcome {
         let resource = format!("<resource><partition>{partition}</partition></resource><devices>");
         // As what it leads to: the first part must be there.
         let manager = domus::cgroup::Manager::detect(Mode::Auto);
-        let group = manager.create(&first, &[domus::cgroup::Controller::Pids]).unwrap();
+        let group = manager.create(&first, "first", &[domus::cgroup::Controller::Pids]).unwrap();
         let result = world.launch(&world.xml(&world.root()).replace("<devices>", &resource), false).await;
         let started = result.is_ok();
         match result {
