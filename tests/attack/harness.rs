@@ -36,7 +36,7 @@ fn row(attack: &str) -> &'static Row {
     TABLE.iter().find(|row| row.attack == attack).unwrap()
 }
 
-fn skip(name: &str, reason: &str) {
+pub fn skip(name: &str, reason: &str) {
     use std::io::Write;
     // Past libtest's capture and in one write, so that it is always seen and counted.
     let _ = std::io::stderr().write_all(format!("SKIP {name}: {reason}\n").as_bytes());

@@ -13,6 +13,7 @@
 mod lxc_support;
 
 mod descriptors;
+mod driver;
 mod entry;
 mod harness;
 mod kernel;
@@ -52,6 +53,9 @@ macro_rules! attacks {
 }
 
 attacks! {
+    "A1", driver::a_definition_without_idmap, "no-userns";
+    "A2", start::the_hosts_root_by_another_name, "host-root";
+    "B1", driver::cgroup_paths_of_the_host, "share-cgroup";
     "B1", start::namespaces_of_the_host, "share-uts";
     "B2", start::a_life_after_the_supervisor, "outlive-supervisor";
     "B3", start::mounts_that_come_back_to_the_host, "shared-mounts";
@@ -73,9 +77,19 @@ attacks! {
     "C5", kernel::proc_files_of_the_host, "no-masks";
     "C6", paths::mounts_over_kernel_file_systems, "kernel-targets";
     "C7", paths::device_nodes_in_the_image, "image-devices";
+    "C7", driver::a_set_user_id_program_for_other_users, "open-overlay";
     "C8", paths::the_hosts_proc_as_an_image, "any-fstype";
+    "D1", driver::more_capabilities_than_the_policy_gives, "keep-caps";
     "D2", kernel::denied_calls_of_x86_64, "no-seccomp";
     "D2", kernel::denied_calls_of_x32, "no-seccomp";
     "D2", kernel::denied_calls_of_i386, "no-seccomp";
+    "D3", driver::devices_by_v1_rules_or_both, "any-device";
+    "D3", driver::devices_by_v2_programs, "any-device";
+    "D4", driver::its_own_limits, "own-limits";
+    "D5", driver::a_fork_bomb, "no-pids-limit";
     "D5", descriptors::keys_of_the_starter, "keep-keyring";
+    "D6", driver::two_containers_on_one_range, "same-ids";
+    "D7", driver::hostile_interface_names, "any-name";
+    "D7", driver::a_name_that_is_a_path, "any-name";
+    "D7", driver::a_partition_that_is_a_path, "any-name";
 }

@@ -104,9 +104,11 @@ pub fn a_life_after_the_supervisor() -> Outcome {
 
 /// Whether a process ends within what is much longer than it takes.
 fn ends_soon(pid: i32) -> bool {
-    for _ in 0..300 {
-        if !Path::new(&format!("/proc/{pid}")).exists() {
-            return true;
+    for _ in 0..1000 {
+        // Dead is dead, also where nobody has collected it.
+        match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) if !stat.contains(") Z ") => {}
+            _ => return true,
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -120,4 +122,100 @@ pub fn clear_death_signal_inside() {
     loop {
         std::thread::sleep(std::time::Duration::from_secs(1000));
     }
+}
+
+/// A host whose root is a directory of the test: a file system in memory with a shell, the supervisor and what it needs.
+/// Whatever becomes of it, it is not this machine's.
+fn in_a_throw_away_host<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().to_path_buf();
+    in_own_mounts(move || {
+        let none = None::<&str>;
+        let (flags, bind) = (MsFlags::empty(), MsFlags::MS_BIND | MsFlags::MS_REC);
+        nix::mount::mount(Some("tmpfs"), &place, Some("tmpfs"), flags, none).unwrap();
+        busybox_root(&place, "");
+        let host = place.join("root");
+        nix::mount::mount(Some(&host), &host, none, bind, none).unwrap();
+        for name in ["proc", "sys", "dev", "old", "run"] {
+            fs::create_dir(host.join(name)).unwrap();
+        }
+        nix::mount::mount(Some("proc"), &host.join("proc"), Some("proc"), flags, none).unwrap();
+        nix::mount::mount(Some("sysfs"), &host.join("sys"), Some("sysfs"), flags, none).unwrap();
+        nix::mount::mount(Some("/dev"), &host.join("dev"), none, bind, none).unwrap();
+        // The C library, read-only.
+        for name in ["usr", "lib", "lib64"] {
+            let place = host.join(name);
+            match fs::read_link(Path::new("/").join(name)) {
+                Ok(target) => std::os::unix::fs::symlink(target, place).unwrap(),
+                Err(_) => {
+                    fs::create_dir(&place).unwrap();
+                    nix::mount::mount(Some(&Path::new("/").join(name)), &place, none, bind, none).unwrap();
+                    let readonly = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                    nix::mount::mount(none, &place, none, readonly, none).unwrap();
+                }
+            }
+        }
+        let binary = Path::new(env!("CARGO_BIN_EXE_domus-run"));
+        let copy = host.join(binary.strip_prefix("/").unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(binary, &copy).unwrap();
+        nix::unistd::chdir(&host).unwrap();
+        nix::unistd::pivot_root(".", "old").unwrap();
+        nix::mount::umount2("/old", nix::mount::MntFlags::MNT_DETACH).unwrap();
+        nix::unistd::chdir("/").unwrap();
+        assert!(!Path::new("/home").exists() && !Path::new("/var").exists(), "this is the machine's own root");
+        work()
+    })
+}
+
+/// The host's own root for a container's, in every spelling but the one that is refused as text, and none at all.
+pub fn the_hosts_root_by_another_name() -> Outcome {
+    in_a_throw_away_host(|| {
+        fs::create_dir_all("/srv").unwrap();
+        std::os::unix::fs::symlink("/", "/srv/link").unwrap();
+        fs::create_dir("/srv/bind").unwrap();
+        nix::mount::mount(Some("/"), "/srv/bind", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        let (mut broken, mut odd) = (Vec::new(), Vec::new());
+        for (number, source) in
+            ["", "//", "/.", "/srv/..", "/proc/self/root", "/srv/link", "/srv/bind"].into_iter().enumerate()
+        {
+            for privileged in [false, true] {
+                for below in [false, true] {
+                    fs::write("/canary", "alive").unwrap();
+                    let run_dir = Path::new("/run").join(format!("{number}-{privileged}-{below}"));
+                    fs::create_dir(&run_dir).unwrap();
+                    let mut spec = spec(&run_dir, Path::new("/"));
+                    use domus::lxc::spec::{Mount, MountSource, Root};
+                    spec.root = match source {
+                        "" => Root::HostOverlay { size: 1 << 24 },
+                        _ if below => Root::HostOverlay { size: 1 << 24 },
+                        _ => Root::Dir { source: source.into(), readonly: false },
+                    };
+                    if below && !source.is_empty() {
+                        let source = MountSource::Dir { path: source.into() };
+                        spec.mounts.push(Mount { source, target: "/mnt".into(), readonly: false });
+                    }
+                    if privileged {
+                        spec.ids = None;
+                    }
+                    spec.init.argv = ["/bin/busybox", "sh", "-c", "echo dead > /canary; echo dead > /mnt/canary"]
+                        .map(Into::into)
+                        .into();
+                    let (record, log) = Run::start(&spec).output();
+                    if fs::read_to_string("/canary").unwrap() != "alive" {
+                        broken.push(format!(
+                            "'{source}' (below: {below}, privileged: {privileged}) is the host's root read-write"
+                        ));
+                    } else if !source.is_empty() {
+                        let message = record.message.unwrap_or_else(|| format!("started: {log}"));
+                        if !message.contains("host's own root") {
+                            odd.push(format!("'{source}': {message}"));
+                        }
+                    }
+                }
+            }
+        }
+        assert!(odd.is_empty() || !broken.is_empty(), "neither used nor refused for what it is: {odd:?}");
+        verdict(&broken)
+    })
 }

@@ -124,6 +124,13 @@ impl World {
         panic!("console never showed {text:?}: {:?}", self.log());
     }
 
+    /// What the engine does at the end of every run.
+    pub async fn undo_quietly(&self) {
+        let cleaner = Cleaner { cgroups: self.cgroups.clone(), roots: vec![self.dir.path().to_path_buf()] };
+        let steps = std::mem::take(&mut *self.undo.0.lock().unwrap());
+        cleaner.undo(self.driver.as_ref(), &steps).await;
+    }
+
     /// What the engine does at the end of every run, and a look at what is left.
     pub async fn clean(&self) {
         let cleaner = Cleaner { cgroups: self.cgroups.clone(), roots: vec![self.dir.path().to_path_buf()] };

@@ -86,6 +86,18 @@ impl Builder<'_> {
         if is_root && !is_dir {
             return failure(STAGE, format!("root source '{shown}' is not a directory"));
         }
+        let host = statat(CWD, "/", rustix::fs::AtFlags::empty()).at(STAGE, "cannot examine '/'")?;
+        let is_host = (stat.st_dev, stat.st_ino) == (host.st_dev, host.st_ino);
+        if is_host && (is_root || !readonly) && !weakened("host-root") {
+            return failure(
+                STAGE,
+                format!(
+                    "source '{shown}' is the host's own root, which a container never gets read-write: for its root \
+                     leave the <filesystem> with target '/' out (what it changes is then thrown away), elsewhere add \
+                     <readonly/>"
+                ),
+            );
+        }
         let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         if is_dir {
             flags |= AT_RECURSIVE;
