@@ -17,7 +17,12 @@ pub(super) fn set_limit(dir: &Path, v2: bool, bytes: u64) -> Result<()> {
     controller.set_limit(signed(bytes)).map_err(|error| setting_failed(dir, "memory limit", bytes, error))
 }
 
+/// v2 has no soft limit; as in libvirt it is the mark above which the group is slowed down and reclaimed from.
 pub(super) fn set_soft_limit(dir: &Path, v2: bool, bytes: u64) -> Result<()> {
+    if v2 {
+        return write(&dir.join("memory.high"), &bytes.to_string())
+            .map_err(|error| setting_failed(dir, "memory soft limit", bytes, error));
+    }
     let controller = MemController::new(dir.to_path_buf(), v2);
     controller.set_soft_limit(signed(bytes)).map_err(|error| setting_failed(dir, "memory soft limit", bytes, error))
 }

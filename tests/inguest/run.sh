@@ -128,10 +128,10 @@ values() { # DIRECTORY FILE...
     done
 }
 limits() {
-    values "$group" memory.max memory.low memory.swap.max cpu.max cpuset.cpus pids.max cpu.weight
+    values "$group" memory.max memory.high memory.swap.max cpu.max cpuset.cpus pids.max cpu.weight
     values "$vm" memory.max cpu.weight
 }
-wanted="memory.max=50331648 memory.low=33554432 memory.swap.max=16777216 cpu.max=50000 100000 cpuset.cpus=0 pids.max=16384 cpu.weight=20 memory.max=536870912 cpu.weight=79 "
+wanted="memory.max=50331648 memory.high=33554432 memory.swap.max=16777216 cpu.max=50000 100000 cpuset.cpus=0 pids.max=16384 cpu.weight=20 memory.max=536870912 cpu.weight=79 "
 same "limits are in the kernel's files" "$(limits)" "$wanted"
 if ls "$group"/io*.weight >/dev/null 2>&1; then
     check "the I/O weight is" grep -qw 300 "$group"/io.weight "$group"/io.bfq.weight
