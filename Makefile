@@ -8,8 +8,9 @@ SYSCONFDIR ?= /etc
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
+BIN        ?= target/release
 
-.PHONY: all build demo test test-systemd-container bench lint setup install clean
+.PHONY: all build demo test test-systemd-container test-inguest bench lint setup install install-files clean
 
 all: build
 
@@ -32,6 +33,11 @@ test:
 test-systemd-container:
 	@scripts/systemd-container.sh
 
+# Everything that needs systemd as PID 1, all of cgroup v2 and AppArmor, in an emulated machine of a few minutes.
+# Downloads a Debian and a kernel the first time.
+test-inguest:
+	@scripts/inguest.sh
+
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup
 	@scripts/bench.sh
@@ -40,11 +46,14 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-install: build
-	install -D -m 755 target/release/domusd $(DESTDIR)$(PREFIX)/sbin/domusd
+install: build install-files
+
+# What is built already, from BIN.
+install-files:
+	install -D -m 755 $(BIN)/domusd $(DESTDIR)$(PREFIX)/sbin/domusd
 	# The daemon looks for it beside itself.
-	install -D -m 755 target/release/domus-run $(DESTDIR)$(PREFIX)/sbin/domus-run
-	install -D -m 755 target/release/domus $(DESTDIR)$(PREFIX)/bin/domus
+	install -D -m 755 $(BIN)/domus-run $(DESTDIR)$(PREFIX)/sbin/domus-run
+	install -D -m 755 $(BIN)/domus $(DESTDIR)$(PREFIX)/bin/domus
 	for f in packaging/systemd/*; do install -D -m 644 "$$f" "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
 	for f in packaging/sysusers/*; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/$${f##*/}"; done
 	for f in packaging/dbus/*.conf; do install -D -m 644 "$$f" "$(DESTDIR)$(DBUSDIR)/system.d/$${f##*/}"; done

@@ -47,9 +47,9 @@ probe dmesg dmesg
 probe mknod mknod /tmp/disk b 254 0
 probe new-hierarchy sh -c 'mkdir /tmp/c && mount -t cgroup -o none,name=evil none /tmp/c'
 mkdir /tmp/v1; mount -t cgroup -o memory none /tmp/v1
-probe release-agent sh -c 'echo /x > /tmp/v1/release_agent'
-probe cgroup-procs sh -c 'echo 1 > /tmp/v1/cgroup.procs'
-probe sysrq sh -c 'echo h > /proc/sysrq-trigger'
+probe release-agent sh -c 'grep -q " /tmp/v1 cgroup " /proc/mounts && echo /x > /tmp/v1/release_agent'
+probe cgroup-procs sh -c 'grep -q " /tmp/v1 cgroup " /proc/mounts && echo 1 > /tmp/v1/cgroup.procs'
+probe sysrq sh -c 'test ! -c /proc/sysrq-trigger && echo h > /proc/sysrq-trigger'
 probe kcore sh -c 'test "$(head -c 1 /proc/kcore | wc -c)" = 1'
 probe kallsyms sh -c 'test "$(head -c 1 /proc/kallsyms | wc -c)" = 1'
 probe keys sh -c 'test "$(head -c 1 /proc/keys | wc -c)" = 1'
@@ -533,7 +533,7 @@ fn a_privileged_container_keeps_no_way_to_the_host() {
 probe() { name=$1; shift; if "$@" >/dev/null 2>&1; then echo "$name: yes"; else echo "$name: no"; fi; }
 cat /proc/self/uid_map
 probe core_pattern sh -c 'echo core > /proc/sys/kernel/core_pattern'
-probe sysrq sh -c 'echo h > /proc/sysrq-trigger'
+probe sysrq sh -c 'test ! -c /proc/sysrq-trigger && echo h > /proc/sysrq-trigger'
 probe kcore sh -c 'test "$(head -c 1 /proc/kcore | wc -c)" = 1'
 probe mknod mknod /tmp/disk b 254 0
 probe sys sh -c 'echo 0 > /sys/kernel/mm/ksm/run'

@@ -18,9 +18,9 @@ pub(super) fn set_limit(dir: &Path, v2: bool, bytes: u64) -> Result<()> {
     controller.set_limit(signed(bytes)).map_err(|error| setting_failed(dir, "memory limit", bytes, error))
 }
 
+/// v2 has no soft limit; as in libvirt it is the mark above which the group is slowed down and reclaimed from.
 pub(super) fn set_soft_limit(dir: &Path, v2: bool, bytes: u64) -> Result<()> {
     if v2 {
-        // As libvirt: above it the group is slowed down and reclaimed from.
         let value = if bytes == UNLIMITED { "max".to_string() } else { bytes.to_string() };
         return write(&dir.join("memory.high"), &value)
             .map_err(|error| setting_failed(dir, "memory soft limit", value, error));

@@ -79,7 +79,7 @@ impl Scopes for Systemd {
     fn start(&self, scope: &Scope) -> Result<()> {
         let properties: Vec<(&str, Variant<'_>)> =
             scope.properties.iter().map(|(name, value)| (*name, variant(value))).collect();
-        let auxiliary: [(&str, Vec<(&str, Variant<'_>)>); 0] = [];
+        let auxiliary: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
         let arguments = (scope.unit.as_str(), "fail", properties, auxiliary);
         match self.runtime.block_on(self.job("StartTransientUnit", &arguments)) {
             Ok(()) => Ok(()),

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use rustix::fs::{CWD, Mode, mkdirat, statat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat, mkdirat, statat};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::dev::new_mount;
@@ -80,8 +80,7 @@ impl Builder<'_> {
     /// A clone of a host directory or file with everything mounted below it.
     fn tree(&self, source: &Path, readonly: bool, is_root: bool) -> Result<OwnedFd> {
         let shown = source.display();
-        let stat =
-            statat(CWD, source, rustix::fs::AtFlags::empty()).at(STAGE, format_args!("cannot use source '{shown}'"))?;
+        let stat = statat(CWD, source, AtFlags::empty()).at(STAGE, format_args!("cannot use source '{shown}'"))?;
         let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
         if is_root && !is_dir {
             return failure(STAGE, format!("root source '{shown}' is not a directory"));
@@ -149,9 +148,26 @@ impl Builder<'_> {
         if let Some(size) = &size {
             options.push(("size", size));
         }
-        let mount = new_mount(STAGE, "tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NODEV)?;
-        self.shift(&mount, Path::new("tmpfs"), 0, false)?;
-        Ok(mount)
+        self.tmpfs(&options)
+    }
+
+    /// A tmpfs whose root belongs to the container's root. Owned instead of idmapped: what is made in it is made with
+    /// ids of the container, and kernels before 6.3 cannot idmap it.
+    fn tmpfs(&self, options: &[(&str, &str)]) -> Result<OwnedFd> {
+        let (uid, gid) = self.mapped_root()?.unwrap_or((0, 0));
+        let (uid, gid) = (uid.to_string(), gid.to_string());
+        let owner = [("uid", uid.as_str()), ("gid", gid.as_str())];
+        let options: Vec<(&str, &str)> = options.iter().copied().chain(owner).collect();
+        new_mount(STAGE, "tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NODEV)
+    }
+
+    /// User and group of the container's root outside, when it has ids of its own.
+    fn mapped_root(&self) -> Result<Option<(u32, u32)>> {
+        let Some((maps, _)) = self.maps() else { return Ok(None) };
+        match (ids::outside(&maps.uid, 0), ids::outside(&maps.gid, 0)) {
+            (Some(uid), Some(gid)) => Ok(Some((uid, gid))),
+            _ => failure(STAGE, "the id maps have no entry for id 0 inside"),
+        }
     }
 
     fn overlay(&self, lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd> {
@@ -178,13 +194,13 @@ impl Builder<'_> {
         mount_setattr(host.as_fd(), false, attr).at(STAGE, "cannot set up the clone of '/'")?;
         self.shift(&host, Path::new("/"), 0, false)?;
         let size = size.to_string();
-        let options = [("mode", "700"), ("size", size.as_str())];
-        let changes = new_mount(STAGE, "tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NODEV)?;
-        // Before the ids are shifted: afterwards host root has no id there and may make nothing.
+        let changes = self.tmpfs(&[("mode", "700"), ("size", size.as_str())])?;
+        let owner = self.mapped_root()?.map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid))).unzip();
         for name in ["upper", "work"] {
-            mkdirat(&changes, name, Mode::from_raw_mode(0o755)).at(STAGE, "cannot make the throw-away layer")?;
+            mkdirat(&changes, name, Mode::from_raw_mode(0o755))
+                .and_then(|()| chownat(&changes, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW))
+                .at(STAGE, "cannot make the throw-away layer")?;
         }
-        self.shift(&changes, Path::new("tmpfs"), 0, false)?;
         self.stack(&[host], &changes, "upper", "work")
     }
 
@@ -216,10 +232,7 @@ impl Builder<'_> {
     /// mounter for what it does in its layers; with host root's they would have no id in a shifted layer.
     fn as_mapped_root<T>(&self, action: impl FnOnce() -> Result<T>) -> Result<T> {
         use nix::unistd::{Gid, Uid, setegid, seteuid};
-        let Some((maps, _)) = self.maps() else { return action() };
-        let (Some(uid), Some(gid)) = (ids::outside(&maps.uid, 0), ids::outside(&maps.gid, 0)) else {
-            return failure(STAGE, "the id maps have no entry for id 0 inside");
-        };
+        let Some((uid, gid)) = self.mapped_root()? else { return action() };
         let all = rustix::thread::capabilities(None).at(STAGE, "cannot read the capabilities")?;
         setegid(Gid::from_raw(gid)).at(STAGE, "cannot change the group id")?;
         let result = seteuid(Uid::from_raw(uid)).at(STAGE, "cannot change the user id").and_then(|()| {

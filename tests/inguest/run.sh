@@ -1,0 +1,225 @@
+#!/bin/bash
+# What can only be tested with systemd as PID 1, cgroup v2 and AppArmor; runs as root in the guest of scripts/inguest.sh,
+# in the checkout. One line for each check; the last is "N passed, N failed, N skipped".
+set -u
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+passed=0 failed=0 skipped=0
+ok() { passed=$((passed + 1)); echo "ok   $*"; }
+bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+skip() { skipped=$((skipped + 1)); echo "SKIP $1: $2"; }
+note() { echo "     [$SECONDS s] $*"; }
+check() { # TEXT COMMAND...
+    local text=$1
+    shift
+    if "$@" >/tmp/check 2>&1; then ok "$text"; else bad "$text"; sed 's/^/       /' /tmp/check | tail -n 15; fi
+}
+same() { # TEXT GOT WANTED
+    if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2', not '$3'"; fi
+}
+within() { # SECONDS COMMAND...
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.2
+    done
+}
+
+work=/srv/inguest
+mkdir -p $work
+cp -a /share/stage/. /
+cgroups=/sys/fs/cgroup
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+same "systemd is PID 1" "$(cat /proc/1/comm)" systemd
+same "cgroup v2 alone is mounted" "$(grep -c ' - cgroup ' /proc/self/mountinfo) $(grep -c ' - cgroup2 ' /proc/self/mountinfo)" "0 1"
+check "AppArmor is on" grep -q Y /sys/module/apparmor/parameters/enabled
+for name in cpu io memory pids cpuset; do
+    grep -qw $name $cgroups/cgroup.controllers || bad "no $name controller"
+done
+
+# ---- the packaged unit -----------------------------------------------------------------------------------------------
+
+check "the packaged users are made" systemd-sysusers
+check "QEMU's user is in the group kvm" bash -c 'id -nG domus-qemu | grep -qw kvm'
+check "the unit file is sound" systemd-analyze verify /usr/lib/systemd/system/domusd.service
+systemctl daemon-reload
+busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig >/dev/null
+check "the daemon starts and says it is ready" systemctl start domusd
+systemctl --quiet is-active domusd || journalctl -u domusd --no-pager | tail -n 20
+check "it serves the system bus" domus --system version
+check "it found systemd" bash -c 'journalctl -u domusd --no-pager | grep -q "transient scopes of systemd"'
+note "daemon"
+
+# ---- a container and a virtual machine, each in a scope --------------------------------------------------------------
+
+mkdir -p $work/busybox/bin
+cp /bin/busybox $work/busybox/bin/
+for applet in sh sleep cat dd mkdir; do ln -sf busybox $work/busybox/bin/$applet; done
+cat >$work/busybox/init <<'INIT'
+#!/bin/sh
+mkdir -p /sys/fs/cgroup/below && echo "may make groups: yes"
+echo "+pids" >/sys/fs/cgroup/cgroup.subtree_control || echo "process in it, as it should be"
+cat /proc/self/cgroup /proc/self/mounts >/report
+while :; do sleep 1; done
+INIT
+chmod 755 $work/busybox/init
+cat >$work/container.xml <<XML
+<domain type='lxc'>
+  <name>box</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu cpuset='0'>1</vcpu>
+  <cputune><shares>512</shares><period>100000</period><quota>50000</quota></cputune>
+  <memtune><hard_limit unit='MiB'>48</hard_limit><soft_limit unit='MiB'>32</soft_limit><swap_hard_limit unit='MiB'>64</swap_hard_limit></memtune>
+  <blkiotune><weight>300</weight></blkiotune>
+  <os><type>exe</type><init>/init</init></os>
+  <devices>
+    <filesystem type='mount'><source dir='$work/busybox'/><target dir='/'/></filesystem>
+    <console type='pty'/>
+  </devices>
+</domain>
+XML
+cat >$work/vm.xml <<XML
+<domain type='qemu'>
+  <name>machine</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <cputune><shares>2048</shares></cputune>
+  <memtune><hard_limit unit='MiB'>512</hard_limit></memtune>
+  <resource><partition>/machine/web-shop</partition></resource>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices><serial type='pty'/></devices>
+</domain>
+XML
+check "define container" domus define $work/container.xml
+check "define machine" domus define $work/vm.xml
+check "start container" domus start box
+check "start machine" domus start machine
+note "guests"
+systemctl --quiet is-active domusd || journalctl -u domusd --no-pager | tail -n 20
+
+scope_of() { systemctl list-units --type=scope --plain --no-legend 'machine-*.scope' | cut -d' ' -f1 | grep "$1"; }
+property() { systemctl show -P "$2" "$1"; }
+box=$(scope_of 'lxc') || box=''
+machine=$(scope_of 'qemu') || machine=''
+if [ -z "$box" ] || [ -z "$machine" ]; then
+    bad "the container has a scope, the machine has one: '$box', '$machine'"
+    echo "$passed passed, $failed failed, $skipped skipped"
+    exit 1
+fi
+ok "the container has a scope, the machine has one"
+same "the container's scope is in machine.slice" "$(property "$box" ControlGroup)" "/machine.slice/$box"
+same "the machine's is in its partition's slice" "$(property "$machine" ControlGroup)" '/machine.slice/machine-web\x2dshop.slice/'"$machine"
+same "described" "$(property "$box" Description), $(property "$machine" Description)" "Container box, Virtual machine machine"
+same "delegated, and no limit of tasks" "$(property "$box" Delegate) $(property "$box" TasksMax)" "yes infinity"
+same "only the guest is left in it" "$(cat "$cgroups/machine.slice/$box/cgroup.procs"; ls -d "$cgroups/machine.slice/$box"/*/)" "$cgroups/machine.slice/$box/domus/"
+group=$cgroups/machine.slice/$box/domus
+vm=$cgroups/$(property "$machine" ControlGroup)/domus
+same "nothing of them is in the daemon's unit" "$(cat $cgroups/system.slice/domusd.service/cgroup.procs)" "$(systemctl show -P MainPID domusd)"
+
+# ---- limits ----------------------------------------------------------------------------------------------------------
+
+values() { # DIRECTORY FILE...
+    local dir=$1 file
+    shift
+    for file in "$@"; do
+        printf '%s=%s ' "$file" "$(paste -sd, "$dir/$file" 2>/dev/null | sed 's/^default //')"
+    done
+}
+limits() {
+    values "$group" memory.max memory.high memory.swap.max cpu.max cpuset.cpus pids.max cpu.weight
+    values "$vm" memory.max cpu.weight
+}
+wanted="memory.max=50331648 memory.high=33554432 memory.swap.max=16777216 cpu.max=50000 100000 cpuset.cpus=0 pids.max=16384 cpu.weight=20 memory.max=536870912 cpu.weight=79 "
+same "limits are in the kernel's files" "$(limits)" "$wanted"
+if ls "$group"/io*.weight >/dev/null 2>&1; then
+    check "the I/O weight is" grep -qw 300 "$group"/io.weight "$group"/io.bfq.weight
+else
+    skip "I/O weight" "this kernel has no I/O weights"
+fi
+systemctl daemon-reload
+same "systemd's reload leaves them" "$(limits)" "$wanted"
+
+# ---- inside the container --------------------------------------------------------------------------------------------
+
+check "the container has looked around" within 30 test -s $work/busybox/report
+same "its cgroup namespace begins at its own group" "$(sed -n 's/^0:://p' $work/busybox/report)" /
+same "it sees one cgroup mount, of version 2" "$(grep -c ' cgroup' $work/busybox/report) $(grep -c ' /sys/fs/cgroup cgroup2 ' $work/busybox/report)" "1 1"
+check "it may make groups below its own" test -d "$group/guest/below"
+init=$(head -n1 "$group/guest/cgroup.procs")
+check "root inside is somebody else outside" bash -c "[ \$(stat -c %u /proc/$init) -gt 65535 ]"
+# The device program belongs to the group: whoever is in it is under it.
+in_group() { bash -c 'echo $$ >"$0/guest/cgroup.procs"; exec "$@"' "$group" "$@"; }
+check "devices: null may be opened" in_group dd if=/dev/null of=/dev/zero
+refused() { ! in_group "$@" && grep -q 'Operation not permitted' /tmp/check; }
+check "devices: the disk may not" refused dd if=/dev/vda of=/dev/null count=1
+check "devices: outside of the group it may" dd if=/dev/vda of=/dev/null count=1
+
+# ---- numbers and the freezer -----------------------------------------------------------------------------------------
+
+check "suspend the container" domus suspend box
+same "it is frozen" "$(grep frozen "$group/guest/cgroup.events")" "frozen 1"
+same "its supervisor is not" "$(grep frozen "$group/supervisor/cgroup.events")" "frozen 0"
+same "state" "$(domus -q domstate box)" paused
+check "resume it" domus resume box
+same "it is not frozen" "$(grep frozen "$group/guest/cgroup.events")" "frozen 0"
+number() { domus -q domstats "$1" | sed -n "s/^ *$2=//p"; }
+for item in "box cpu.time" "machine cpu.time" "box balloon.rss"; do
+    # shellcheck disable=SC2086
+    check "statistics: $item is counted" test "$(number $item)" -gt 0
+done
+note "limits and numbers"
+
+# ---- the daemon goes, the guests stay ---------------------------------------------------------------------------------
+
+pids() { cat "$group/guest/cgroup.procs" "$group/supervisor/cgroup.procs" "$vm/cgroup.procs" | head -n1000 | sort -n | paste -sd' '; }
+inits() { echo "$(head -n1 "$group/guest/cgroup.procs") $(cat "$group/supervisor/cgroup.procs") $(cat "$vm/cgroup.procs")"; }
+before=$(inits)
+states() { echo "$(domus -q domstate box) $(domus -q domstate machine)"; }
+check "restart of the unit" systemctl restart domusd
+same "the same processes" "$(inits)" "$before"
+same "both found running" "$(states)" "running running"
+same "the same scopes" "$(scope_of lxc) $(scope_of qemu)" "$box $machine"
+main=$(systemctl show -P MainPID domusd)
+kill -9 "$main"
+back() { [ "$(systemctl show -P MainPID domusd)" != "$main" ] && domus -q version; }
+check "systemd starts a killed daemon again" within 30 back
+same "the same processes after that" "$(inits)" "$before"
+same "both found running after that" "$(states)" "running running"
+check "stop of the unit" systemctl stop domusd
+same "the same processes without a daemon" "$(inits)" "$before"
+check "its directory is still there" test -d /run/domus/lxc
+check "start of the unit" systemctl start domusd
+note "restarts"
+
+# ---- ends ------------------------------------------------------------------------------------------------------------
+
+check "destroy container" domus destroy box
+check "destroy machine" domus destroy machine
+same "both off" "$(states)" "shut off shut off"
+no_scope() { [ -z "$(scope_of .)" ] && [ -z "$(find $cgroups/machine.slice -name '*.scope')" ]; }
+check "no scope is left" within 5 no_scope
+same "no process is left" "$(for pid in $before; do [ -e "/proc/$pid" ] && echo "$pid"; done)" ""
+check "no unit failed" bash -c '! systemctl list-units --failed --plain --no-legend | grep .'
+
+# A daemon killed in the middle of a start: the next one takes scope and processes away.
+for point in start.cgroup start.spawn start.wait; do
+    mkdir -p /run/systemd/system/domusd.service.d
+    printf '[Service]\nEnvironment=DOMUS_FAULT=%s:kill\nRestart=no\n' $point >/run/systemd/system/domusd.service.d/fault.conf
+    systemctl daemon-reload
+    systemctl restart domusd
+    domus start box >/dev/null 2>&1
+    dead() { [ "$(systemctl show -P Result domusd)" = signal ]; }
+    check "killed at $point: it was" within 5 dead
+    rm /run/systemd/system/domusd.service.d/fault.conf
+    systemctl daemon-reload
+    systemctl reset-failed domusd 2>/dev/null
+    check "killed at $point: the next daemon starts" systemctl restart domusd
+    check "killed at $point: no scope is left" within 5 no_scope
+    same "killed at $point: state" "$(domus -q domstate box)" "shut off"
+done
+note "crashes"
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
