@@ -18,7 +18,7 @@ use crate::domain_xml::device::{Backing, DiskDevice, EncryptionEngine, StorageFo
 use crate::domain_xml::os::BootDev;
 use crate::error::{Error, Result};
 
-pub(crate) use devices::{add_controller, find_controller, is_root, pci_options};
+pub(crate) use devices::{add_controller, find_controller, pci_options};
 pub use live::{assign_aliases, assign_nodes, iothread_ids};
 
 /// The chipset a definition is completed for.
@@ -89,7 +89,7 @@ pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) ->
         machine(def, caps)?;
     }
     boot(def);
-    cpu::complete(def);
+    cpu::complete(def, caps);
     if def.os.machine.is_none() && caps.is_none() {
         // Which devices are automatic depends on the machine, and nobody knows it here.
         basics(def);
@@ -149,6 +149,7 @@ fn basics(def: &mut DomainDef) {
         }
         let mut layer = &mut disk.source;
         loop {
+            layer.default_ports();
             if let Some(encryption) = &mut layer.encryption {
                 encryption.engine.get_or_insert(EncryptionEngine::Qemu);
             }
