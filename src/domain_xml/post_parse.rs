@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
 use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
-use super::os::{BootDev, FirmwareFormat, LoaderType, OsType};
+use super::os::{BootDev, LoaderType, OsType};
 use super::seclabel::{Seclabel, SeclabelType};
 use super::tune::Placement;
 use super::words::YesNo;
@@ -447,12 +447,10 @@ const INTERFACE_MODELS: &[&str] = &[
 ];
 
 fn firmware(def: &mut DomainDef) {
-    let qemu = matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf);
-    if let Some(loader) = def.os.loader.as_mut().filter(|loader| loader.path.is_some()) {
+    if let Some(loader) = def.os.loader.as_mut().filter(|loader| loader.path.is_some())
+        && def.os.firmware.is_none()
+    {
         loader.kind.get_or_insert(LoaderType::Rom);
-        if qemu {
-            loader.format.get_or_insert(FirmwareFormat::Raw);
-        }
     }
 }
 

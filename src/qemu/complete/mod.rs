@@ -13,6 +13,7 @@ mod video;
 
 use super::addresses;
 use super::capabilities::QemuCaps;
+use super::firmware::{self, FirmwareChoice};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{Backing, DiskDevice, EncryptionEngine, StorageFormat, StorageKind};
 use crate::domain_xml::os::BootDev;
@@ -78,7 +79,12 @@ pub fn runs_arch(qemu_target: &str, arch: &str) -> bool {
 }
 
 /// Fills in everything; see the module's text. `emulator` is used when the definition names none.
-pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) -> Result<()> {
+pub fn complete(
+    def: &mut DomainDef,
+    emulator: &str,
+    caps: Option<&QemuCaps>,
+    firmwares: &FirmwareChoice,
+) -> Result<()> {
     if def.emulator.is_none() {
         def.emulator = Some(emulator.to_string());
     }
@@ -88,6 +94,7 @@ pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) ->
     if let Some(caps) = caps {
         machine(def, caps)?;
     }
+    firmware::complete(def, firmwares)?;
     boot(def);
     cpu::complete(def, caps);
     if def.os.machine.is_none() && caps.is_none() {

@@ -38,7 +38,7 @@ pub fn prepare(
     run_dir: &Path,
 ) -> Result<Prepared> {
     // A definition made while its emulator was not installed here is still incomplete.
-    complete::complete(live, &shared.config.emulator(), Some(caps))?;
+    complete::complete(live, &shared.config.emulator(), Some(caps), &shared.config.firmware_choice(false))?;
     accelerator(live, caps)?;
     expand_cpu(live, caps)?;
     super::files::complete_chains(live)?;
