@@ -125,6 +125,8 @@ pub struct QemuConfig {
     /// First and last TCP port for `autoport`.
     pub vnc_port_min: u16,
     pub vnc_port_max: u16,
+    /// Directories with firmware descriptors, most important first; without it QEMU's standard ones.
+    pub firmware_path: Option<Vec<PathBuf>>,
     /// QEMU's own seccomp filter.
     pub seccomp_sandbox: bool,
     /// Open files a QEMU may have.
@@ -144,6 +146,7 @@ impl Default for QemuConfig {
             vnc_listen: "127.0.0.1".into(),
             vnc_port_min: 5900,
             vnc_port_max: 65535,
+            firmware_path: None,
             seccomp_sandbox: true,
             max_files: 32768,
             partition: "/machine".into(),

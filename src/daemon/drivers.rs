@@ -60,6 +60,8 @@ fn qemu_config(config: &Config, dirs: &Dirs, cgroups: &Arc<cgroup::Manager>) -> 
         monitor_timeout: Duration::from_secs(file.start_timeout),
         max_files: file.max_files,
         partition: file.partition.clone(),
+        firmware_dirs: file.firmware_path.clone(),
+        nvram_dir: dirs.state.join("qemu/nvram"),
         cgroups: cgroups.clone(),
     }
 }

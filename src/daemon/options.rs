@@ -49,6 +49,11 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub listen: Option<PathBuf>,
 
+    /// Directories with firmware descriptors, most important first [default: /etc/qemu/firmware:/usr/share/qemu/firmware,
+    /// and before them $XDG_CONFIG_HOME/qemu/firmware for an ordinary user]
+    #[arg(long, value_name = "DIR[:DIR]")]
+    pub firmware_path: Option<std::ffi::OsString>,
+
     /// Form of log lines
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -35,7 +35,10 @@ const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let dirs = Dirs::choose(options.root.as_deref())?;
     let config_path = options.config.clone().unwrap_or_else(|| dirs.config());
-    let config = Config::load(&config_path, options.config.is_some())?;
+    let mut config = Config::load(&config_path, options.config.is_some())?;
+    if let Some(path) = &options.firmware_path {
+        config.qemu.firmware_path = Some(std::env::split_paths(path).collect());
+    }
     let filter = logging::filter(options.log_filter().as_deref(), config.log.level.as_deref())?;
     let log = logging::start(filter, options.log_format.unwrap_or(config.log.format));
     // From here on a signal is not lost, however early it comes.

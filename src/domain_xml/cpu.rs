@@ -175,6 +175,7 @@ impl Cpu {
                 cpu.numa_cells.push(NumaCell::read(cell, cpu.numa_cells.len() as u32)?);
             }
             cpu.numa_cells.sort_by_key(|cell| cell.id);
+            complete_distances(&mut cpu.numa_cells);
             cpu.later = Foreign::read_all(numa, &["interconnects"]);
         }
         Ok(cpu)
@@ -223,6 +224,27 @@ impl Cpu {
                 self.later.iter().for_each(|element| element.write(w));
             });
         });
+    }
+}
+
+/// Distances between cells hold both ways, and a cell that has any is 10 from itself.
+fn complete_distances(cells: &mut [NumaCell]) {
+    fn set(cell: &mut NumaCell, id: u32, value: u32) {
+        if !cell.distances.iter().any(|(known, _)| *known == id) {
+            cell.distances.push((id, value));
+        }
+    }
+    let given: Vec<(u32, u32, u32)> =
+        cells.iter().flat_map(|cell| cell.distances.iter().map(|(id, value)| (cell.id, *id, *value))).collect();
+    for (from, to, value) in given {
+        for cell in cells.iter_mut().filter(|cell| cell.id == from || cell.id == to) {
+            let own = cell.id;
+            set(cell, own, 10);
+            set(cell, if own == from { to } else { from }, value);
+        }
+    }
+    for cell in cells {
+        cell.distances.sort_unstable();
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
 use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
-use super::os::{BootDev, FirmwareFormat, LoaderType, OsType};
+use super::os::{BootDev, LoaderType, OsType};
 use super::seclabel::{Seclabel, SeclabelType};
 use super::tune::Placement;
 use super::words::YesNo;
@@ -25,7 +25,7 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
     if let Some(cpu) = &mut def.cpu {
         complete_cpu(cpu)?;
     }
-    def.seclabels.iter_mut().for_each(complete_seclabel);
+    seclabels(def)?;
     def.disks.iter_mut().try_for_each(disk)?;
     consoles(def);
     ports(def);
@@ -83,6 +83,33 @@ fn complete_cpu(cpu: &mut Cpu) -> Result<()> {
             }
         }
         _ => cpu.match_ = None,
+    }
+    Ok(())
+}
+
+/// One label without a model means the host's main security model, which is none here; several must say theirs.
+fn seclabels(def: &mut DomainDef) -> Result<()> {
+    let single = def.seclabels.len() == 1;
+    for label in &mut def.seclabels {
+        complete_seclabel(label);
+        if label.model.is_none() {
+            let open = label.kind == Some(SeclabelType::None)
+                || (label.kind == Some(SeclabelType::Dynamic) && label.baselabel.is_none());
+            if !(single && open) {
+                let what = match single {
+                    true => "missing security model in domain seclabel",
+                    false => "missing security model when using multiple labels",
+                };
+                return Err(Error::new(Code::XmlError, what));
+            }
+            label.model = Some("none".into());
+        }
+        if label.model.as_deref() == Some("none") {
+            *label = Seclabel { kind: Some(SeclabelType::None), model: label.model.take(), ..Default::default() };
+        }
+        if label.kind != Some(SeclabelType::Dynamic) {
+            label.baselabel = None;
+        }
     }
     Ok(())
 }
@@ -326,10 +353,24 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
     for index in indexes {
         need_controller(def, ControllerType::VirtioSerial, index);
     }
-    if !def.smartcards.is_empty() {
-        need_controller(def, ControllerType::Ccid, 0);
-    }
+    smartcards(def);
     Ok(())
+}
+
+/// Smart cards without a place get the next slot of the first reader.
+fn smartcards(def: &mut DomainDef) {
+    for position in 0..def.smartcards.len() {
+        let slots = def.smartcards.iter().filter_map(|card| match card.info.address {
+            Some(DeviceAddress::Ccid { controller: 0, slot }) => Some(slot + 1),
+            _ => None,
+        });
+        let free = slots.max().unwrap_or(0);
+        let address =
+            def.smartcards[position].info.address.get_or_insert(DeviceAddress::Ccid { controller: 0, slot: free });
+        if let DeviceAddress::Ccid { controller, .. } = *address {
+            need_controller(def, ControllerType::Ccid, controller);
+        }
+    }
 }
 
 fn is_ich9(controller: &Controller) -> bool {
@@ -406,12 +447,10 @@ const INTERFACE_MODELS: &[&str] = &[
 ];
 
 fn firmware(def: &mut DomainDef) {
-    let qemu = matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf);
-    if let Some(loader) = def.os.loader.as_mut().filter(|loader| loader.path.is_some()) {
+    if let Some(loader) = def.os.loader.as_mut().filter(|loader| loader.path.is_some())
+        && def.os.firmware.is_none()
+    {
         loader.kind.get_or_insert(LoaderType::Rom);
-        if qemu {
-            loader.format.get_or_insert(FirmwareFormat::Raw);
-        }
     }
 }
 
@@ -423,6 +462,10 @@ fn small_devices(def: &mut DomainDef) {
         {
             *model = known.to_string();
         }
+    }
+    if let Some(vsock) = &mut def.vsock {
+        let given = vsock.cid.address.is_some();
+        vsock.cid.auto.get_or_insert(YesNo::from(!given));
     }
     for watchdog in &mut def.watchdogs {
         watchdog.action.get_or_insert(WatchdogAction::Reset);

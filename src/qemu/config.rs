@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cgroup;
 use crate::error::{Error, Result};
+use crate::qemu::firmware::{self, FirmwareChoice};
 use crate::sys::users;
 
 /// Settings; the daemon fills them from its configuration file.
@@ -33,6 +34,10 @@ pub struct QemuConfig {
     pub max_files: u64,
     /// Cgroup partition of definitions that name none.
     pub partition: String,
+    /// Directories with firmware descriptors, most important first; `None` = QEMU's standard ones.
+    pub firmware_dirs: Option<Vec<PathBuf>>,
+    /// Where variable stores of UEFI guests are kept.
+    pub nvram_dir: PathBuf,
     /// Where guests' cgroups are made; an empty manager makes none.
     pub cgroups: Arc<cgroup::Manager>,
 }
@@ -51,6 +56,8 @@ impl Default for QemuConfig {
             monitor_timeout: Duration::from_secs(30),
             max_files: 32768,
             partition: "/machine".into(),
+            firmware_dirs: None,
+            nvram_dir: PathBuf::from("/var/lib/domus/qemu/nvram"),
             cgroups: Arc::default(),
         }
     }
@@ -79,6 +86,15 @@ impl QemuConfig {
         }
         let found = EMULATORS.iter().find(|path| std::path::Path::new(path).exists());
         found.or(EMULATORS.first()).map(|path| (*path).to_string()).unwrap_or_default()
+    }
+
+    /// The firmware there is, read anew: packages come and go. `new`: for a definition that is made now.
+    pub fn firmware_choice(&self, new: bool) -> FirmwareChoice {
+        let dirs = match &self.firmware_dirs {
+            Some(dirs) => dirs.clone(),
+            None => firmware::standard_dirs(rustix::process::geteuid().is_root()),
+        };
+        FirmwareChoice { descriptors: firmware::load(&dirs), nvram_dir: self.nvram_dir.clone(), new }
     }
 
     /// Resolves the user.

@@ -158,7 +158,8 @@ impl Driver for QemuDriver {
                 format!("emulator '{emulator}' does not exist on this host: what depends on it is not filled in, and the domain cannot be started"),
             ));
         }
-        complete::complete(def, &emulator, caps.as_deref()).map_err(ours)
+        let firmwares = self.shared.config.firmware_choice(true);
+        complete::complete(def, &emulator, caps.as_deref(), &firmwares).map_err(ours)
     }
 
     async fn validate(&self, def: &DomainDef) -> Result<()> {

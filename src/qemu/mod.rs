@@ -18,6 +18,7 @@ pub mod config;
 mod driver;
 pub mod events;
 pub mod failure;
+pub mod firmware;
 pub mod instance;
 pub mod launch;
 pub mod process;

@@ -296,7 +296,13 @@ impl Interface {
             nic.backend = InterfaceBackend::read(backend)?;
         }
         if let Some(filter) = node.child("filterref") {
-            nic.filterref = Some(FilterRef::read(filter)?);
+            let filter = FilterRef::read(filter)?;
+            // Only what ends in a tap of the host can be filtered.
+            let filtered = matches!(
+                nic.source,
+                InterfaceSource::Ethernet | InterfaceSource::Network(_) | InterfaceSource::Bridge { .. }
+            );
+            nic.filterref = Some(filter).filter(|_| filtered);
         }
         if let Some(tune) = node.child("tune") {
             nic.tune_sndbuf = tune.child_value("sndbuf")?;
@@ -462,7 +468,10 @@ impl InterfaceSource {
             "internal" => InterfaceSource::Internal { name: attr("name") },
             "direct" => {
                 let source = need_source()?;
-                InterfaceSource::Direct { dev: source.require("dev")?, mode: source.attr_value("mode")? }
+                InterfaceSource::Direct {
+                    dev: source.require("dev")?,
+                    mode: Some(source.attr_value("mode")?.unwrap_or_default()),
+                }
             }
             "vdpa" => InterfaceSource::Vdpa { dev: need_source()?.require("dev")? },
             "hostdev" => InterfaceSource::Hostdev {

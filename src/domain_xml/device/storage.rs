@@ -185,6 +185,32 @@ impl StorageSource {
         }
     }
 
+    /// Fills in the ports of a network source's hosts that say none, by its protocol.
+    pub fn default_ports(&mut self) {
+        let Some(network) = self.network.as_mut().filter(|_| self.kind == StorageKind::Network) else { return };
+        let port = match network.protocol {
+            NetworkProtocol::Nbd => 10809,
+            NetworkProtocol::Gluster => 24007,
+            NetworkProtocol::Sheepdog => 7000,
+            NetworkProtocol::Iscsi => 3260,
+            NetworkProtocol::Http => 80,
+            NetworkProtocol::Https => 443,
+            NetworkProtocol::Ftp => 21,
+            NetworkProtocol::Ftps => 990,
+            NetworkProtocol::Tftp => 69,
+            NetworkProtocol::Vxhs => 9999,
+            NetworkProtocol::Nfs => 2049,
+            NetworkProtocol::Ssh => 22,
+            // The client library knows.
+            NetworkProtocol::Rbd => return,
+        };
+        for host in &mut network.hosts {
+            if matches!(host.transport, None | Some(HostTransport::Tcp)) {
+                host.port.get_or_insert(port);
+            }
+        }
+    }
+
     /// A file.
     pub fn file(path: impl Into<String>, format: StorageFormat) -> Self {
         StorageSource { path: Some(path.into()), format: Some(format), ..Default::default() }
@@ -423,7 +449,10 @@ impl NetworkSource {
             ..Default::default()
         };
         for host in node.children("host") {
-            source.hosts.push(NetworkHost::read(host)?);
+            let mut host = NetworkHost::read(host)?;
+            host.transport = host.transport.filter(|transport| *transport != HostTransport::Tcp);
+            host.port = host.port.filter(|port| *port != 0);
+            source.hosts.push(host);
         }
         source.snapshot = node.child("snapshot").and_then(|n| n.attr("name")).map(str::to_string);
         source.config_file = node.child("config").and_then(|n| n.attr("file")).map(str::to_string);

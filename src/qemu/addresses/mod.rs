@@ -9,8 +9,6 @@ use crate::domain_xml::DomainDef;
 use crate::error::Result;
 use crate::qemu::complete::Chipset;
 
-pub use pci_space::{BusKind, Need, PciError, PciSpace};
-
 /// Gives every device without an address its own, in libvirt's order, adding controllers where needed.
 pub fn assign(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
     serial_ports::assign(def);

@@ -1,11 +1,11 @@
 //! PCI addresses for a definition: built-in places, given addresses, then every other device in libvirt's order.
 
-use super::pci_space::{BusKind, Need, PciError, PciSpace};
+use super::pci_space::{BusKind, Need, PciError, PciSpace, Plug};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
 use crate::domain_xml::words::Switch;
 use crate::error::{Code, Error, Result};
-use crate::qemu::complete::{Chipset, is_root, pci_options};
+use crate::qemu::complete::{Chipset, pci_options};
 use crate::types::PciAddress;
 
 /// Which device; the order of giving out addresses is that of [`order`].
@@ -14,6 +14,8 @@ enum Dev {
     Controller(usize),
     Filesystem(usize),
     Nic(usize),
+    /// A NIC that is a device of the host; its place is among those.
+    HostdevNic(usize),
     Sound(usize),
     Disk(usize),
     Hostdev(usize),
@@ -50,10 +52,12 @@ fn order(def: &DomainDef) -> Vec<Dev> {
     };
     let mut out: Vec<Dev> = controllers(true).collect();
     out.extend((0..def.filesystems.len()).map(Dev::Filesystem));
-    out.extend((0..def.interfaces.len()).map(Dev::Nic));
+    let handed_over = |i: &usize| matches!(def.interfaces[*i].source, InterfaceSource::Hostdev { .. });
+    out.extend((0..def.interfaces.len()).filter(|i| !handed_over(i)).map(Dev::Nic));
     out.extend((0..def.sounds.len()).map(Dev::Sound));
     out.extend(controllers(false));
     out.extend((0..def.disks.len()).map(Dev::Disk));
+    out.extend((0..def.interfaces.len()).filter(handed_over).map(Dev::HostdevNic));
     out.extend((0..def.hostdevs.len()).map(Dev::Hostdev));
     out.extend(def.memballoon.iter().map(|_| Dev::Balloon));
     out.extend((0..def.rngs.len()).map(Dev::Rng));
@@ -73,7 +77,7 @@ fn info(def: &mut DomainDef, dev: Dev) -> Option<&mut DeviceInfo> {
     Some(match dev {
         Dev::Controller(i) => &mut def.controllers[i].info,
         Dev::Filesystem(i) => &mut def.filesystems[i].info,
-        Dev::Nic(i) => &mut def.interfaces[i].info,
+        Dev::Nic(i) | Dev::HostdevNic(i) => &mut def.interfaces[i].info,
         Dev::Sound(i) => &mut def.sounds[i].info,
         Dev::Disk(i) => &mut def.disks[i].info,
         Dev::Hostdev(i) => &mut def.hostdevs[i].info,
@@ -94,90 +98,95 @@ fn info(def: &mut DomainDef, dev: Dev) -> Option<&mut DeviceInfo> {
 /// What a device needs on a PCIe machine; `None` = it is no PCI device. On a PCI machine endpoints are all conventional.
 fn need(def: &DomainDef, dev: Dev) -> Option<Need> {
     // A transitional virtio device has legacy I/O ports and therefore wants a conventional slot.
-    let virtio = |transitional: bool| if transitional { Need::Pci } else { Need::Pcie };
+    let virtio = |transitional: bool| if transitional { Need::PCI } else { Need::PCIE };
     match dev {
         Dev::Controller(i) => controller_need(&def.controllers[i]),
-        Dev::Filesystem(i) => Some(virtio(def.filesystems[i].model == Some(FsModel::VirtioTransitional))),
-        Dev::Nic(i) => {
-            let nic = &def.interfaces[i];
-            if let InterfaceSource::Hostdev { address } = &nic.source {
-                return (!matches!(address, Some(DeviceAddress::Usb { .. }))).then_some(Need::Pcie);
-            }
-            match nic.model.as_deref() {
-                Some("virtio" | "virtio-non-transitional" | "e1000e" | "igb" | "vmxnet3") => Some(Need::Pcie),
-                Some("usb-net" | "ne2k_isa" | "spapr-vlan") => None,
-                _ => Some(Need::Pci),
-            }
+        Dev::Filesystem(i) => {
+            let filesystem = &def.filesystems[i];
+            (filesystem.driver.kind != Some(FsDriverType::Mtp))
+                .then(|| virtio(filesystem.model == Some(FsModel::VirtioTransitional)))
         }
+        Dev::Nic(i) => match def.interfaces[i].model.as_deref() {
+            Some("virtio" | "virtio-non-transitional" | "e1000e" | "igb") => Some(Need::PCIE),
+            Some("usb-net" | "ne2k_isa" | "spapr-vlan") => None,
+            _ => Some(Need::PCI),
+        },
+        Dev::HostdevNic(i) => match &def.interfaces[i].source {
+            InterfaceSource::Hostdev { address: Some(DeviceAddress::Usb { .. }) } => None,
+            _ => Some(Need::PCIE),
+        },
         Dev::Sound(i) => match def.sounds[i].model {
             SoundModel::Sb16 | SoundModel::Pcspk | SoundModel::Usb => None,
-            SoundModel::Virtio => Some(Need::Pcie),
-            _ => Some(Need::Pci),
+            SoundModel::Virtio => Some(Need::PCIE),
+            _ => Some(Need::PCI),
         },
         Dev::Disk(i) => {
             let disk = &def.disks[i];
             let transitional = disk.model == Some(DiskModel::VirtioTransitional);
             (disk.target.bus == Some(DiskBus::Virtio)).then(|| virtio(transitional))
         }
-        Dev::Hostdev(i) => match def.hostdevs[i].source {
-            HostdevSource::Pci { .. } | HostdevSource::Mdev { .. } => Some(Need::Pcie),
+        Dev::Hostdev(i) => match &def.hostdevs[i].source {
+            // Nearly every device that is handed over is a PCI Express one.
+            HostdevSource::Pci { .. } => Some(Need::PCIE),
+            HostdevSource::Mdev { model, .. } => (model.as_deref() == Some("vfio-pci")).then_some(Need::PCIE),
+            HostdevSource::ScsiHost { model, .. } => Some(virtio(model.as_deref() == Some("virtio-transitional"))),
             _ => None,
         },
         Dev::Balloon => match def.memballoon.as_ref()?.model {
-            BalloonModel::Virtio | BalloonModel::VirtioNonTransitional => Some(Need::Pcie),
-            BalloonModel::VirtioTransitional => Some(Need::Pci),
+            BalloonModel::Virtio | BalloonModel::VirtioNonTransitional => Some(Need::PCIE),
+            BalloonModel::VirtioTransitional => Some(Need::PCI),
             BalloonModel::Xen | BalloonModel::None => None,
         },
         Dev::Rng(i) => Some(virtio(def.rngs[i].model == RngModel::VirtioTransitional)),
-        Dev::Watchdog(i) => (def.watchdogs[i].model == WatchdogModel::I6300esb).then_some(Need::Pci),
+        Dev::Watchdog(i) => (def.watchdogs[i].model == WatchdogModel::I6300esb).then_some(Need::PCI),
         Dev::Video(i) => match def.videos[i].model.kind {
             VideoType::None | VideoType::Ramfb | VideoType::Default => None,
-            VideoType::Virtio | VideoType::Bochs => Some(Need::Pcie),
-            _ => Some(Need::Pci),
+            VideoType::Virtio | VideoType::Bochs => Some(Need::PCIE),
+            _ => Some(Need::PCI),
         },
-        Dev::Shmem(_) => Some(Need::Pci),
+        Dev::Shmem(_) => Some(Need::PCI),
         Dev::Input(i) => {
             let input = &def.inputs[i];
             let transitional = input.model == Some(InputModel::VirtioTransitional);
             (input.bus == Some(InputBus::Virtio)).then(|| virtio(transitional))
         }
-        Dev::Serial(i) => (def.serials[i].target_type == Some(SerialTarget::Pci)).then_some(Need::Pci),
+        Dev::Serial(i) => (def.serials[i].target_type == Some(SerialTarget::Pci)).then_some(Need::PCI),
         Dev::Memory(i) => matches!(def.memory_devices[i].model, MemoryModel::VirtioPmem | MemoryModel::VirtioMem)
-            .then_some(Need::Pcie),
-        Dev::Panic(i) => (def.panics[i].model == Some(PanicModel::Pvpanic)).then_some(Need::PcieIntegrated),
+            .then_some(Need::PCIE),
+        Dev::Panic(i) => (def.panics[i].model == Some(PanicModel::Pvpanic)).then_some(Need::PCIE.on_root()),
         Dev::Vsock => Some(virtio(def.vsock.as_ref()?.model == Some(VsockModel::VirtioTransitional))),
-        Dev::Iommu => (def.iommu.as_ref()?.model == IommuModel::Virtio).then_some(Need::PcieIntegrated),
+        Dev::Iommu => (def.iommu.as_ref()?.model == IommuModel::Virtio).then_some(Need::PCIE.on_root()),
     }
 }
 
 fn controller_need(controller: &Controller) -> Option<Need> {
     let model = controller.model.as_deref().unwrap_or_default();
     match controller.kind {
-        ControllerType::Pci => match BusKind::from_model(model)? {
-            BusKind::PciRoot | BusKind::PcieRoot => None,
-            BusKind::PciBridge => Some(Need::PciBridge),
-            BusKind::DmiToPciBridge => Some(Need::DmiToPciBridge),
-            BusKind::PcieToPciBridge => Some(Need::PcieToPciBridge),
-            BusKind::RootPort => Some(Need::RootPort),
-            BusKind::SwitchUpstream => Some(Need::SwitchUpstream),
-            BusKind::SwitchDownstream => Some(Need::SwitchDownstream),
-            BusKind::Expander | BusKind::PcieExpander => Some(Need::Expander),
-        },
+        ControllerType::Pci => BusKind::from_model(model)?.plug().map(Need::of),
         ControllerType::Scsi => match model {
-            "virtio-scsi" | "virtio-non-transitional" => Some(Need::Pcie),
+            "virtio-scsi" | "virtio-non-transitional" => Some(Need::PCIE),
             "ibmvscsi" => None,
-            _ => Some(Need::Pci),
+            _ => Some(Need::PCI),
         },
-        ControllerType::VirtioSerial if model == "virtio-transitional" => Some(Need::Pci),
-        ControllerType::VirtioSerial => Some(Need::Pcie),
+        ControllerType::VirtioSerial if model == "virtio-transitional" => Some(Need::PCI),
+        ControllerType::VirtioSerial => Some(Need::PCIE),
         ControllerType::Usb => match model {
             "none" => None,
-            "nec-xhci" | "qemu-xhci" => Some(Need::Pcie),
-            _ => Some(Need::Pci),
+            "nec-xhci" | "qemu-xhci" => Some(Need::PCIE),
+            _ => Some(Need::PCI),
         },
-        ControllerType::Ide | ControllerType::Sata => Some(Need::Pci),
-        ControllerType::Nvme => Some(Need::Pcie),
+        ControllerType::Ide | ControllerType::Sata | ControllerType::Nvme => Some(Need::PCI),
         ControllerType::Fdc | ControllerType::Ccid | ControllerType::Xenbus | ControllerType::Isa => None,
+    }
+}
+
+/// The same as the machine has it: without PCI Express everything is conventional.
+fn need_on(def: &DomainDef, dev: Dev, chipset: Chipset) -> Option<Need> {
+    let need = need(def, dev)?;
+    match (chipset, need.plug) {
+        (Chipset::Q35, _) => Some(need),
+        (_, Plug::Pcie) => Some(Need { plug: Plug::Pci, ..need }),
+        _ => Some(need),
     }
 }
 
@@ -199,48 +208,37 @@ enum Given {
 }
 
 /// Gives PCI addresses; adds bridges and root ports until everything has a place.
+///
+/// Two passes, as in libvirt: the first finds out which buses are lacking and adds their controllers, the second places.
 pub(super) fn assign(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
-    let given_buses = def.controllers.iter().filter(|c| c.kind == ControllerType::Pci && !is_root(c)).count();
-    add_missing_buses(def, chipset);
-    let mut work = def.clone();
-    loop {
-        let mut attempt = work.clone();
-        let mut space = PciSpace::default();
-        match place_all(&mut attempt, chipset, &mut space)? {
-            None => {
-                let grown = pci_controllers(&attempt) > given_buses;
-                if chipset == Chipset::Q35 && given_buses == 0 && grown && space.take_next(Need::Pcie, None).is_err() {
-                    // libvirt keeps one free root port for hot-plug when it manages the ports itself.
-                    grow(&mut work, Need::Pcie, chipset)?;
-                    continue;
-                }
-                finish(&mut attempt, &space);
-                *def = attempt;
-                return Ok(());
+    let highest = |def: &DomainDef| {
+        let pci = def.controllers.iter().filter(|c| c.kind == ControllerType::Pci);
+        pci.filter_map(|c| c.index).max().map_or(0, |index| index as usize)
+    };
+    let only_root = highest(def) == 0;
+    let count = highest(def) + 1;
+    let mut space = space(def, chipset, count, true)?;
+    let mut trial = def.clone();
+    place(&mut trial, chipset, &mut space)?;
+    if only_root && space.count() > 1 && chipset == Chipset::Q35 {
+        // libvirt keeps one free root port for hot-plug when it manages the ports itself.
+        space.take_next(Need::PCIE, 0).map_err(refused)?;
+    }
+    let mut index = 1;
+    while index < space.count() {
+        let known = crate::qemu::complete::find_controller(def, ControllerType::Pci, index as u32).is_some();
+        if let (false, Some(kind)) = (known, space.kind(index)) {
+            add_bus(def, index as u32, kind.model());
+            // The new controller needs a place too, which may take yet another bus; a bridge came with its port.
+            if let Some(plug) = kind.plug().filter(|plug| *plug != Plug::PcieToPciBridge) {
+                space.take_next(Need::of(plug), 0).map_err(refused)?;
             }
-            Some(lacking) => grow(&mut work, lacking, chipset)?,
         }
+        index += 1;
     }
-}
-
-fn pci_controllers(def: &DomainDef) -> usize {
-    def.controllers.iter().filter(|c| c.kind == ControllerType::Pci && !is_root(c)).count()
-}
-
-/// Buses that given addresses name but no controller makes.
-fn add_missing_buses(def: &mut DomainDef, chipset: Chipset) {
-    let mut highest = 0;
-    for dev in order(def) {
-        if let Some(info) = info(def, dev)
-            && let Given::Address(address) = given(info)
-        {
-            highest = highest.max(address.bus);
-        }
-    }
-    let model = if chipset == Chipset::Q35 { "pcie-root-port" } else { "pci-bridge" };
-    for index in 1..=highest.min(255) {
-        add_bus(def, index, model);
-    }
+    let mut space = self::space(def, chipset, space.count(), false)?;
+    place(def, chipset, &mut space)?;
+    finish(def, &space)
 }
 
 fn add_bus(def: &mut DomainDef, index: u32, model: &str) {
@@ -250,75 +248,77 @@ fn add_bus(def: &mut DomainDef, index: u32, model: &str) {
     }
 }
 
-/// Adds the bus that a device with this need lacks.
-fn grow(def: &mut DomainDef, need: Need, chipset: Chipset) -> Result<()> {
-    let pci = def.controllers.iter().filter(|c| c.kind == ControllerType::Pci);
-    let next = pci.filter_map(|c| c.index).max().map_or(1, |index| index + 1);
-    if next > 255 {
-        return Err(refused(PciError::Full));
-    }
-    let model = match (need, chipset) {
-        (Need::Pcie | Need::PcieToPciBridge | Need::SwitchUpstream, _) => "pcie-root-port",
-        (Need::Pci, Chipset::Q35) => "pcie-to-pci-bridge",
-        (Need::Pci, _) => "pci-bridge",
-        _ => return Err(refused(PciError::Full)),
-    };
-    add_bus(def, next, model);
-    Ok(())
-}
-
-/// Places everything; `Some(need)` when a bus is lacking.
-fn place_all(def: &mut DomainDef, chipset: Chipset, space: &mut PciSpace) -> Result<Option<Need>> {
+/// The buses there are, with everything that has an address on them.
+fn space(def: &mut DomainDef, chipset: Chipset, count: usize, growing: bool) -> Result<PciSpace> {
+    let mut space = PciSpace::new(growing);
     for controller in def.controllers.iter().filter(|c| c.kind == ControllerType::Pci) {
         if let Some(kind) = controller.model.as_deref().and_then(BusKind::from_model) {
             space.add_bus(controller.index.unwrap_or(0) as usize, kind);
         }
     }
+    space.fill(count, if chipset == Chipset::Q35 { BusKind::RootPort } else { BusKind::PciBridge });
     for dev in order(def) {
-        let shares = need(def, dev) == Some(Need::RootPort);
-        if need(def, dev).is_some()
-            && let Some(info) = info(def, dev)
-            && let Given::Address(address) = given(info)
-        {
-            space.reserve(address, shares).map_err(refused)?;
-        }
-    }
-    match chipset {
-        Chipset::Q35 => built_in_q35(def, space),
-        _ => built_in_i440fx(def, space)?,
-    }
-    usb2_groups(def, space, chipset)?;
-    for dev in order(def) {
-        let Some(need) = need(def, dev) else { continue };
-        let need = match (chipset, need) {
-            (Chipset::I440fx, Need::Pcie | Need::PcieIntegrated) => Need::Pci,
-            (_, need) => need,
-        };
-        let below = match dev {
-            Dev::Controller(i) if def.controllers[i].kind == ControllerType::Pci => {
-                def.controllers[i].index.map(|index| index as usize)
-            }
-            _ => None,
-        };
-        let Some(info) = info(def, dev) else { continue };
-        if !matches!(given(info), Given::Nothing) {
+        let Some(need) = need_on(def, dev, chipset) else { continue };
+        if built_in(def, dev, chipset) {
             continue;
         }
-        match space.take_next(need, below) {
-            Ok(address) => info.address = Some(DeviceAddress::pci(address)),
-            Err(PciError::Full) => return Ok(Some(need)),
-            Err(error) => return Err(refused(error)),
+        if let Some(info) = info(def, dev)
+            && let Given::Address(given) = given(info)
+        {
+            let place = space.reserve(given, need).map_err(refused)?;
+            if let Some(DeviceAddress::Pci { address, .. }) = &mut info.address {
+                *address = place;
+            }
         }
     }
-    Ok(None)
+    Ok(space)
+}
+
+/// Whether a device stands where the chipset has it anyway, in a slot that is taken as a whole.
+fn built_in(def: &DomainDef, dev: Dev, chipset: Chipset) -> bool {
+    let Dev::Controller(i) = dev else { return false };
+    let controller = &def.controllers[i];
+    chipset == Chipset::I440fx
+        && match (controller.kind, controller.info.pci()) {
+            (ControllerType::Ide, Some(address)) => *address == at(1, 1) && controller.index == Some(0),
+            (ControllerType::Usb, Some(address)) => {
+                *address == at(1, 2) && matches!(controller.model.as_deref(), None | Some("piix3-uhci"))
+            }
+            _ => false,
+        }
+}
+
+/// Places everything that has no address yet.
+fn place(def: &mut DomainDef, chipset: Chipset, space: &mut PciSpace) -> Result<()> {
+    match chipset {
+        Chipset::Q35 => built_in_q35(def, space)?,
+        _ => built_in_i440fx(def, space)?,
+    }
+    for dev in order(def) {
+        let Some(need) = need_on(def, dev, chipset) else { continue };
+        if info(def, dev).is_none_or(|info| !matches!(given(info), Given::Nothing)) {
+            continue;
+        }
+        let function = match dev {
+            Dev::Controller(i) => usb2_function(&def.controllers[i]),
+            _ => None,
+        };
+        if let (Dev::Controller(i), Some(function)) = (dev, function) {
+            usb2(def, space, i, function, need)?;
+            continue;
+        }
+        let address = space.take_next(need, 0).map_err(refused)?;
+        if let Some(info) = info(def, dev) {
+            info.address = Some(DeviceAddress::pci(address));
+        }
+    }
+    Ok(())
 }
 
 /// Puts a device where the chipset has it.
-fn fix(info: &mut DeviceInfo, space: &mut PciSpace, address: PciAddress) {
-    if matches!(given(info), Given::Nothing) && !space.in_use(&address) {
-        let _ = space.reserve(address, false);
-        info.address = Some(DeviceAddress::pci(address));
-    }
+fn fix(info: &mut DeviceInfo, space: &mut PciSpace, address: PciAddress, multifunction: Option<Switch>) {
+    space.take_built_in(address);
+    info.address = Some(DeviceAddress::Pci { address, multifunction });
 }
 
 fn built_in_i440fx(def: &mut DomainDef, space: &mut PciSpace) -> Result<()> {
@@ -333,104 +333,143 @@ fn built_in_i440fx(def: &mut DomainDef, space: &mut PciSpace) -> Result<()> {
                 let text = format!("{who} must have PCI address 0:0:{:x}.{:x}", place.slot, place.function);
                 return Err(Error::internal(text));
             }
-            _ => fix(&mut controller.info, space, place),
+            Given::Address(_) => {}
+            _ => controller.info.address = Some(DeviceAddress::pci(place)),
         }
     }
-    space.reserve_slot(at(1, 0));
-    primary_video(def, space, at(2, 0));
-    Ok(())
+    // The ISA bridge with IDE and USB.
+    if space.slot_in_use(0, 1) {
+        return Err(refused(PciError::InUse(at(1, 0))));
+    }
+    (0..8).for_each(|function| space.take_built_in(at(1, function)));
+    primary_video(def, space, at(2, 0), Need::PCI)
 }
 
-fn built_in_q35(def: &mut DomainDef, space: &mut PciSpace) {
+fn built_in_q35(def: &mut DomainDef, space: &mut PciSpace) -> Result<()> {
     for controller in &mut def.controllers {
-        if controller.kind == ControllerType::Sata && controller.index.unwrap_or(0) == 0 {
-            fix(&mut controller.info, space, at(0x1f, 2));
-        }
-        if controller.kind == ControllerType::Pci && controller.model.as_deref() == Some("dmi-to-pci-bridge") {
-            fix(&mut controller.info, space, at(0x1e, 0));
+        let wanted = matches!(given(&controller.info), Given::Nothing);
+        match (controller.kind, controller.model.as_deref()) {
+            (ControllerType::Sata, _) if controller.index.unwrap_or(0) == 0 => match given(&controller.info) {
+                Given::Address(address) if address != at(0x1f, 2) => {
+                    return Err(Error::internal("Primary SATA controller must have PCI address 0:0:1f.2"));
+                }
+                Given::Nothing => fix(&mut controller.info, space, at(0x1f, 2), None),
+                _ => {}
+            },
+            (ControllerType::Usb, Some("ich9-uhci1")) if wanted => {
+                // Where real hardware has its two sets of USB 2 controllers; the companions follow.
+                if let Some(slot) = [0x1d, 0x1a].into_iter().find(|slot| !space.slot_in_use(0, *slot)) {
+                    fix(&mut controller.info, space, at(slot, 0), Some(Switch::On));
+                }
+            }
+            (ControllerType::Pci, Some("dmi-to-pci-bridge")) if wanted && !space.slot_in_use(0, 0x1e) => {
+                fix(&mut controller.info, space, at(0x1e, 0), None);
+            }
+            _ => {}
         }
     }
     // LPC bridge and SMBus share the slot of the SATA controller.
-    space.reserve_slot(at(0x1f, 0));
-    for sound in &mut def.sounds {
-        if sound.model == SoundModel::Ich9 {
-            fix(&mut sound.info, space, at(0x1b, 0));
-        }
-    }
-    primary_video(def, space, at(1, 0));
-}
-
-fn primary_video(def: &mut DomainDef, space: &mut PciSpace, place: PciAddress) {
-    if let Some(video) = def.videos.first_mut()
-        && !matches!(video.model.kind, VideoType::None | VideoType::Ramfb)
-        && !space.slot_in_use(0, place.slot)
+    space.take_built_in(at(0x1f, 0));
+    space.take_built_in(at(0x1f, 3));
+    primary_video(def, space, at(1, 0), Need::PCI)?;
+    if !space.slot_in_use(0, 0x1b)
+        && let Some(sound) = def
+            .sounds
+            .iter_mut()
+            .find(|sound| sound.model == SoundModel::Ich9 && matches!(given(&sound.info), Given::Nothing))
     {
-        fix(&mut video.info, space, place);
+        fix(&mut sound.info, space, at(0x1b, 0), None);
     }
+    Ok(())
 }
 
-/// EHCI controllers with their UHCI companions live on one slot: 0x1d and 0x1a of a q35, any free one elsewhere.
-fn usb2_groups(def: &mut DomainDef, space: &mut PciSpace, chipset: Chipset) -> Result<()> {
-    let function = |model: Option<&str>| match model {
+fn primary_video(def: &mut DomainDef, space: &mut PciSpace, place: PciAddress, need: Need) -> Result<()> {
+    let Some(video) = def.videos.first_mut() else { return Ok(()) };
+    if matches!(video.model.kind, VideoType::None | VideoType::Ramfb) || !matches!(given(&video.info), Given::Nothing) {
+        return Ok(());
+    }
+    if !space.slot_in_use(0, place.slot) {
+        fix(&mut video.info, space, place, None);
+        return Ok(());
+    }
+    let address = space.take_next(need, 0).map_err(refused)?;
+    video.info.address = Some(DeviceAddress::pci(address));
+    Ok(())
+}
+
+/// The function of an EHCI controller and its UHCI companions in the slot they share.
+fn usb2_function(controller: &Controller) -> Option<u32> {
+    match controller.model.as_deref() {
         Some("ich9-ehci1") => Some(7),
         Some("ich9-uhci1") => Some(0),
         Some("ich9-uhci2") => Some(1),
         Some("ich9-uhci3") => Some(2),
         _ => None,
-    };
-    for position in 0..def.controllers.len() {
-        let controller = &def.controllers[position];
-        let (ControllerType::Usb, Some(own)) = (controller.kind, function(controller.model.as_deref())) else {
-            continue;
-        };
-        if !matches!(given(&controller.info), Given::Nothing) {
-            continue;
-        }
-        let index = controller.index;
-        let group = def.controllers.iter().filter(|c| c.kind == ControllerType::Usb && c.index == index);
-        let slot = group.filter(|c| function(c.model.as_deref()).is_some()).find_map(|c| c.info.pci().copied());
-        let slot = match slot {
-            Some(address) => PciAddress { function: own, ..address },
-            None => {
-                let fixed = match chipset {
-                    Chipset::Q35 => [0x1d, 0x1a].into_iter().find(|slot| !space.slot_in_use(0, *slot)),
-                    _ => None,
-                };
-                match fixed {
-                    Some(slot) => at(slot, own),
-                    None => {
-                        let mut probe = space.clone();
-                        let address = probe.take_next(Need::Pci, None).map_err(refused)?;
-                        PciAddress { function: own, ..address }
-                    }
-                }
-            }
-        };
-        space.reserve(slot, false).map_err(refused)?;
-        let multifunction = (own == 0).then_some(Switch::On);
-        def.controllers[position].info.address = Some(DeviceAddress::Pci { address: slot, multifunction });
     }
+}
+
+fn usb2(def: &mut DomainDef, space: &mut PciSpace, position: usize, function: u32, need: Need) -> Result<()> {
+    let index = def.controllers[position].index;
+    let mut group = def.controllers.iter().filter(|c| c.kind == ControllerType::Usb && c.index == index);
+    let placed = group.find_map(|c| {
+        usb2_function(c).and(match given(&c.info) {
+            Given::Address(address) => Some(address),
+            _ => None,
+        })
+    });
+    let address = match placed {
+        Some(address) => {
+            let address = PciAddress { function, ..address };
+            space.reserve(address, need).map_err(refused)?;
+            address
+        }
+        None => space.take_next(need, function).map_err(refused)?,
+    };
+    let multifunction = (function == 0).then_some(Switch::On);
+    def.controllers[position].info.address = Some(DeviceAddress::Pci { address, multifunction });
     Ok(())
 }
 
-/// Marks shared slots and fills in port numbers, which follow from addresses.
-fn finish(def: &mut DomainDef, space: &PciSpace) {
-    for controller in &mut def.controllers {
-        if controller.kind != ControllerType::Pci {
-            continue;
-        }
-        let port = matches!(controller.model.as_deref(), Some("pcie-root-port" | "pcie-switch-downstream-port"));
-        let Some(DeviceAddress::Pci { address, multifunction }) = &mut controller.info.address else { continue };
-        if !port {
-            continue;
-        }
-        if address.function == 0 && multifunction.is_none() && space.slot_is_shared(address) {
+/// Marks shared slots and fills in numbers that follow from addresses.
+fn finish(def: &mut DomainDef, space: &PciSpace) -> Result<()> {
+    for dev in order(def) {
+        let pci = need(def, dev).is_some();
+        if let Some(info) = info(def, dev).filter(|_| pci)
+            && let Some(DeviceAddress::Pci { address, multifunction }) = &mut info.address
+            && address.function == 0
+            && multifunction.is_none()
+            && space.slot_is_shared(address)
+        {
             *multifunction = Some(Switch::On);
         }
-        let target = controller.pci.target.get_or_insert_with(PciTarget::default);
-        target.port.get_or_insert(match controller.model.as_deref() {
-            Some("pcie-root-port") => (address.slot << 3) + address.function,
-            _ => address.slot,
-        });
     }
+    let mut lowest: u32 = def.controllers.iter().filter_map(|c| c.pci.target.as_ref()?.bus_nr).min().unwrap_or(256);
+    for controller in def.controllers.iter_mut().filter(|c| c.kind == ControllerType::Pci) {
+        let model = controller.model.as_deref().and_then(BusKind::from_model);
+        let Some(DeviceAddress::Pci { address, .. }) = &controller.info.address else { continue };
+        let target = controller.pci.target.get_or_insert_with(PciTarget::default);
+        match model {
+            Some(BusKind::RootPort) => {
+                target.port.get_or_insert((address.slot << 3) + address.function);
+            }
+            Some(BusKind::SwitchDownstream) => {
+                target.port.get_or_insert(address.slot);
+            }
+            Some(BusKind::Expander | BusKind::PcieExpander) if target.bus_nr.is_none() => {
+                // Two apart and from the top down, so that buses below one have numbers too.
+                if lowest <= 2 {
+                    return Err(Error::internal(
+                        "No free busNr lower than current lowest busNr is available to auto-assign to bus. Must be manually assigned",
+                    ));
+                }
+                lowest -= 2;
+                target.bus_nr = Some(lowest);
+            }
+            _ => {}
+        }
+        if *target == PciTarget::default() {
+            controller.pci.target = None;
+        }
+    }
+    Ok(())
 }

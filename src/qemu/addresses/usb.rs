@@ -59,19 +59,24 @@ impl Buses {
 /// Every USB device's common part, hubs first, in the order libvirt gives out ports.
 fn devices(def: &mut DomainDef) -> Vec<(&mut DeviceInfo, bool)> {
     let mut out: Vec<(&mut DeviceInfo, bool)> = def.hubs.iter_mut().map(|hub| (&mut hub.info, true)).collect();
-    let hostdevs = def.hostdevs.iter_mut().filter(|dev| matches!(dev.source, HostdevSource::Usb(_)));
-    out.extend(hostdevs.map(|dev| (&mut dev.info, false)));
+    let mut add = |info| out.push((info, false));
     let disks = def.disks.iter_mut().filter(|disk| disk.target.bus == Some(DiskBus::Usb));
-    out.extend(disks.map(|disk| (&mut disk.info, false)));
-    let ccid = def.controllers.iter_mut().filter(|controller| controller.kind == ControllerType::Ccid);
-    out.extend(ccid.map(|controller| (&mut controller.info, false)));
-    let inputs = def.inputs.iter_mut().filter(|input| input.bus == Some(InputBus::Usb));
-    out.extend(inputs.map(|input| (&mut input.info, false)));
+    disks.for_each(|disk| add(&mut disk.info));
+    let nics = def.interfaces.iter_mut().filter(|nic| nic.model.as_deref() == Some("usb-net"));
+    nics.for_each(|nic| add(&mut nic.info));
     let sounds = def.sounds.iter_mut().filter(|sound| sound.model == SoundModel::Usb);
-    out.extend(sounds.map(|sound| (&mut sound.info, false)));
+    sounds.for_each(|sound| add(&mut sound.info));
+    let hostdevs = def.hostdevs.iter_mut().filter(|dev| matches!(dev.source, HostdevSource::Usb(_)));
+    hostdevs.for_each(|dev| add(&mut dev.info));
+    let ccid = def.controllers.iter_mut().filter(|controller| controller.kind == ControllerType::Ccid);
+    ccid.for_each(|controller| add(&mut controller.info));
     let serials = def.serials.iter_mut().filter(|serial| serial.target_type == Some(SerialTarget::Usb));
-    out.extend(serials.map(|serial| (&mut serial.info, false)));
-    out.extend(def.redirdevs.iter_mut().map(|dev| (&mut dev.info, false)));
+    serials.for_each(|serial| add(&mut serial.info));
+    let inputs = def.inputs.iter_mut().filter(|input| input.bus == Some(InputBus::Usb));
+    inputs.for_each(|input| add(&mut input.info));
+    let mtp = def.filesystems.iter_mut().filter(|fs| fs.driver.kind == Some(FsDriverType::Mtp));
+    mtp.for_each(|fs| add(&mut fs.info));
+    def.redirdevs.iter_mut().for_each(|dev| add(&mut dev.info));
     out
 }
 

@@ -9,6 +9,7 @@ use super::{Context, plan};
 use crate::domain_xml::{FormatOptions, format, parse_inactive};
 use crate::qemu::capabilities::QemuCaps;
 use crate::qemu::complete;
+use crate::qemu::firmware::FirmwareChoice;
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/qemu/command/testdata")
@@ -32,13 +33,13 @@ fn command_line(name: &str) -> String {
     let xml = std::fs::read_to_string(data().join(format!("{name}.xml"))).unwrap();
     let mut def = parse_inactive(&xml).unwrap().def;
     let caps = caps();
-    complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", Some(&caps)).unwrap();
+    complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", Some(&caps), &FirmwareChoice::default()).unwrap();
     crate::qemu::validate::validate(&def, Some(&caps)).unwrap();
     // What is stored reads back as it was.
     let options = FormatOptions { inactive: true, secure: true, ..Default::default() };
     let stored = format(&def, options);
     let mut again = parse_inactive(&stored).unwrap().def;
-    complete::complete(&mut again, "/usr/bin/qemu-system-x86_64", Some(&caps)).unwrap();
+    complete::complete(&mut again, "/usr/bin/qemu-system-x86_64", Some(&caps), &FirmwareChoice::default()).unwrap();
     assert_eq!(format(&again, options), stored, "{name} does not survive a round trip");
 
     crate::qemu::launch::expand_cpu(&mut def, &caps).unwrap();

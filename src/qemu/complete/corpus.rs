@@ -1,7 +1,7 @@
 //! Runs foreign definitions through parse, complete and plan, for comparison with what libvirt makes of them.
 //!
 //! `DOMUS_CORPUS=<dir with *.xml>` and `DOMUS_CORPUS_OUT=<dir>`: each `NAME.xml` becomes `NAME.out.xml` and
-//! `NAME.out.args`, or `NAME.err`. Without the variables there is nothing to do.
+//! `NAME.out.args`, or `NAME.err`. `DOMUS_CORPUS_FIRMWARE=<dir:dir>`: firmware descriptors. Without the variables there is nothing to do.
 
 #![allow(clippy::disallowed_methods)] // writes what a person compares, no state
 
@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use crate::domain_xml::{FormatOptions, format, parse_inactive};
 use crate::error::Result;
+use crate::qemu::capabilities::QemuCaps;
 use crate::qemu::command::{self, Context};
 use crate::qemu::complete;
+use crate::qemu::firmware::{self, FirmwareChoice};
 use crate::qemu::{QemuConfig, QemuDriver};
 
-fn one(xml: &str, caps: &crate::qemu::capabilities::QemuCaps, out: &Path) -> Result<()> {
+fn one(xml: &str, caps: &QemuCaps, firmwares: &FirmwareChoice, out: &Path) -> Result<()> {
     let mut def = parse_inactive(xml)?.def;
-    complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", Some(caps))?;
+    complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", Some(caps), firmwares)?;
     crate::qemu::validate::validate(&def, Some(caps)).map_err(|error| crate::domain_xml::place(error, xml))?;
     let options = FormatOptions { secure: true, inactive: true, migratable: false };
     std::fs::write(PathBuf::from(format!("{}.out.xml", out.display())), format(&def, options)).unwrap();
@@ -39,6 +41,10 @@ async fn corpus() {
     driver.version().await.unwrap();
     let store = crate::qemu::capabilities::CapsStore::new(config.cache_dir.clone());
     let caps = store.get("/usr/bin/qemu-system-x86_64", &config.identity().unwrap()).await.unwrap().unwrap();
+    let dirs = std::env::var("DOMUS_CORPUS_FIRMWARE").unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(&dirs).collect();
+    let descriptors = firmware::load(&dirs);
+    let firmwares = FirmwareChoice { descriptors, nvram_dir: "/var/lib/libvirt/qemu/nvram".into(), new: true };
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -47,7 +53,7 @@ async fn corpus() {
         }
         let xml = std::fs::read_to_string(&path).unwrap();
         let target = Path::new(&out).join(&name);
-        if let Err(error) = one(&xml, &caps, &target) {
+        if let Err(error) = one(&xml, &caps, &firmwares, &target) {
             std::fs::write(format!("{}.err", target.display()), error.message()).unwrap();
         }
     }

@@ -3,13 +3,17 @@
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
 use crate::domain_xml::model::VirtType;
+use crate::domain_xml::tune::{format_set, set_members};
 use crate::domain_xml::words::Switch;
+use crate::qemu::capabilities::QemuCaps;
 
 /// Fills in mode, match, check and the model a guest without one gets.
-pub(super) fn complete(def: &mut DomainDef) {
+pub(super) fn complete(def: &mut DomainDef, caps: Option<&QemuCaps>) {
+    numa(def);
     if !matches!(def.os.arch.as_deref(), Some("x86_64" | "i686")) {
         return;
     }
+    let default = default_model(def, caps);
     let tcg = def.virt_type == VirtType::Qemu;
     let cpu = def.cpu.get_or_insert_with(Cpu::default);
     let mode = *cpu.mode.get_or_insert(CpuMode::Custom);
@@ -23,7 +27,7 @@ pub(super) fn complete(def: &mut DomainDef) {
     match mode {
         CpuMode::Custom => {
             if cpu.model.is_none() {
-                cpu.model = Some("qemu64".into());
+                cpu.model = Some(default);
                 cpu.fallback = Some(CpuFallback::Forbid);
                 cpu.match_ = Some(CpuMatch::Exact);
                 cpu.check.get_or_insert(CpuCheck::None);
@@ -40,4 +44,25 @@ pub(super) fn complete(def: &mut DomainDef) {
             cpu.migratable.get_or_insert(Switch::On);
         }
     }
+}
+
+/// The model QEMU takes when it is told none.
+fn default_model(def: &DomainDef, caps: Option<&QemuCaps>) -> String {
+    let machine = caps.zip(def.os.machine.as_deref()).and_then(|(caps, name)| caps.machine(name));
+    let model = machine.and_then(|machine| machine.default_cpu.as_deref()).unwrap_or("qemu64");
+    ["-x86_64-cpu", "-i386-cpu"].iter().find_map(|tail| model.strip_suffix(tail)).unwrap_or(model).to_string()
+}
+
+/// Virtual CPUs that no NUMA cell has belong to the first one.
+fn numa(def: &mut DomainDef) {
+    let max = def.vcpu.max;
+    let Some(cpu) = def.cpu.as_mut().filter(|cpu| !cpu.numa_cells.is_empty()) else { return };
+    let others = cpu.numa_cells.iter().skip(1).filter_map(|cell| set_members(cell.cpus.as_deref()?));
+    let taken: Vec<u32> = others.flatten().collect();
+    let first = &mut cpu.numa_cells[0];
+    let mut own: Vec<u32> = first.cpus.as_deref().and_then(set_members).unwrap_or_default();
+    let missing: Vec<u32> = (0..max).filter(|vcpu| !taken.contains(vcpu) && !own.contains(vcpu)).collect();
+    own.extend(missing);
+    own.sort_unstable();
+    first.cpus = Some(format_set(&own)).filter(|set| !set.is_empty());
 }

@@ -3,6 +3,7 @@
 use super::Chipset;
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
+use crate::domain_xml::features::IoapicDriver;
 use crate::domain_xml::words::Switch;
 use crate::error::{Error, Result};
 
@@ -18,8 +19,35 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
         panic.model.get_or_insert(PanicModel::Isa);
     }
     for tpm in &mut def.tpms {
-        tpm.model.get_or_insert(TpmModel::Tis);
+        let model = *tpm.model.get_or_insert(TpmModel::Tis);
+        if let TpmBackend::Emulator(emulator) = &mut tpm.backend {
+            // The two versions are incompatible, so the choice must not change with the emulator.
+            let version = if model == TpmModel::Crb { TpmVersion::V2_0 } else { TpmVersion::V1_2 };
+            emulator.version.get_or_insert(version);
+        }
     }
+    for hostdev in &mut def.hostdevs {
+        if let HostdevSource::Mdev { model, display, .. } = &mut hostdev.source
+            && model.as_deref() == Some("vfio-pci")
+        {
+            display.get_or_insert(Switch::Off);
+        }
+    }
+    for shmem in &mut def.shmems {
+        match (shmem.model, &shmem.server) {
+            (Some(ShmemModel::IvshmemDoorbell), None) => {}
+            (Some(ShmemModel::IvshmemDoorbell), Some(_)) => {
+                shmem.msi.get_or_insert_default().ioeventfd.get_or_insert(Switch::On);
+            }
+            _ => {
+                shmem.size.get_or_insert(4 << 20);
+            }
+        }
+    }
+    if let Some(vsock) = &mut def.vsock {
+        vsock.model.get_or_insert(VsockModel::Virtio);
+    }
+    iommu(def, chipset);
     for rng in &mut def.rngs {
         if let RngBackend::Random(path @ None) = &mut rng.backend {
             *path = Some("/dev/urandom".into());
@@ -172,9 +200,12 @@ pub(crate) fn pci_options(controller: &mut Controller) {
 
 fn interfaces(def: &mut DomainDef) {
     for nic in &mut def.interfaces {
-        if !matches!(nic.source, InterfaceSource::Hostdev { .. }) && nic.model.is_none() {
-            nic.model = Some("rtl8139".into());
-        }
+        let model = match nic.source {
+            InterfaceSource::Hostdev { .. } => continue,
+            InterfaceSource::Vdpa { .. } => "virtio",
+            _ => "rtl8139",
+        };
+        nic.model.get_or_insert_with(|| model.into());
     }
 }
 
@@ -214,6 +245,7 @@ fn serials(def: &mut DomainDef, chipset: Chipset) {
     // The first console of a VM stands for the first serial port.
     if def.consoles.is_empty()
         && let Some(serial) = def.serials.first()
+        && !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb))
     {
         let source = serial.source.clone();
         def.consoles.push(Console {
@@ -268,19 +300,35 @@ fn audio(def: &mut DomainDef) {
     if !def.audios.is_empty() {
         return;
     }
-    let kind = def.graphics.iter().find_map(|graphics| match graphics.kind {
+    // A display of the desktop has sound of its own, which QEMU finds by itself.
+    let kinds = def.graphics.iter().filter_map(|graphics| match graphics.kind {
         GraphicsKind::Spice(_) => Some(AudioType::Spice),
-        GraphicsKind::Sdl(_) => Some(AudioType::Sdl),
+        GraphicsKind::Vnc(_) => Some(AudioType::None),
         _ => None,
     });
-    def.audios.push(Audio {
-        id: 1,
-        kind: kind.unwrap_or(AudioType::None),
-        timer_period: None,
-        options: Vec::new(),
-        input: Default::default(),
-        output: Default::default(),
-    });
+    let kind = match def.graphics.is_empty() {
+        true => Some(AudioType::None),
+        false => kinds.max_by_key(|kind| *kind == AudioType::Spice),
+    };
+    def.audios.extend(kind.map(|kind| Audio { id: 1, kind, ..Default::default() }));
+}
+
+/// Vcpus a q35 can address without extended interrupt mode.
+const MAX_VCPUS_WITHOUT_EIM: u32 = 255;
+
+fn iommu(def: &mut DomainDef, chipset: Chipset) {
+    let many = def.vcpu.max > MAX_VCPUS_WITHOUT_EIM;
+    if chipset == Chipset::Q35 && many && def.iommu.is_none() {
+        def.iommu = Some(Iommu { model: IommuModel::Intel, ..Default::default() });
+    }
+    let Some(iommu) = def.iommu.as_mut().filter(|iommu| iommu.model == IommuModel::Intel) else { return };
+    if many && iommu.driver.eim.is_none() {
+        iommu.driver.eim = Some(Switch::On);
+        iommu.driver.intremap.get_or_insert(Switch::On);
+    }
+    if iommu.driver.intremap == Some(Switch::On) {
+        def.features.ioapic.get_or_insert(IoapicDriver::Qemu);
+    }
 }
 
 fn watchdogs(def: &mut DomainDef, chipset: Chipset) {

@@ -13,12 +13,13 @@ mod video;
 
 use super::addresses;
 use super::capabilities::QemuCaps;
+use super::firmware::{self, FirmwareChoice};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{Backing, DiskDevice, EncryptionEngine, StorageFormat, StorageKind};
 use crate::domain_xml::os::BootDev;
 use crate::error::{Error, Result};
 
-pub(crate) use devices::{add_controller, find_controller, is_root, pci_options};
+pub(crate) use devices::{add_controller, find_controller, pci_options};
 pub use live::{assign_aliases, assign_nodes, iothread_ids};
 
 /// The chipset a definition is completed for.
@@ -78,7 +79,12 @@ pub fn runs_arch(qemu_target: &str, arch: &str) -> bool {
 }
 
 /// Fills in everything; see the module's text. `emulator` is used when the definition names none.
-pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) -> Result<()> {
+pub fn complete(
+    def: &mut DomainDef,
+    emulator: &str,
+    caps: Option<&QemuCaps>,
+    firmwares: &FirmwareChoice,
+) -> Result<()> {
     if def.emulator.is_none() {
         def.emulator = Some(emulator.to_string());
     }
@@ -88,8 +94,9 @@ pub fn complete(def: &mut DomainDef, emulator: &str, caps: Option<&QemuCaps>) ->
     if let Some(caps) = caps {
         machine(def, caps)?;
     }
+    firmware::complete(def, firmwares)?;
     boot(def);
-    cpu::complete(def);
+    cpu::complete(def, caps);
     if def.os.machine.is_none() && caps.is_none() {
         // Which devices are automatic depends on the machine, and nobody knows it here.
         basics(def);
@@ -149,6 +156,7 @@ fn basics(def: &mut DomainDef) {
         }
         let mut layer = &mut disk.source;
         loop {
+            layer.default_ports();
             if let Some(encryption) = &mut layer.encryption {
                 encryption.engine.get_or_insert(EncryptionEngine::Qemu);
             }
