@@ -9,7 +9,7 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 
-.PHONY: all build demo test test-systemd-container bench lint setup install clean
+.PHONY: all build demo test test-systemd-container bench fuzz lint setup install clean
 
 all: build
 
@@ -35,6 +35,11 @@ test-systemd-container:
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup
 	@scripts/bench.sh
+
+# Feeds every parser of foreign bytes with broken input for SECONDS each; a finding stays in fuzz/artifacts.
+SECONDS ?= 60
+fuzz:
+	@scripts/fuzz.sh $(SECONDS)
 
 lint:
 	cargo fmt --check
