@@ -7,6 +7,7 @@ pub mod check;
 pub mod clock;
 pub mod cpu;
 pub mod device;
+pub mod diff;
 pub mod features;
 pub mod foreign;
 mod format;

@@ -99,6 +99,11 @@ impl<'s> Document<'s> {
         Some((line, column, fault.message))
     }
 
+    /// The root as it is, without an account of what is read.
+    pub fn tree(&self) -> &Element<'s> {
+        &self.root
+    }
+
     fn build(source: &'s str) -> std::result::Result<Document<'s>, Fault> {
         let control = source.char_indices().find(|(_, c)| !is_xml_char(*c));
         let control = control.map(|(offset, c)| Fault::new(offset, format!("PCDATA invalid Char value {}", c as u32)));
