@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use domus::domain_xml::{self, FormatOptions};
 use domus::qemu::capabilities::QemuCaps;
 use domus::qemu::complete;
+use domus::qemu::firmware::FirmwareChoice;
 
 use crate::client::{CONNECT, Client, TEST};
 use crate::table::{Samples, Table};
@@ -22,13 +23,14 @@ pub fn in_memory(table: &mut Table, rounds: usize) {
     let caps = fs::read_to_string(root.join("src/qemu/command/testdata/caps.json")).unwrap();
     let caps: QemuCaps = serde_json::from_str(&caps).unwrap();
     let text = fs::read_to_string(root.join("tests/fixtures/nova/qemu-spawn-domain-as-returned.xml")).unwrap();
+    let firmwares = FirmwareChoice::default();
     let (mut parsing, mut completing, mut formatting, mut all) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
     for _ in 0..rounds {
         let start = Instant::now();
         let mut def = domain_xml::parse_inactive(black_box(&text)).unwrap().def;
         let parsed = start.elapsed();
-        complete::complete(&mut def, EMULATOR, Some(&caps)).unwrap();
+        complete::complete(&mut def, EMULATOR, Some(&caps), &firmwares).unwrap();
         let completed = start.elapsed();
         black_box(domain_xml::format(&def, STORED));
         let formatted = start.elapsed();

@@ -3,12 +3,17 @@
 //! [`parse`] reads a document, drops what it does not know (with a [`Warning`] each) and applies libvirt's defaults
 //! that need neither host nor driver ([`post_parse`]). [`format`] writes libvirt's order, indentation and quoting.
 
+pub mod abi;
+pub mod check;
 pub mod clock;
 pub mod cpu;
 pub mod device;
+pub mod diff;
 pub mod features;
 pub mod foreign;
 mod format;
+mod limits;
+pub mod matching;
 pub mod memory;
 pub mod metadata;
 pub mod model;

@@ -1,6 +1,7 @@
 //! `<domain>` -> [`DomainDef`]. What this file or a device's `read` asks for is known; everything else becomes a
 //! [`Warning`] and is dropped, as libvirt drops it.
 
+use super::check::{Finding, FindingKind};
 use super::clock::Clock;
 use super::cpu::{Cpu, NumaTune};
 use super::device::*;
@@ -48,6 +49,37 @@ fn parse_document(xml: &str, validate: fn(&DomainDef) -> Result<()>) -> Result<P
     Ok(Parsed { def, warnings })
 }
 
+/// Reads a well-formed document to its end, past every error that can be passed, and tells all.
+pub(super) fn read_for_check(xml: &str, findings: &mut Vec<Finding>) -> Result<()> {
+    let document = Document::parse(xml, "domain_definition")?;
+    document.go_on();
+    let root = document.root();
+    if root.name() != "domain" {
+        let what = format!("expecting root element of 'domain', not '{}'", root.name());
+        return Err(root.error(Code::XmlError, what));
+    }
+    let read = read_domain(root);
+    findings.extend(
+        document
+            .errors()
+            .iter()
+            .map(|(place, e)| Finding::from_error(e, (place.line, place.column, place.path.clone()))),
+    );
+    let unknown =
+        document.unknown().into_iter().map(|unknown| Finding::from_warning(FindingKind::Unknown, warning(unknown)));
+    findings.extend(unknown);
+    findings.extend(document.remarks().into_iter().map(|(place, message)| {
+        let Place { line, column, path } = place;
+        Finding { kind: FindingKind::Remark, line, column, path, message }
+    }));
+    let mut def = read?;
+    if findings.iter().any(|finding| finding.kind == FindingKind::Invalid) {
+        return Ok(());
+    }
+    super::post_parse::post_parse(&mut def)?;
+    super::validate::validate(&def)
+}
+
 /// Reads one device element (`<disk>`, `<interface>` ...) as `attach` gets it.
 pub(super) fn parse_device(xml: &str) -> Result<(Device, Vec<Warning>)> {
     let read = || {
@@ -89,13 +121,13 @@ fn read_domain(root: Node<'_>) -> Result<DomainDef> {
     if let Some(id) = root.attr("id") {
         def.id = crate::xml::parse_signed(id).and_then(|id| i32::try_from(id).ok()).filter(|id| *id >= 0);
     }
-    read_general(root, &mut def)?;
-    def.memory = Memory::read(root)?;
+    root.tolerate(read_general(root, &mut def))?;
+    def.memory = root.tolerate(Memory::read(root))?.unwrap_or_default();
     def.memory_backing = group(root, "memoryBacking", MemoryBacking::read)?;
     def.memtune = group(root, "memtune", MemTune::read)?;
     def.blkiotune = group(root, "blkiotune", BlkioTune::read)?;
-    def.vcpu = Vcpu::read(root)?;
-    def.vcpus = read_vcpus(root)?;
+    def.vcpu = root.tolerate(Vcpu::read(root))?.unwrap_or_default();
+    def.vcpus = root.tolerate(read_vcpus(root))?.unwrap_or_default();
     def.iothreads = match root.child("iothreads") {
         Some(node) => {
             let count = crate::xml::parse_unsigned(node.text().trim()).and_then(|count| u32::try_from(count).ok());
@@ -104,9 +136,9 @@ fn read_domain(root: Node<'_>) -> Result<DomainDef> {
         }
         None => None,
     };
-    def.iothread_ids = IoThread::read_all(root)?;
+    def.iothread_ids = root.tolerate(IoThread::read_all(root))?.unwrap_or_default();
     def.cputune = group(root, "cputune", CpuTune::read)?;
-    def.numatune = root.child("numatune").map(NumaTune::read).transpose()?;
+    def.numatune = optional(root, "numatune", NumaTune::read)?;
     if let Some(node) = root.child("resource") {
         def.resource = Resource {
             partition: node.child_string("partition"),
@@ -116,7 +148,7 @@ fn read_domain(root: Node<'_>) -> Result<DomainDef> {
     def.sysinfo = root.children("sysinfo").map(Sysinfo::read).collect::<Result<_>>()?;
     def.idmap = group(root, "idmap", IdMap::read)?;
     def.features = group(root, "features", Features::read)?;
-    def.cpu = root.child("cpu").map(Cpu::read).transpose()?;
+    def.cpu = optional(root, "cpu", Cpu::read)?;
     def.clock = group(root, "clock", Clock::read)?;
     def.on_poweroff = action(root, "on_poweroff")?;
     def.on_reboot = action(root, "on_reboot")?;
@@ -184,7 +216,7 @@ fn read_general(root: Node<'_>, def: &mut DomainDef) -> Result<()> {
     }
     def.description = root.child_string("description");
     def.metadata = root.child("metadata").map(Metadata::read).filter(|metadata| !metadata.elements.is_empty());
-    def.os = Os::read(root)?;
+    def.os = root.tolerate(Os::read(root))?.unwrap_or_default();
     Ok(())
 }
 
@@ -199,7 +231,14 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
 
 /// One optional group; absent = its default.
 fn group<T: Default>(root: Node<'_>, name: &'static str, read: fn(Node<'_>) -> Result<T>) -> Result<T> {
-    root.child(name).map_or_else(|| Ok(T::default()), read)
+    let Some(node) = root.child(name) else { return Ok(T::default()) };
+    Ok(node.tolerate(read(node))?.unwrap_or_default())
+}
+
+/// One optional group that is `None` when absent.
+fn optional<T>(root: Node<'_>, name: &'static str, read: fn(Node<'_>) -> Result<T>) -> Result<Option<T>> {
+    let Some(node) = root.child(name) else { return Ok(None) };
+    node.tolerate(read(node))
 }
 
 fn action<T: crate::xml::Value>(root: Node<'_>, name: &'static str) -> Result<Option<T>> {
@@ -328,7 +367,8 @@ fn read_devices(devices: Node<'_>, def: &mut DomainDef) -> Result<()> {
     }
     let mut balloons = 0;
     for node in devices.all_children().filter(|node| DEVICE_NAMES.contains(&node.name())) {
-        match read_device(node)? {
+        let Some(device) = node.tolerate(read_device(node))? else { continue };
+        match device {
             Device::Disk(disk) => def.disks.push(*disk),
             Device::Controller(controller) => def.controllers.push(*controller),
             Device::Lease(lease) => def.leases.push(lease),

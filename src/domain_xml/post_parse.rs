@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 
 /// Fills in the defaults and refuses what no driver could run. Errors: codes 27 and 67 with libvirt's texts.
 pub fn post_parse(def: &mut DomainDef) -> Result<()> {
+    super::limits::check(def)?;
     memory(def)?;
     def.on_poweroff.get_or_insert(LifecycleAction::Destroy);
     def.on_reboot.get_or_insert(LifecycleAction::Restart);
@@ -38,10 +39,15 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
 }
 
 fn memory(def: &mut DomainDef) -> Result<()> {
-    let cells: u64 = def.cpu.iter().flat_map(|cpu| &cpu.numa_cells).map(|cell| cell.memory).sum();
-    let pluggable: u64 = def.memory_devices.iter().map(|device| device.target.size).sum();
-    if cells > 0 {
-        def.memory.size = cells + pluggable;
+    let mut numa = def.cpu.iter().flat_map(|cpu| &cpu.numa_cells).map(|cell| cell.memory);
+    let cells = numa.try_fold(0, u64::checked_add);
+    let pluggable = def.memory_devices.iter().map(|device| device.target.size).try_fold(0, u64::checked_add);
+    let total = cells.zip(pluggable).and_then(|(cells, pluggable)| cells.checked_add(pluggable));
+    let Some(total) = total else {
+        return Err(Error::new(Code::Overflow, "the memory of all NUMA cells and memory devices together"));
+    };
+    if cells.is_some_and(|cells| cells > 0) {
+        def.memory.size = total;
     }
     if def.memory.size == 0 {
         let what = "Memory size must be specified via <memory> or in the <numa> configuration";

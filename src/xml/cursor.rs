@@ -30,6 +30,52 @@ pub struct Unknown {
     pub nearest: Option<&'static str>,
 }
 
+/// A name that a reader asked for: what a document may have at this place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Where the element begins in which it was looked for.
+    pub(super) start: usize,
+    pub what: AskedFor,
+    /// Empty for the element's own text.
+    pub name: &'static str,
+    pub form: Form,
+}
+
+/// What was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AskedFor {
+    Attribute,
+    Child,
+    Text,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Text,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// Decimal, not negative.
+    Unsigned,
+    /// Decimal.
+    Signed,
+    /// Not negative, decimal or with C's prefixes.
+    AnyBase,
+}
+
+impl Form {
+    fn of<T: Value>() -> Form {
+        match T::known() {
+            [] => match T::expected() {
+                Some(text) if text.contains("non-negative") => Form::Unsigned,
+                Some(_) => Form::Signed,
+                None => Form::Text,
+            },
+            words => Form::Words(words),
+        }
+    }
+}
+
 /// What an [`Unknown`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownKind {
@@ -49,7 +95,7 @@ impl<'s> Document<'s> {
     /// What was never read, in document order.
     pub fn unknown(&self) -> Vec<Unknown> {
         let mut out = Vec::new();
-        self.collect_unknown(&self.root, &mut out);
+        self.collect_unknown(&self.root, false, &mut out);
         out
     }
 
@@ -58,37 +104,63 @@ impl<'s> Document<'s> {
         self.remarks.borrow().clone()
     }
 
-    fn collect_unknown(&self, element: &Element<'_>, out: &mut Vec<Unknown>) {
+    /// From now on readers go on after what [`Node::tolerate`] and the typed reads of optional attributes can leave
+    /// out: every error is kept in [`Document::errors`], so that all of them can be told at once.
+    pub fn go_on(&self) {
+        self.lenient.set(true);
+    }
+
+    /// Takes what readers went on after, in the order of reading.
+    pub fn errors(&self) -> Vec<(Place, Error)> {
+        self.errors.take()
+    }
+
+    /// Everything that was asked for, each with the names of the elements from the root down to the one asked.
+    pub fn account(&self) -> Vec<(Vec<String>, Asked)> {
+        let names =
+            |asked: &Asked| locate::ancestry(&self.root, asked.start).iter().map(|e| e.name.to_string()).collect();
+        self.asked.borrow().iter().map(|asked| (names(asked), *asked)).collect()
+    }
+
+    fn collect_unknown(&self, element: &Element<'_>, broken: bool, out: &mut Vec<Unknown>) {
         if element.opaque.get() {
             return;
         }
+        let broken = broken || element.broken.get();
         for attribute in &element.attributes {
             if attribute.used.get() || attribute.name == "xmlns" || attribute.name.contains(':') {
                 continue;
             }
             let (line, column) = line_column(self.source, attribute.offset);
             let path = format!("{}/@{}", locate::path(&self.root, element.span.start), attribute.name);
-            let nearest = self.nearest_asked(element.span.start, true, attribute.name);
+            let nearest = self.nearest_asked(element.span.start, AskedFor::Attribute, attribute.name);
             let place = Place { line, column, path };
+            if broken && nearest.is_none() {
+                continue;
+            }
             out.push(Unknown { kind: UnknownKind::Attribute, name: attribute.name.to_string(), place, nearest });
         }
         for child in &element.children {
             if child.used.get() {
-                self.collect_unknown(child, out);
+                self.collect_unknown(child, broken, out);
                 continue;
             }
             let node = Node { doc: self, el: child };
             let repeated = element.children.iter().any(|other| other.used.get() && other.name == child.name);
             let kind = if repeated { UnknownKind::Repeated } else { UnknownKind::Element };
-            let nearest = if repeated { None } else { self.nearest_asked(element.span.start, false, child.name) };
+            let nearest =
+                if repeated { None } else { self.nearest_asked(element.span.start, AskedFor::Child, child.name) };
+            if broken && nearest.is_none() && !repeated {
+                continue;
+            }
             out.push(Unknown { kind, name: child.name.to_string(), place: node.place(), nearest });
         }
     }
 
-    fn nearest_asked(&self, start: usize, attribute: bool, name: &str) -> Option<&'static str> {
+    fn nearest_asked(&self, start: usize, what: AskedFor, name: &str) -> Option<&'static str> {
         let asked = self.asked.borrow();
         let mut known: Vec<&'static str> =
-            asked.iter().filter(|(at, is, _)| *at == start && *is == attribute).map(|(_, _, name)| *name).collect();
+            asked.iter().filter(|asked| asked.start == start && asked.what == what).map(|asked| asked.name).collect();
         known.sort_unstable();
         known.dedup();
         nearest(name, known)
@@ -188,7 +260,11 @@ impl<'d> Node<'d> {
 
     /// An attribute's value.
     pub fn attr(&self, name: &'static str) -> Option<&'d str> {
-        self.note(true, name);
+        self.attr_of(name, Form::Text)
+    }
+
+    fn attr_of(&self, name: &'static str, form: Form) -> Option<&'d str> {
+        self.note_form(AskedFor::Attribute, name, form);
         let attribute = self.el.attributes.iter().find(|attribute| attribute.name == name)?;
         attribute.used.set(true);
         Some(&attribute.value)
@@ -204,7 +280,7 @@ impl<'d> Node<'d> {
 
     /// The first child of this name.
     pub fn child(&self, name: &'static str) -> Option<Node<'d>> {
-        self.note(false, name);
+        self.note_form(AskedFor::Child, name, Form::Text);
         let element = self.el.children.iter().find(|child| child.name == name)?;
         element.used.set(true);
         Some(Node { doc: self.doc, el: element })
@@ -212,7 +288,7 @@ impl<'d> Node<'d> {
 
     /// Every child of this name.
     pub fn children(&self, name: &'static str) -> impl Iterator<Item = Node<'d>> + use<'d> {
-        self.note(false, name);
+        self.note_form(AskedFor::Child, name, Form::Text);
         let doc = self.doc;
         self.el.children.iter().filter(move |child| child.name == name).map(move |element| {
             element.used.set(true);
@@ -244,6 +320,7 @@ impl<'d> Node<'d> {
 
     /// The element's own text as a value. Error: code 27 with libvirt's text.
     pub fn value<T: Value>(&self) -> Result<T> {
+        self.note_form(AskedFor::Text, "", Form::of::<T>());
         let text = self.text();
         T::read(text.trim()).ok_or_else(|| {
             let what = format!("Invalid value '{text}' for element or attribute './{}[1]'", self.name());
@@ -253,7 +330,12 @@ impl<'d> Node<'d> {
 
     /// An attribute as a value. Error: code 27 with libvirt's text.
     pub fn attr_value<T: Value>(&self, name: &'static str) -> Result<Option<T>> {
-        let Some(text) = self.attr(name) else { return Ok(None) };
+        let value = self.strict_attr_value(name);
+        self.tolerate_attr(name, value)
+    }
+
+    fn strict_attr_value<T: Value>(&self, name: &'static str) -> Result<Option<T>> {
+        let Some(text) = self.attr_of(name, Form::of::<T>()) else { return Ok(None) };
         match T::read(text) {
             Some(value) => Ok(Some(value)),
             None => Err(self.invalid_attr(name, T::expected(), T::known())),
@@ -262,15 +344,40 @@ impl<'d> Node<'d> {
 
     /// The same for an attribute that must be there.
     pub fn require<T: Value>(&self, name: &'static str) -> Result<T> {
-        self.attr_value(name)?.ok_or_else(|| self.missing_attr(name))
+        self.strict_attr_value(name)?.ok_or_else(|| self.missing_attr(name))
+    }
+
+    /// A part that the whole can be read without: its error is kept and `None` returned, if the document is read to
+    /// find all errors; else it is the error.
+    pub fn tolerate<T>(&self, part: Result<T>) -> Result<Option<T>> {
+        match part {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if self.doc.lenient.get() => {
+                self.el.broken.set(true);
+                self.doc.errors.borrow_mut().push((self.place(), error));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tolerate_attr<T>(&self, name: &str, value: Result<Option<T>>) -> Result<Option<T>> {
+        match value {
+            Err(error) if self.doc.lenient.get() => {
+                self.doc.errors.borrow_mut().push((self.place_of_attr(name), error));
+                Ok(None)
+            }
+            value => value,
+        }
     }
 
     /// A number that may be written in C's hexadecimal or octal.
     pub fn attr_any_base(&self, name: &'static str) -> Result<Option<u64>> {
-        let Some(text) = self.attr(name) else { return Ok(None) };
-        parse_any_base(text)
+        let Some(text) = self.attr_of(name, Form::AnyBase) else { return Ok(None) };
+        let value = parse_any_base(text)
             .map(Some)
-            .ok_or_else(|| self.invalid_attr(name, Some("Expected non-negative integer value"), &[]))
+            .ok_or_else(|| self.invalid_attr(name, Some("Expected non-negative integer value"), &[]));
+        self.tolerate_attr(name, value)
     }
 
     /// The same, at most 32 bits.
@@ -286,12 +393,13 @@ impl<'d> Node<'d> {
     /// An attribute by `FromStr`; a word it refuses is an invalid value.
     pub fn attr_from_str<T: FromStr>(&self, name: &'static str) -> Result<Option<T>> {
         let Some(text) = self.attr(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| self.invalid_attr(name, None, &[]))
+        let value = text.parse().map(Some).map_err(|_| self.invalid_attr(name, None, &[]));
+        self.tolerate_attr(name, value)
     }
 
     /// "Invalid value for attribute ..." as libvirt says it, with what is known instead.
     pub fn invalid_attr(&self, name: &'static str, expected: Option<&str>, known: &[&str]) -> Error {
-        let value = self.attr(name).unwrap_or_default();
+        let value = self.el.attributes.iter().find(|a| a.name == name).map_or("", |a| a.value.as_ref());
         let mut what = format!("Invalid value for attribute '{name}' in element '{}': '{value}'.", self.name());
         if let Some(expected) = expected {
             what.push(' ');
@@ -328,7 +436,12 @@ impl<'d> Node<'d> {
 
     /// Notes a name as known here without reading anything.
     pub fn note(&self, attribute: bool, name: &'static str) {
-        self.doc.asked.borrow_mut().push((self.el.span.start, attribute, name));
+        let what = if attribute { AskedFor::Attribute } else { AskedFor::Child };
+        self.note_form(what, name, Form::Text);
+    }
+
+    fn note_form(&self, what: AskedFor, name: &'static str, form: Form) {
+        self.doc.asked.borrow_mut().push(Asked { start: self.el.span.start, what, name, form });
     }
 }
 

@@ -14,7 +14,7 @@ mod number;
 mod tree;
 mod writer;
 
-pub use cursor::{Node, Unknown, UnknownKind};
+pub use cursor::{Asked, AskedFor, Form, Node, Unknown, UnknownKind};
 pub use locate::Place;
 pub use number::{parse_any_base, parse_signed, parse_unsigned};
 pub use tree::{Attribute, Document, Element};

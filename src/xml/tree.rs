@@ -38,6 +38,8 @@ pub struct Element<'s> {
     pub(super) used: Cell<bool>,
     /// Everything below belongs to somebody else and is not looked at.
     pub(super) opaque: Cell<bool>,
+    /// Its reader stopped in the middle: what it did not ask for may yet be known.
+    pub(super) broken: Cell<bool>,
 }
 
 /// A well-formed document.
@@ -45,8 +47,12 @@ pub struct Element<'s> {
 pub struct Document<'s> {
     pub(super) source: &'s str,
     pub(super) root: Element<'s>,
-    /// (start of the element, is an attribute, name): every name that was asked for.
-    pub(super) asked: RefCell<Vec<(usize, bool, &'static str)>>,
+    /// Every name that was asked for.
+    pub(super) asked: RefCell<Vec<super::Asked>>,
+    /// Readers go on after an error where they can.
+    pub(super) lenient: Cell<bool>,
+    /// What they went on after.
+    pub(super) errors: RefCell<Vec<(super::Place, Error)>>,
     /// What readers had to say about single elements.
     pub(super) remarks: RefCell<Vec<(super::Place, String)>>,
 }
@@ -68,30 +74,66 @@ impl<'s> Document<'s> {
     ///
     /// Errors: code 35 with libxml2's wording, the line and a caret.
     pub fn parse(source: &'s str, what: &str) -> Result<Document<'s>> {
-        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+        let source = without_mark(source);
         if source.len() > MAX_SIZE {
-            let detail = format!("({what}): the document has {} bytes, at most {MAX_SIZE} are read", source.len());
+            let detail = format!("({what}): {}", too_large(source));
             return Err(Error::new(Code::XmlDetail, detail).with_subsystem(Subsystem::Xml));
         }
-        let control = source.char_indices().find(|(_, c)| !is_xml_char(*c));
-        let control = control.map(|(offset, c)| Fault::new(offset, format!("PCDATA invalid Char value {}", c as u32)));
-        let fault = match (Builder::new(source).build(), control) {
-            (Ok(root), None) => {
-                return Ok(Document { source, root, asked: RefCell::default(), remarks: RefCell::default() });
-            }
-            (Ok(_), Some(control)) => control,
-            (Err(fault), Some(control)) if control.offset < fault.offset => control,
-            (Err(fault), _) => fault,
+        let fault = match Self::build(source) {
+            Ok(document) => return Ok(document),
+            Err(fault) => fault,
         };
         let (line, _) = line_column(source, fault.offset);
         let detail = format!("({what}):{line}: {}\n{}", fault.message, picture(source, fault.offset));
         Err(Error::new(Code::XmlDetail, detail).with_subsystem(Subsystem::Xml))
     }
 
+    /// The syntax error [`Document::parse`] would give, with line and column; `None` for a well-formed document.
+    pub fn syntax_error(source: &str) -> Option<(u32, u32, String)> {
+        let source = without_mark(source);
+        if source.len() > MAX_SIZE {
+            return Some((1, 1, too_large(source)));
+        }
+        let fault = Document::build(source).err()?;
+        let (line, column) = line_column(source, fault.offset);
+        Some((line, column, fault.message))
+    }
+
+    /// The root as it is, without an account of what is read.
+    pub fn tree(&self) -> &Element<'s> {
+        &self.root
+    }
+
+    fn build(source: &'s str) -> std::result::Result<Document<'s>, Fault> {
+        let control = source.char_indices().find(|(_, c)| !is_xml_char(*c));
+        let control = control.map(|(offset, c)| Fault::new(offset, format!("PCDATA invalid Char value {}", c as u32)));
+        match (Builder::new(source).build(), control) {
+            (Ok(root), None) => Ok(Document {
+                source,
+                root,
+                asked: RefCell::default(),
+                lenient: Cell::new(false),
+                errors: RefCell::default(),
+                remarks: RefCell::default(),
+            }),
+            (Ok(_), Some(control)) => Err(control),
+            (Err(fault), Some(control)) if control.offset < fault.offset => Err(control),
+            (Err(fault), _) => Err(fault),
+        }
+    }
+
     /// The document's text, to which spans relate: without a byte order mark.
     pub fn source(&self) -> &'s str {
         self.source
     }
+}
+
+fn without_mark(source: &str) -> &str {
+    source.strip_prefix('\u{feff}').unwrap_or(source)
+}
+
+fn too_large(source: &str) -> String {
+    format!("the document has {} bytes, at most {MAX_SIZE} are read", source.len())
 }
 
 struct Builder<'s> {
@@ -258,6 +300,7 @@ impl<'s> Builder<'s> {
             span: start..end,
             used: Cell::new(false),
             opaque: Cell::new(false),
+            broken: Cell::new(false),
         })
     }
 

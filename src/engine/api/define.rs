@@ -82,8 +82,10 @@ call! {
     DefineXml = "virDomainDefineXMLFlags", Write, "domain:write";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Domain {
         check_flags(on, flags, flags::define::VALIDATE, "virDomainDefineXMLFlags")?;
+        if flags & flags::define::VALIDATE != 0 {
+            domain_xml::check::validate_strictly(&xml)?;
+        }
         let (mut def, warnings) = read(on, &xml).await?;
-        validate_strictly(flags & flags::define::VALIDATE != 0, &warnings)?;
         let uuid = settle_uuid(on, &mut def);
         let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def) };
         let name = new.def.name.clone();
@@ -116,17 +118,6 @@ call! {
     }
 }
 
-/// With the VALIDATE flag an unknown element is an error, with libvirt's code for a failed schema.
-fn validate_strictly(asked: bool, warnings: &[Warning]) -> Result<()> {
-    match warnings.iter().find(|warning| warning.line > 0) {
-        Some(first) if asked => Err(Error::new(
-            Code::XmlInvalidSchema,
-            format!("line {}, column {}: {}: {}", first.line, first.column, first.path, first.message),
-        )),
-        _ => Ok(()),
-    }
-}
-
 call! {
     /// Starts a domain that is gone when it stops (`virDomainCreateFlags`).
     CreateXml = "virDomainCreateXML", Write, "domain:start";
@@ -135,8 +126,10 @@ call! {
         let known = create::PAUSED | create::AUTODESTROY | create::VALIDATE | create::RESET_NVRAM;
         check_flags(on, flags, known, "virDomainCreateXML")?;
         refuse_autodestroy(flags)?;
+        if flags & create::VALIDATE != 0 {
+            domain_xml::check::validate_strictly(&xml)?;
+        }
         let (mut def, warnings) = read(on, &xml).await?;
-        validate_strictly(flags & create::VALIDATE != 0, &warnings)?;
         let uuid = settle_uuid(on, &mut def);
         let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def) };
         let name = new.def.name.clone();
