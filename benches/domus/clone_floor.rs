@@ -44,6 +44,9 @@ impl Groups {
                 dirs.push(PathBuf::from(left.split(' ').nth(4).unwrap()).join(format!("floor-{name}")));
             }
         }
+        // A mount that another one hides is in the table too.
+        dirs.sort();
+        dirs.dedup();
         Groups(dirs)
     }
 
@@ -137,6 +140,8 @@ pub fn main(arguments: &[String]) {
     let [name, root, bridge, cgroups] = arguments else { panic!("arguments of the floor: {arguments:?}") };
     let groups = if cgroups == "none" { Groups::default() } else { Groups::of(name, cgroups == "v2") };
     let bridge = (bridge != "-").then_some(bridge.as_str());
+    // Of a benchmark that was killed.
+    groups.0.iter().for_each(|dir| drop(fs::remove_dir(dir)));
     let alone = SingleThread::prove().unwrap();
     let mut orders = std::io::stdin().lock();
     let mut out = std::io::stdout();
@@ -158,7 +163,10 @@ pub fn main(arguments: &[String]) {
             fs::File::open(&groups.0[0]).unwrap()
         });
         let (pid, pidfd) = match clone3(flags as u64, into.as_ref().map(AsFd::as_fd), &alone).unwrap() {
-            Forked::Child => inside(Path::new(root), far),
+            Forked::Child => {
+                drop(near);
+                inside(Path::new(root), far)
+            }
             Forked::Parent { pid, pidfd } => (pid, pidfd),
         };
         drop(far);
@@ -197,6 +205,7 @@ pub fn main(arguments: &[String]) {
 
 /// From the clone to the container's first instruction.
 fn inside(root: &Path, mut go: std::os::unix::net::UnixStream) -> ! {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     mount(Some(root), root, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();

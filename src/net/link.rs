@@ -157,11 +157,12 @@ impl Netlink {
         added.map_err(|error| failed(&format!("cannot add address {address}/{prefix} to interface {index}"), error))
     }
 
-    /// Removes a link by index. One that is gone is no error.
+    /// Removes a link of the daemon's network namespace by index. One that is gone is no error.
     pub async fn remove(&self, index: u32, name: &str) -> Result<()> {
-        match self.handle.link().del(index).execute().await {
-            Err(error) if errno(&error) != Some(nix::libc::ENODEV) => {
-                Err(failed(&format!("cannot remove interface '{name}'"), error))
+        let removed = tokio::task::spawn_blocking(move || crate::sys::rtnl::remove_announced(index)).await;
+        match removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::ENODEV) => {
+                Err(Error::system(format!("cannot remove interface '{name}'"), error).with_subsystem(Subsystem::Net))
             }
             _ => Ok(()),
         }

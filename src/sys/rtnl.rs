@@ -243,6 +243,63 @@ impl Rtnl {
     }
 }
 
+/// Removes a link (both ends of a veth) and returns as soon as it and its name are gone, which the kernel announces long
+/// before its answer: that one waits until nobody can hold the link's memory any more (10 ms and more). A thread of its
+/// own waits for it. Blocks the calling thread. `ENODEV`: no such link.
+pub fn remove_announced(index: u32) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    const RTMGRP_LINK: u32 = 1;
+    let news = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&news, &rustix::net::netlink::SocketAddrNetlink::new(0, RTMGRP_LINK))?;
+    let rtnl = Rtnl::open()?;
+    let (over, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let remover = std::thread::Builder::new().name("link-removal".into()).spawn(move || {
+        let result = rtnl.remove(index);
+        drop(hold);
+        result
+    })?;
+    let mut buffer = vec![0u8; 32 * 1024];
+    loop {
+        let mut fds = [PollFd::new(news.as_fd(), PollFlags::POLLIN), PollFd::new(over.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            result => result?,
+        };
+        let [announced, answered] = fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        // News that were lost are in the answer too.
+        if announced
+            && let Ok((len, _)) = rustix::net::recv(&news, &mut buffer, RecvFlags::DONTWAIT)
+            && tells_removal(buffer.get(..len).unwrap_or_default(), index)
+        {
+            return Ok(());
+        }
+        if answered {
+            let panicked = |_| io::Error::other("the thread that removes a link panicked");
+            return remover.join().map_err(panicked)?;
+        }
+    }
+}
+
+/// Whether one of the messages says that the link is gone. A bridge tells of a port that leaves in the same words, but
+/// with a family of its own.
+fn tells_removal(mut messages: &[u8], index: u32) -> bool {
+    while let Some(header) = messages.first_chunk::<16>() {
+        let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _, _, _] = *header;
+        let len = u32::from_ne_bytes([a, b, c, d]) as usize;
+        let family_is_none = messages.get(16) == Some(&0);
+        let about = messages.get(20..24).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+        if u16::from_ne_bytes(kind) == RTM_DELLINK && family_is_none && about == Some(index) {
+            return true;
+        }
+        match messages.get(len.next_multiple_of(4).max(16)..) {
+            Some(rest) => messages = rest,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// Index of the interface `name` in the calling thread's network namespace.
 pub fn index_of(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
@@ -262,6 +319,51 @@ fn octets(address: IpAddr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_removed_link_is_gone() {
+        let work = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+            let own = std::fs::File::open("/proc/thread-self/ns/net")?;
+            let veth = Veth {
+                host: "left",
+                alias: "a test",
+                guest: "right",
+                mac: [2, 0, 0, 0, 0, 1],
+                host_mac: None,
+                mtu: None,
+                master: None,
+                up: true,
+            };
+            use std::os::fd::AsFd;
+            Rtnl::open()?.add_veth(&veth, own.as_fd())?;
+            let index = index_of("left")?;
+            remove_announced(index)?;
+            assert!(index_of("left").is_err());
+            io::Result::Ok(remove_announced(index).unwrap_err().raw_os_error())
+        };
+        match std::thread::spawn(work).join().unwrap() {
+            Err(error) => eprintln!("SKIP a_removed_link_is_gone: {error}"),
+            Ok(errno) => assert_eq!(errno, Some(nix::libc::ENODEV)),
+        }
+    }
+
+    #[test]
+    fn only_the_link_itself_counts_as_removed() {
+        let message = |kind: u16, family: u8, index: u32| {
+            let mut bytes = Message::new(kind, 0);
+            bytes.link_header(index, 0, 0).text(IFLA_IFNAME, "a");
+            bytes.0[16] = family;
+            let len = bytes.0.len() as u32;
+            bytes.0[..4].copy_from_slice(&len.to_ne_bytes());
+            bytes.0
+        };
+        let port = message(RTM_DELLINK, nix::libc::AF_BRIDGE as u8, 7);
+        let others = [port, message(RTM_NEWLINK, 0, 7), message(RTM_DELLINK, 0, 8)].concat();
+        assert!(!tells_removal(&others, 7));
+        assert!(tells_removal(&[others, message(RTM_DELLINK, 0, 7)].concat(), 7));
+        assert!(!tells_removal(&[0; 40], 7) && !tells_removal(&[], 7));
+    }
 
     #[test]
     fn attributes_are_padded_and_sized() {
