@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use domus::domain_xml::{self, FormatOptions};
 use domus::lxc::plan::{self, Host, Peers};
 use domus::lxc::spec::{Cgroups, IdMaps, IdRange, Spec};
-use domus::qemu::firmware::FirmwareChoice;
 use domus::qemu::capabilities::QemuCaps;
 use domus::qemu::command::{self, Context};
+use domus::qemu::firmware::FirmwareChoice;
 use domus::qemu::{complete, launch};
 
 use crate::{Outcome, hash, shape};

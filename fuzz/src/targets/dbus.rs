@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domus::dbus::listen::{Listener, Policy};
+use domus::dbus::listen::Listener;
 use domus::dbus::table::{DOMUS, LIBVIRT, signature};
 use domus::dbus::{Options, Server};
+use domus::engine::access::Policy;
 use domus::engine::{Engine, EngineConfig};
 use domus::mock::MockDriver;
 
