@@ -347,6 +347,7 @@ impl LxcInstance {
         let Ok(netlink) = Netlink::open() else { return };
         params.uint("net.count", u32::try_from(self.nics.len()).unwrap_or(0));
         for (index, name) in self.nics.iter().enumerate() {
+            params.string(format!("net.{index}.name"), name.as_str());
             let mut put = |what: &str, value: u64| params.ullong(format!("net.{index}.{what}"), value);
             let Ok(Some(link)) = netlink.stats(name).await else { continue };
             put("rx.bytes", link.tx_bytes);
@@ -357,7 +358,6 @@ impl LxcInstance {
             put("tx.pkts", link.rx_packets);
             put("tx.errs", link.rx_errors);
             put("tx.drop", link.rx_dropped);
-            params.push(format!("net.{index}.name"), crate::types::params::ParamValue::Str(name.clone()));
         }
     }
 }

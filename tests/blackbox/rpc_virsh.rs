@@ -69,6 +69,12 @@ fn a_domain_lives_under_virsh() {
     assert_eq!(virsh.ok(&["domid", "one"]).trim(), "1");
     virsh.ok(&["autostart", "one"]);
     assert!(virsh.ok(&["list", "--autostart", "--name"]).contains("one"));
+    virsh.ok(&["desc", "one", "--live", "--config", "what it is for"]);
+    assert_eq!(virsh.ok(&["desc", "one"]).trim(), "what it is for");
+    virsh.ok(&["metadata", "one", "urn:example", "--key", "ex", "--set", "<owner>me</owner>"]);
+    assert!(virsh.ok(&["metadata", "one", "urn:example"]).contains("<ex:owner xmlns:ex=\"urn:example\">me</ex:owner>"));
+    virsh.ok(&["metadata", "one", "urn:example", "--remove"]);
+    assert_eq!(virsh.ok(&["metadata", "one", "urn:example"]).trim(), "");
     virsh.ok(&["reboot", "one"]);
     virsh.ok(&["shutdown", "one"]);
     eventually("the domain is off", DEADLINE, || (virsh.ok(&["domstate", "one"]).trim() == "shut off").then_some(()));
@@ -160,6 +166,11 @@ fn a_virtual_machine_lives_under_virsh() {
     assert!(virsh.ok(&["domblklist", name]).contains("vda"));
     assert!(virsh.ok(&["domiflist", name]).contains("bridge"));
     assert!(virsh.ok(&["domstats", name]).contains("cpu.time="));
+    assert!(virsh.ok(&["domblkstat", name, "vda"]).contains("vda rd_req"));
+    virsh.fails(&["domblkstat", name, "vdz"], "invalid path");
+    let tap = virsh.ok(&["domiflist", name]);
+    let tap = tap.lines().nth(2).and_then(|line| line.split_whitespace().next()).unwrap().to_string();
+    assert!(virsh.ok(&["domifstat", name, &tap]).contains("rx_bytes"));
     virsh.ok(&["destroy", name]);
     virsh.ok(&["undefine", name]);
     lab.finish();

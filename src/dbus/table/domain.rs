@@ -10,8 +10,8 @@ use crate::engine::api::{
     GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
     HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs, MemoryStats, MetadataArgs, ParamsArgs,
     PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters,
-    SetMemory, SetMemoryParameters, SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown, StatsArgs, Suspend,
-    Undefine, VcpusArgs,
+    SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetVcpus,
+    Shutdown, StatsArgs, Suspend, Undefine, VcpusArgs,
 };
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
@@ -229,7 +229,17 @@ const METHODS: &[Method] = &[
         |_, ()| ()
     )),
     m("SetMemoryStatsPeriod", "period i, flags u", "", "virDomainSetMemoryStatsPeriod"),
-    m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata"),
+    m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata").served(domain!(
+        SetMetadata,
+        |(kind, metadata, key, uri, flags): (i32, String, String, String, u32)| Ok(SetMetadataArgs {
+            kind,
+            metadata: optional(metadata),
+            key: optional(key),
+            uri: optional(uri),
+            flags
+        }),
+        |_, ()| ()
+    )),
     m("SetNumaParameters", "params a{sv}, flags u", "", "virDomainSetNumaParameters").served(domain!(
         SetNumaParameters,
         params_args,

@@ -7,9 +7,11 @@
 mod capability;
 mod console;
 mod define;
+mod device_stats;
 mod info;
 mod lifecycle;
 mod lookup;
+mod metadata;
 mod native;
 mod node;
 mod stats;
@@ -24,6 +26,7 @@ pub use capability::{
 };
 pub use console::{ConsoleArgs, OpenConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
+pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
     GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
@@ -31,6 +34,7 @@ pub use info::{
 };
 pub use lifecycle::{Create, Destroy, LifecycleArgs, Reboot, Reset, Resume, SetLifecycleAction, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
+pub use metadata::{SetMetadata, SetMetadataArgs};
 pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
 pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,

@@ -5,20 +5,21 @@
 use super::{Procedure, c};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy, DomainInfo, GetAutostart, GetBlkioParameters,
-    GetControlInfo, GetEmulatorPinInfo, GetInfo, GetJobInfo, GetMaxMemory, GetMemoryParameters, GetMessages,
-    GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList,
-    GetState, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent,
-    IsUpdated, JobInfo, LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole,
-    ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
-    SetBlkioParameters, SetMemory, SetMemoryParameters, SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown,
-    Suspend, Undefine, VcpusArgs, XmlFlags,
+    self, BlockStats, BlockStatsArgs, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy, DomainInfo,
+    GetAutostart, GetBlkioParameters, GetControlInfo, GetEmulatorPinInfo, GetInfo, GetJobInfo, GetMaxMemory,
+    GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
+    GetSchedulerType, GetSecurityLabelList, GetState, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
+    HasManagedSaveImage, InterfaceCounters, InterfaceStats, IsActive, IsPersistent, IsUpdated, JobInfo, LifecycleArgs,
+    LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole, ParamsArgs, PinArgs,
+    PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters,
+    SetLifecycleAction, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
+    SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, VcpusArgs, XmlFlags,
 };
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, domain, on_domain_again, on_domain_params};
 use crate::rpc::wire::{self, DomainHandle, Params};
 use crate::rpc::xdr::{Chars, Opaque, Put};
 use crate::types::flags::{self, affect};
-use crate::types::{TypedParams, Uuid};
+use crate::types::{ParamValue, TypedParams, Uuid};
 
 /// Longest CPU map, bytes (`REMOTE_CPUMAP_MAX`).
 const MAP_MAX: usize = 2048;
@@ -55,6 +56,23 @@ fn labels(labels: Vec<(String, bool)>) -> impl Put {
 fn first_label(labels: Vec<(String, bool)>) -> impl Put {
     let (label, enforcing) = labels.into_iter().next().unwrap_or_default();
     (Chars(label), enforcing)
+}
+
+/// Kind, text, prefix, namespace and flags of `virDomainSetMetadata`.
+type SetMetadataFields = (i32, Option<String>, Option<String>, Option<String>, u32);
+
+/// `virDomainBlockStatsStruct`: what is not known is -1.
+fn block_stats(params: TypedParams) -> impl Put {
+    let value = |name: &str| match params.get(name) {
+        Some(ParamValue::Llong(value)) => *value,
+        _ => -1,
+    };
+    (value("rd_operations"), value("rd_bytes"), value("wr_operations"), value("wr_bytes"), -1i64)
+}
+
+/// `virDomainInterfaceStatsStruct`.
+fn interface_stats(c: InterfaceCounters) -> impl Put {
+    (c.rx_bytes, c.rx_packets, c.rx_errs, c.rx_drop, c.tx_bytes, c.tx_packets, c.tx_errs, c.tx_drop)
 }
 
 /// A bit per CPU, as clients send it.
@@ -201,8 +219,16 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |params: Params| ParamsArgs { params: params.0, flags: 0 },
         |()| ()
     )),
-    c(64, "DOMAIN_BLOCK_STATS", "virDomainBlockStats"),
-    c(65, "DOMAIN_INTERFACE_STATS", "virDomainInterfaceStats"),
+    c(64, "DOMAIN_BLOCK_STATS", "virDomainBlockStats").served(domain!(
+        BlockStats,
+        |disk: String| BlockStatsArgs { disk, flags: 0 },
+        block_stats
+    )),
+    c(65, "DOMAIN_INTERFACE_STATS", "virDomainInterfaceStats").served(domain!(
+        InterfaceStats,
+        |device: String| device,
+        interface_stats
+    )),
     c(103, "DOMAIN_BLOCK_PEEK", "virDomainBlockPeek"),
     c(104, "DOMAIN_MEMORY_PEEK", "virDomainMemoryPeek"),
     c(121, "DOMAIN_GET_SECURITY_LABEL", "virDomainGetSecurityLabel").served(domain!(
@@ -297,7 +323,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(238, "DOMAIN_GET_BLOCK_JOB_INFO", "virDomainGetBlockJobInfo"),
     c(239, "DOMAIN_BLOCK_JOB_SET_SPEED", "virDomainBlockJobSetSpeed"),
     c(240, "DOMAIN_BLOCK_PULL", "virDomainBlockPull"),
-    c(243, "DOMAIN_BLOCK_STATS_FLAGS", "virDomainBlockStatsFlags"),
+    c(243, "DOMAIN_BLOCK_STATS_FLAGS", "virDomainBlockStatsFlags").served((Class::Read, |at| {
+        on_domain_params::<BlockStats, (String, i32, u32)>(at, |(disk, asked, flags)| {
+            (BlockStatsArgs { disk, flags }, asked, flags)
+        })
+    })),
     c(245, "DOMAIN_RESET", "virDomainReset").served(domain!(Reset, |flags: u32| flags, |()| ())),
     c(249, "DOMAIN_OPEN_GRAPHICS", "virDomainOpenGraphics"),
     c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize"),
@@ -317,7 +347,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration"),
     c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats"),
     c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors"),
-    c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata"),
+    c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata").served(domain!(
+        SetMetadata,
+        |(kind, metadata, key, uri, flags): SetMetadataFields| SetMetadataArgs { kind, metadata, key, uri, flags },
+        |()| ()
+    )),
     c(265, "DOMAIN_GET_METADATA", "virDomainGetMetadata").served(domain!(
         GetMetadata,
         |(kind, uri, flags): (i32, Option<String>, u32)| MetadataArgs { kind, uri, flags },
@@ -377,7 +411,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(386, "DOMAIN_SET_BLOCK_THRESHOLD", "virDomainSetBlockThreshold"),
     c(388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "virDomainManagedSaveGetXMLDesc"),
     c(389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "virDomainManagedSaveDefineXML"),
-    c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction"),
+    c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction").served(domain!(
+        SetLifecycleAction,
+        |(kind, action, flags): (u32, u32, u32)| LifecycleArgs { kind, action, flags },
+        |()| ()
+    )),
     c(392, "DOMAIN_DETACH_DEVICE_ALIAS", "virDomainDetachDeviceAlias"),
     c(396, "DOMAIN_GET_LAUNCH_SECURITY_INFO", "virDomainGetLaunchSecurityInfo"),
     c(402, "DOMAIN_SET_IOTHREAD_PARAMS", "virDomainSetIOThreadParams"),
