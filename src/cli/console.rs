@@ -86,14 +86,14 @@ pub async fn attach(
 }
 
 /// Raw mode of a terminal, for as long as this lives.
-struct RawMode<'fd> {
+pub(super) struct RawMode<'fd> {
     terminal: BorrowedFd<'fd>,
     before: Termios,
 }
 
 impl<'fd> RawMode<'fd> {
     /// `None` when it is not a terminal.
-    fn enter(terminal: BorrowedFd<'fd>) -> io::Result<Option<Self>> {
+    pub(super) fn enter(terminal: BorrowedFd<'fd>) -> io::Result<Option<Self>> {
         let Ok(before) = termios::tcgetattr(terminal) else { return Ok(None) };
         let mut raw = before.clone();
         termios::cfmakeraw(&mut raw);
@@ -194,7 +194,7 @@ fn remaining(end: Option<Instant>) -> PollTimeout {
 }
 
 /// Writes all, also to an output that is in non-blocking mode (a terminal shared with someone who set it).
-fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write(out, bytes) {
             Ok(count) => bytes = &bytes[count..],

@@ -12,6 +12,7 @@ mod harness;
 mod bad_input;
 mod dbus_api;
 mod ends;
+mod exec;
 mod mock_define;
 mod mock_life;
 mod qemu_life;

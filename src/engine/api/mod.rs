@@ -7,6 +7,7 @@
 mod capability;
 mod console;
 mod define;
+mod exec;
 mod info;
 mod lifecycle;
 mod lookup;
@@ -23,6 +24,7 @@ pub use capability::{
 };
 pub use console::{ConsoleArgs, OpenConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
+pub use exec::{ExecArgs, RunProgram};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
     GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
