@@ -269,6 +269,12 @@ pub trait Instance: Send + Sync + fmt::Debug {
     /// A stream to the console or channel with this alias; `None` = the first console. `force` ends another user's.
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<std::os::fd::OwnedFd>;
 
+    /// Tells a console the size of its user's terminal, in characters.
+    async fn resize_console(&self, device: Option<&str>, rows: u16, columns: u16) -> Result<()> {
+        let _ = (device, rows, columns);
+        Err(Error::no_support("domusDomainResizeConsole"))
+    }
+
     /// The machine's main process, for the status record and the log.
     fn pid(&self) -> Option<i32>;
 

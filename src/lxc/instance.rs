@@ -309,17 +309,7 @@ impl Instance for LxcInstance {
     }
 
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd> {
-        let index = match device {
-            None => 0,
-            Some(device) => self
-                .consoles
-                .iter()
-                .position(|alias| alias == device)
-                .ok_or_else(|| Error::internal(format!("cannot find console device '{device}'")))?,
-        };
-        if self.consoles.is_empty() {
-            return Err(Error::internal("cannot find default console device"));
-        }
+        let index = self.console_index(device)?;
         let (_, mut fds) = self.client.call(Call::Console { index, force }).await.map_err(|error| {
             if error.detail.contains("in use") {
                 Error::failed("Active console session exists for this domain")
@@ -328,6 +318,11 @@ impl Instance for LxcInstance {
             }
         })?;
         fds.pop().ok_or_else(|| Error::internal("the supervisor sent no console"))
+    }
+
+    async fn resize_console(&self, device: Option<&str>, rows: u16, columns: u16) -> Result<()> {
+        let index = self.console_index(device)?;
+        self.client.call(Call::Resize { index, rows, columns }).await.map(drop)
     }
 
     fn pid(&self) -> Option<i32> {
@@ -355,6 +350,22 @@ impl Instance for LxcInstance {
 }
 
 impl LxcInstance {
+    /// The console with this alias, the first without one.
+    fn console_index(&self, device: Option<&str>) -> Result<usize> {
+        let index = match device {
+            None => 0,
+            Some(device) => self
+                .consoles
+                .iter()
+                .position(|alias| alias == device)
+                .ok_or_else(|| Error::internal(format!("cannot find console device '{device}'")))?,
+        };
+        if self.consoles.is_empty() {
+            return Err(Error::internal("cannot find default console device"));
+        }
+        Ok(index)
+    }
+
     /// Interface counters as the guest sees them: the host end receives what the guest sends.
     async fn interface_stats(&self, params: &mut TypedParams) {
         let Ok(netlink) = Netlink::open() else { return };

@@ -36,6 +36,8 @@ pub enum Call {
     Run,
     /// A stream to console `index`; the answer carries one fd. `force` ends another user's stream.
     Console { index: usize, force: bool },
+    /// Sets the size of console `index`, in characters.
+    Resize { index: usize, rows: u16, columns: u16 },
     /// Sends init a signal.
     Signal { signal: i32 },
     /// Asks init to power off or reboot, by the ways given, the first that works.

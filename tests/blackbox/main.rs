@@ -10,6 +10,7 @@
 mod harness;
 
 mod bad_input;
+mod consoles;
 mod dbus_api;
 mod ends;
 mod exec;

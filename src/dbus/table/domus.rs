@@ -7,7 +7,7 @@ use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
     CheckXml, ConsoleArgs, ExecArgs, GetInfo, GetMessages, GetVcpuInfo, LifecycleArgs, OpenConsole, PlanXml,
-    RunProgram, SetLifecycleAction,
+    ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction,
 };
 use crate::engine::driver::{Plan, VcpuInfo};
 use zbus::Variant;
@@ -116,6 +116,11 @@ const DOMAIN_METHODS: &[Method] = &[
             let row = |(info, map): (VcpuInfo, Vec<bool>)| (info.number, info.state, info.cpu_time, info.cpu, map);
             (vcpus.into_iter().map(row).collect::<Vec<_>>(),)
         }
+    )),
+    m("ResizeConsole", "device s, rows q, columns q", "", "domusDomainResizeConsole").served(domain!(
+        ResizeConsole,
+        |(device, rows, columns): (String, u16, u16)| Ok(ResizeArgs { device: optional(device), rows, columns }),
+        |_, ()| ()
     )),
     m("SetLifecycleAction", "type u, action u, flags u", "", "virDomainSetLifecycleAction").served(domain!(
         SetLifecycleAction,

@@ -22,7 +22,7 @@ pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,
 };
-pub use console::{ConsoleArgs, OpenConsole};
+pub use console::{ConsoleArgs, OpenConsole, ResizeArgs, ResizeConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
 pub use exec::{ExecArgs, RunProgram};
 pub use info::{
