@@ -588,6 +588,8 @@ fn programs_enter_a_running_container() {
         },
         drop_caps: vec!["CAP_NET_RAW".into()],
         seccomp: true,
+        control: false,
+        terminal: false,
     };
     let script = "hostname; id -u; grep -E 'Seccomp:|CapBnd' /proc/self/status; cat /proc/1/comm; exit 5";
     let (status, output) = enter(&shell(script), dir.path());

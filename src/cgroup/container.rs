@@ -61,6 +61,31 @@ impl Group {
         Ok(dirs)
     }
 
+    /// Opened `cgroup.procs` files: who joins them is where the container's `init` is, with its limits and its device
+    /// rules. Errors: code 38; code 1 when `init` is not in this group.
+    pub fn beside(&self, init: i32) -> Result<Vec<OwnedFd>> {
+        let table = fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap_or_default();
+        let mut all = Vec::new();
+        for place in &self.places {
+            let dir = if place.v2 {
+                // The container may have moved it further down; its own group is then no place for processes.
+                let path = table.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+                let inside = path.split_once(&format!("/{}/", self.path)).map(|(_, inside)| inside);
+                let Some(inside) = inside.filter(|inside| inside.split('/').next() == Some(GUEST)) else {
+                    let detail = format!("process {init} is not in cgroup '{}' but in '{path}'", self.path);
+                    return Err(Error::internal(detail).with_subsystem(Subsystem::Cgroup));
+                };
+                place.dir.join(inside)
+            } else {
+                place.dir.clone()
+            };
+            let file = dir.join("cgroup.procs");
+            let procs = fs::OpenOptions::new().write(true).open(&file).map_err(|error| failed("open", &file, error))?;
+            all.push(procs.into());
+        }
+        Ok(all)
+    }
+
     /// The directory whose freezer file stops the container.
     pub(super) fn freezer_dir(&self) -> Option<(PathBuf, bool)> {
         let place = self.place(Controller::Freezer)?;

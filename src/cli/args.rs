@@ -14,7 +14,9 @@ use clap::{Args, Parser, Subcommand};
 use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
-use super::{console, define, devices, edit, event, host, info, lifecycle, list, native, plan, stats, tune, vcpu};
+use super::{
+    console, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, stats, tune, vcpu,
+};
 
 const AFTER: &str = "\
 A DOMAIN is given by name, id or UUID. Without --connect all drivers of the daemon are asked for it.
@@ -256,6 +258,10 @@ pub enum Command {
     Vcpupin(vcpu::VcpupinArgs),
     /// Show or set the host CPUs of the emulator
     Emulatorpin(vcpu::EmulatorpinArgs),
+    /// Run a program in a container
+    Exec(exec::ExecArgs),
+    /// Run a program in a container (virsh's name of exec)
+    LxcEnterNamespace(exec::EnterArgs),
     /// Connect to a domain's console
     Console(console::ConsoleArgs),
     /// Wait for events of domains

@@ -80,20 +80,34 @@ pub async fn attach(
     if resume {
         lifecycle::resume_domain(session, domain).await?;
     }
-    join(&OwnedFd::from(fd), session.escape, session.timeout).map_err(|error| {
+    let broken = |error: io::Error| {
         Failure::new(format!("console of domain '{}': {}", domain.name, super::client::reason(&error)))
-    })
+    };
+    let (console, stdin) = (OwnedFd::from(fd), io::stdin());
+    let mut join = Join::new(session.escape, session.timeout).map_err(broken)?;
+    let _raw = RawMode::enter(stdin.as_fd()).map_err(broken)?;
+    loop {
+        if let Ok(size) = rustix::termios::tcgetwinsize(&stdin) {
+            let body = (device, size.ws_row, size.ws_col);
+            // A serial line has no size, and a libvirt-dbus no such call.
+            let _: Result<(), _> = session.client.call(&domain.path, DOMUS_DOMAIN, "ResizeConsole", &body).await;
+        }
+        match join.run(&console).map_err(broken)? {
+            Pause::Ended => return Ok(()),
+            Pause::Resized => {}
+        }
+    }
 }
 
 /// Raw mode of a terminal, for as long as this lives.
-struct RawMode<'fd> {
+pub(super) struct RawMode<'fd> {
     terminal: BorrowedFd<'fd>,
     before: Termios,
 }
 
 impl<'fd> RawMode<'fd> {
     /// `None` when it is not a terminal.
-    fn enter(terminal: BorrowedFd<'fd>) -> io::Result<Option<Self>> {
+    pub(super) fn enter(terminal: BorrowedFd<'fd>) -> io::Result<Option<Self>> {
         let Ok(before) = termios::tcgetattr(terminal) else { return Ok(None) };
         let mut raw = before.clone();
         termios::cfmakeraw(&mut raw);
@@ -108,79 +122,104 @@ impl Drop for RawMode<'_> {
     }
 }
 
-/// The signals that end a program, as a descriptor, so that raw mode is undone.
-fn ending_signals() -> io::Result<SignalFd> {
+/// The signals that end a program, as a descriptor, so that raw mode is undone; and the one that tells of a new size.
+fn signals() -> io::Result<SignalFd> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH] {
         signals.add(signal);
     }
     signals.thread_block()?;
-    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?)
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-fn join(console: &OwnedFd, escape: u8, limit: Option<Duration>) -> io::Result<()> {
-    rustix::io::ioctl_fionbio(console, true)?;
-    let signals = ending_signals()?;
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let (stdin, stdout) = (stdin.as_fd(), stdout.as_fd());
-    let _raw = RawMode::enter(stdin)?;
-    let end = limit.map(|limit| Instant::now() + limit);
-    let mut pending: Vec<u8> = Vec::new();
-    let mut input_open = true;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let mut wanted = PollFlags::POLLIN;
-        if !pending.is_empty() {
-            wanted |= PollFlags::POLLOUT;
-        }
-        // poll ignores what is asked of a descriptor whose flags are empty, except errors; an ended input is left out.
-        let input = if input_open && pending.len() < AHEAD { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(console.as_fd(), wanted)];
-        if !input.is_empty() {
-            fds.push(PollFd::new(stdin, input));
-        }
-        match poll(&mut fds, remaining(end)) {
-            Ok(0) => return Ok(()),
-            Err(Errno::EINTR) => continue,
-            other => other?,
-        };
-        let ready = |index: usize| fds.get(index).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-        let (signal, device, user) = (ready(0), ready(1), ready(2));
-        if !signal.is_empty() {
-            return Ok(());
-        }
-        if device.contains(PollFlags::POLLOUT) {
-            match write(console, &pending) {
-                Ok(count) => drop(pending.drain(..count)),
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(Errno::EIO | Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
-                Err(error) => return Err(error.into()),
+/// Why bytes no longer flow.
+enum Pause {
+    Ended,
+    /// The user's terminal has another size now.
+    Resized,
+}
+
+/// The user's side of a console.
+struct Join {
+    escape: u8,
+    end: Option<Instant>,
+    signals: SignalFd,
+    /// Typed, and not yet taken by the guest.
+    pending: Vec<u8>,
+    input_open: bool,
+}
+
+impl Join {
+    fn new(escape: u8, limit: Option<Duration>) -> io::Result<Join> {
+        let end = limit.map(|limit| Instant::now() + limit);
+        Ok(Join { escape, end, signals: signals()?, pending: Vec::new(), input_open: true })
+    }
+
+    /// Joins standard input and output to `console` until something is to be done.
+    fn run(&mut self, console: &OwnedFd) -> io::Result<Pause> {
+        rustix::io::ioctl_fionbio(console, true)?;
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let (stdin, stdout) = (stdin.as_fd(), stdout.as_fd());
+        let Join { escape, end, signals, pending, input_open } = self;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let mut wanted = PollFlags::POLLIN;
+            if !pending.is_empty() {
+                wanted |= PollFlags::POLLOUT;
             }
-        }
-        if device.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
-            match read(console, &mut buffer) {
-                // EIO is how a pty says that its other end is closed.
-                Ok(0) | Err(Errno::EIO | Errno::ECONNRESET) => return Ok(()),
-                Ok(count) => write_all(stdout, &buffer[..count])?,
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+            // poll ignores what is asked of a descriptor whose flags are empty, except errors; an ended input is left out.
+            let input = if *input_open && pending.len() < AHEAD { PollFlags::POLLIN } else { PollFlags::empty() };
+            let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(console.as_fd(), wanted)];
+            if !input.is_empty() {
+                fds.push(PollFd::new(stdin, input));
             }
-        }
-        if !user.is_empty() {
-            match read(stdin, &mut buffer) {
-                Ok(0) | Err(Errno::EIO) => input_open = false,
-                Ok(count) => {
-                    let typed = &buffer[..count];
-                    if let Some(at) = typed.iter().position(|byte| *byte == escape) {
-                        pending.extend_from_slice(&typed[..at]);
-                        // What was typed before the key still goes out, if it goes at once.
-                        let _ = write(console, &pending);
-                        return Ok(());
-                    }
-                    pending.extend_from_slice(typed);
+            match poll(&mut fds, remaining(*end)) {
+                Ok(0) => return Ok(Pause::Ended),
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let ready = |index: usize| fds.get(index).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+            let (signal, device, user) = (ready(0), ready(1), ready(2));
+            if !signal.is_empty() {
+                let mut ended = false;
+                while let Ok(Some(info)) = signals.read_signal() {
+                    ended |= info.ssi_signo != Signal::SIGWINCH as u32;
                 }
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                return Ok(if ended { Pause::Ended } else { Pause::Resized });
+            }
+            if device.contains(PollFlags::POLLOUT) {
+                match write(console, pending) {
+                    Ok(count) => drop(pending.drain(..count)),
+                    Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    Err(Errno::EIO | Errno::EPIPE | Errno::ECONNRESET) => return Ok(Pause::Ended),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if device.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+                match read(console, &mut buffer) {
+                    // EIO is how a pty says that its other end is closed.
+                    Ok(0) | Err(Errno::EIO | Errno::ECONNRESET) => return Ok(Pause::Ended),
+                    Ok(count) => write_all(stdout, &buffer[..count])?,
+                    Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if !user.is_empty() {
+                match read(stdin, &mut buffer) {
+                    Ok(0) | Err(Errno::EIO) => *input_open = false,
+                    Ok(count) => {
+                        let typed = &buffer[..count];
+                        if let Some(at) = typed.iter().position(|byte| *byte == *escape) {
+                            pending.extend_from_slice(&typed[..at]);
+                            // What was typed before the key still goes out, if it goes at once.
+                            let _ = write(console, pending);
+                            return Ok(Pause::Ended);
+                        }
+                        pending.extend_from_slice(typed);
+                    }
+                    Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }
@@ -194,7 +233,7 @@ fn remaining(end: Option<Instant>) -> PollTimeout {
 }
 
 /// Writes all, also to an output that is in non-blocking mode (a terminal shared with someone who set it).
-fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write(out, bytes) {
             Ok(count) => bytes = &bytes[count..],

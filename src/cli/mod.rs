@@ -19,6 +19,7 @@ mod domains;
 mod edit;
 mod event;
 mod event_text;
+mod exec;
 mod host;
 mod info;
 mod lifecycle;
@@ -69,7 +70,7 @@ pub fn main() -> ExitCode {
     };
     runtime.block_on(async {
         // Commands that wait for something themselves take --timeout as the length of that wait.
-        let waits = matches!(command, Command::Event(_) | Command::Console(_));
+        let waits = matches!(command, Command::Event(_) | Command::Console(_) | Command::Exec(_));
         let deadline = if waits { None } else { global.timeout };
         let client = match Client::connect(&global.target(), deadline).await {
             Ok(client) => client,
@@ -126,6 +127,8 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Vcpuinfo(args) => vcpu::vcpuinfo(session, args).await,
         Command::Vcpupin(args) => vcpu::vcpupin(session, args).await,
         Command::Emulatorpin(args) => vcpu::emulatorpin(session, args).await,
+        Command::Exec(args) => exec::exec(session, args).await,
+        Command::LxcEnterNamespace(args) => exec::enter(session, args).await,
         Command::Console(args) => console::console(session, args).await,
         Command::Event(args) => event::event(session, args).await,
         Command::Plan(args) => plan::plan(session, args).await,

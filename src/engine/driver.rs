@@ -280,6 +280,12 @@ pub trait Instance: Send + Sync + fmt::Debug {
     /// A stream to the console or channel with this alias; `None` = the first console. `force` ends another user's.
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<std::os::fd::OwnedFd>;
 
+    /// Tells a console the size of its user's terminal, in characters.
+    async fn resize_console(&self, device: Option<&str>, rows: u16, columns: u16) -> Result<()> {
+        let _ = (device, rows, columns);
+        Err(Error::no_support("domusDomainResizeConsole"))
+    }
+
     /// The machine's main process, for the status record and the log.
     fn pid(&self) -> Option<i32>;
 
@@ -295,10 +301,43 @@ pub trait Instance: Send + Sync + fmt::Debug {
         Settings::default()
     }
 
+    /// Runs a program inside the running guest and returns once it was started; `live` is the guest's definition.
+    async fn exec(&self, live: &DomainDef, request: ExecRequest) -> Result<Exec> {
+        let _ = (live, request);
+        Err(Error::no_support("domusDomainExec"))
+    }
+
     /// `virDomainGetVcpus`: each virtual CPU that is on.
     async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {
         Err(Error::no_support("virDomainGetVcpus"))
     }
+}
+
+/// A program to run inside a guest.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// Program first; without a slash it is looked up in the guest's PATH.
+    pub argv: Vec<String>,
+    /// Beside the environment init has.
+    pub env: Vec<(String, String)>,
+    /// Directory inside the guest; `None`: `/`.
+    pub dir: Option<String>,
+    /// Name or number, looked up inside the guest; `None`: root.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// Standard input, output and error; `None`: a terminal of its own.
+    pub stdio: Option<[std::os::fd::OwnedFd; 3]>,
+    /// Rows and columns of that terminal.
+    pub size: (u16, u16),
+}
+
+/// A program that runs inside a guest.
+#[derive(Debug)]
+pub struct Exec {
+    /// Whoever holds it is told of the program's end; the program ends when it is closed. See `org.domus.Domain1.Exec`.
+    pub control: std::os::fd::OwnedFd,
+    /// The master of its terminal.
+    pub terminal: Option<std::os::fd::OwnedFd>,
 }
 
 /// A change of a running guest's limits.

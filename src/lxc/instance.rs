@@ -18,12 +18,13 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::client::Client;
+use super::driver::Shared;
 use super::launch::reason_of;
 use super::protocol::{Call, Cause, Event, ExitRecord, Running};
 use super::tune::Restarts;
-use crate::cgroup::{Group, Manager, Settings};
+use crate::cgroup::{Group, Settings};
 use crate::domain_xml::DomainDef;
-use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune};
+use crate::engine::driver::{Exec, ExecRequest, Instance, InstanceEvent, InstanceInfo, Tune};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Code, Error, Result};
 use crate::net::Netlink;
@@ -44,7 +45,7 @@ pub struct NewInstance<'a> {
     pub def: &'a DomainDef,
     pub client: Client,
     pub group: Group,
-    pub cgroups: Arc<Manager>,
+    pub shared: Arc<Shared>,
     pub supervisor: PidFd,
     pub status: Running,
     pub held: bool,
@@ -57,7 +58,7 @@ pub struct LxcInstance {
     pub(super) restarts: Mutex<Restarts>,
     /// Replaced when it gets another controller.
     group: Mutex<Group>,
-    pub(super) cgroups: Arc<Manager>,
+    pub(super) shared: Arc<Shared>,
     supervisor: PidFd,
     /// Init's pid and start time; they change with a reboot.
     init: Mutex<(i32, u64)>,
@@ -90,7 +91,7 @@ impl LxcInstance {
             client: new.client,
             restarts: Mutex::new(Restarts::of(def)),
             group: Mutex::new(new.group),
-            cgroups: new.cgroups,
+            shared: new.shared,
             supervisor: new.supervisor,
             init: Mutex::new((new.status.init, new.status.init_start)),
             init_pid: AtomicI32::new(new.status.init),
@@ -111,6 +112,11 @@ impl LxcInstance {
         let _ = self.events.send(event);
     }
 
+    /// Init's pid and start time.
+    pub(super) fn init(&self) -> (i32, u64) {
+        *self.init.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn group(&self) -> Group {
         self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -126,7 +132,7 @@ impl LxcInstance {
 
     /// Kills init itself, by identity: for when its supervisor cannot.
     fn kill_init(&self) {
-        let (pid, start) = *self.init.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pid, start) = self.init();
         if let Some(init) = process::open_verified(pid, start) {
             let _ = init.kill(SIGKILL);
         }
@@ -303,17 +309,7 @@ impl Instance for LxcInstance {
     }
 
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd> {
-        let index = match device {
-            None => 0,
-            Some(device) => self
-                .consoles
-                .iter()
-                .position(|alias| alias == device)
-                .ok_or_else(|| Error::internal(format!("cannot find console device '{device}'")))?,
-        };
-        if self.consoles.is_empty() {
-            return Err(Error::internal("cannot find default console device"));
-        }
+        let index = self.console_index(device)?;
         let (_, mut fds) = self.client.call(Call::Console { index, force }).await.map_err(|error| {
             if error.detail.contains("in use") {
                 Error::failed("Active console session exists for this domain")
@@ -322,6 +318,11 @@ impl Instance for LxcInstance {
             }
         })?;
         fds.pop().ok_or_else(|| Error::internal("the supervisor sent no console"))
+    }
+
+    async fn resize_console(&self, device: Option<&str>, rows: u16, columns: u16) -> Result<()> {
+        let index = self.console_index(device)?;
+        self.client.call(Call::Resize { index, rows, columns }).await.map(drop)
     }
 
     fn pid(&self) -> Option<i32> {
@@ -336,12 +337,35 @@ impl Instance for LxcInstance {
         Ok(())
     }
 
+    async fn exec(&self, live: &DomainDef, request: ExecRequest) -> Result<Exec> {
+        if self.held.load(Ordering::Relaxed) {
+            return Err(Error::invalid_state("domain is paused: nothing runs in it yet"));
+        }
+        self.run_program(live, request).await
+    }
+
     fn settings(&self) -> Settings {
         self.group().settings()
     }
 }
 
 impl LxcInstance {
+    /// The console with this alias, the first without one.
+    fn console_index(&self, device: Option<&str>) -> Result<usize> {
+        let index = match device {
+            None => 0,
+            Some(device) => self
+                .consoles
+                .iter()
+                .position(|alias| alias == device)
+                .ok_or_else(|| Error::internal(format!("cannot find console device '{device}'")))?,
+        };
+        if self.consoles.is_empty() {
+            return Err(Error::internal("cannot find default console device"));
+        }
+        Ok(index)
+    }
+
     /// Interface counters as the guest sees them: the host end receives what the guest sends.
     async fn interface_stats(&self, params: &mut TypedParams) {
         let Ok(netlink) = Netlink::open() else { return };

@@ -161,8 +161,15 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
         cgroup,
     };
     let run_state = serde_json::to_value(run_state).map_err(|error| Error::internal(error.to_string()))?;
-    let cgroups = shared.cgroups.clone();
-    let new = NewInstance { def: &live, client, group, cgroups, supervisor: process.pidfd, status: state, held };
+    let new = NewInstance {
+        def: &live,
+        client,
+        group,
+        shared: shared.clone(),
+        supervisor: process.pidfd,
+        status: state,
+        held,
+    };
     let (instance, receiver) = LxcInstance::run(new, events);
     shared.remember(&live.name, &instance);
     let (phase, reason) = if held { (Phase::Paused, paused::STARTING_UP) } else { (Phase::Running, running::BOOTED) };
@@ -386,8 +393,7 @@ pub async fn reattach(shared: &Arc<Shared>, run: &RunRecord) -> Result<Reattache
     let (status, _) = client.call(super::protocol::Call::Status).await?;
     let group = shared.cgroups.open(&state.cgroup)?;
     let held = status.held;
-    let cgroups = shared.cgroups.clone();
-    let new = NewInstance { def: &run.live, client, group, cgroups, supervisor, status, held };
+    let new = NewInstance { def: &run.live, client, group, shared: shared.clone(), supervisor, status, held };
     let (instance, receiver) = LxcInstance::run(new, events);
     shared.remember(&run.live.name, &instance);
     Ok(Reattached::Running(Launched {

@@ -11,6 +11,7 @@
 mod client;
 pub mod config;
 mod driver;
+mod exec;
 pub mod idalloc;
 mod instance;
 mod launch;

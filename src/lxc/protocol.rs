@@ -36,6 +36,8 @@ pub enum Call {
     Run,
     /// A stream to console `index`; the answer carries one fd. `force` ends another user's stream.
     Console { index: usize, force: bool },
+    /// Sets the size of console `index`, in characters.
+    Resize { index: usize, rows: u16, columns: u16 },
     /// Sends init a signal.
     Signal { signal: i32 },
     /// Asks init to power off or reboot, by the ways given, the first that works.
@@ -108,4 +110,30 @@ pub enum Cause {
     Killed,
     /// It never ran.
     StartFailed,
+}
+
+/// What whoever holds the other end of a program's control socket may ask; packets as above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "kebab-case")]
+pub enum ExecCall {
+    /// Sends the program's process group a signal.
+    Signal { signal: i32 },
+    /// Sets the size of its terminal, in characters.
+    Resize { rows: u16, columns: u16 },
+}
+
+/// What the holder is told, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum ExecEvent {
+    Exited {
+        status: i32,
+    },
+    Signaled {
+        signal: i32,
+    },
+    /// It never ran.
+    Failed {
+        message: String,
+    },
 }

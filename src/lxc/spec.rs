@@ -223,4 +223,11 @@ pub struct Enter {
     pub program: Init,
     pub drop_caps: Vec<String>,
     pub seccomp: bool,
+    /// Whether [`super::protocol::CONTROL_FD`] is a socket of whom the program runs for: told of its end, asked by it
+    /// for signals and sizes, and the program's end when it closes.
+    #[serde(default)]
+    pub control: bool,
+    /// Standard input is a terminal that becomes the program's own.
+    #[serde(default)]
+    pub terminal: bool,
 }

@@ -19,7 +19,7 @@ impl LxcInstance {
         if matches!(tune, Tune::Lifecycle) {
             return self.set_restarts(live).await;
         }
-        let (manager, path) = (self.cgroups.clone(), self.group().path().to_string());
+        let (manager, path) = (self.shared.cgroups.clone(), self.group().path().to_string());
         let (live, tune) = (live.clone(), tune.clone());
         let work = move || limits::apply(&manager, &path, &live, &tune, 1);
         let group = tokio::task::spawn_blocking(work)

@@ -226,6 +226,47 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
     })
 }
 
+/// What a helper is started with that serves somebody else by descriptors of its own.
+#[derive(Debug)]
+pub struct EntrySpec {
+    /// Program (absolute path) and its arguments.
+    pub argv: Vec<String>,
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
+    /// As in [`GuestSpec`].
+    pub fds: Vec<(RawFd, OwnedFd)>,
+    /// As in [`GuestSpec`].
+    pub cgroup_procs: Vec<OwnedFd>,
+}
+
+/// Starts such a helper, which outlives the daemon. Blocks until its program runs; call it on a blocking thread.
+pub fn spawn_entry(spec: EntrySpec) -> Result<GuestProcess, ExecError> {
+    let program = spec.argv.first().cloned().unwrap_or_default();
+    let root = PathBuf::from("/");
+    let request = Request {
+        argv: spec.argv.iter().map(OsStr::new).collect(),
+        env: env_of(&[]),
+        uid: None,
+        gid: None,
+        groups: Vec::new(),
+        umask: Some(0o022),
+        limits: Vec::new(),
+        cwd: Some(&root),
+        stdio: spec.stdio.each_ref().map(AsRawFd::as_raw_fd),
+        fds: spec.fds.iter().map(|(target, fd)| (*target, fd.as_raw_fd())).collect(),
+        cgroups: spec.cgroup_procs.iter().map(AsRawFd::as_raw_fd).collect(),
+        pidfile: None,
+        no_new_privs: false,
+    };
+    let born = spawn::spawn(&request).map_err(|source| ExecError::Start { program, source })?;
+    drop(spec);
+    Ok(GuestProcess {
+        pid: born.pid,
+        start_time: born.start_time,
+        pidfd: PidFd::of_child(born.pid, born.start_time, born.pidfd),
+    })
+}
+
 fn env_of(extra: &[(String, String)]) -> Vec<(&str, &str)> {
     let base = BASE_ENV.into_iter().filter(|(key, _)| !extra.iter().any(|(other, _)| other == key));
     base.chain(extra.iter().map(|(key, value)| (key.as_str(), value.as_str()))).collect()

@@ -10,8 +10,10 @@
 mod harness;
 
 mod bad_input;
+mod consoles;
 mod dbus_api;
 mod ends;
+mod exec;
 mod mock_define;
 mod mock_life;
 mod qemu_life;

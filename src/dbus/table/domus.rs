@@ -6,8 +6,8 @@ use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, GetInfo, GetMessages, GetVcpuInfo, LifecycleArgs,
-    NativeArgs, OpenConsole, PlanXml, SetLifecycleAction,
+    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages, GetVcpuInfo,
+    LifecycleArgs, NativeArgs, OpenConsole, PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction,
 };
 use crate::engine::driver::{Plan, VcpuInfo};
 use zbus::Variant;
@@ -16,6 +16,15 @@ use zbus::Variant;
 fn plain_xml((xml, flags): (String, u32), function: &str) -> Result<String, Fault> {
     crate::types::flags::check(flags, 0, function)?;
     Ok(xml)
+}
+
+/// Arguments of `Exec` as they come.
+type ExecTuple = (Vec<String>, Vec<String>, String, String, String, Vec<zbus::OwnedFd>, (u16, u16), u32);
+
+fn exec_args((argv, env, user, group, dir, stdio, size, flags): ExecTuple) -> Result<ExecArgs, Fault> {
+    let stdio = stdio.into_iter().map(std::os::fd::OwnedFd::from).collect();
+    let (user, group, dir) = (optional(user), optional(group), optional(dir));
+    Ok(ExecArgs { argv, env, user, group, dir, stdio, size, flags })
 }
 
 fn json(plan: &Plan) -> String {
@@ -102,6 +111,16 @@ const DOMAIN_METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, messages| messages
     )),
+    m(
+        "Exec",
+        "argv as, env as, user s, group s, cwd s, stdio ah, size (qq), flags u",
+        "control h, terminal ah",
+        "domusDomainExec",
+    )
+    .served(domain!(RunProgram, exec_args, |_, exec| {
+        let terminal: Vec<zbus::OwnedFd> = exec.terminal.into_iter().map(zbus::OwnedFd::from).collect();
+        (zbus::OwnedFd::from(exec.control), terminal)
+    })),
     m("GetVcpuInfo", "", "vcpus a(uitiab)", "virDomainGetVcpus").served(domain!(
         GetVcpuInfo,
         |()| Ok(()),
@@ -109,6 +128,11 @@ const DOMAIN_METHODS: &[Method] = &[
             let row = |(info, map): (VcpuInfo, Vec<bool>)| (info.number, info.state, info.cpu_time, info.cpu, map);
             (vcpus.into_iter().map(row).collect::<Vec<_>>(),)
         }
+    )),
+    m("ResizeConsole", "device s, rows q, columns q", "", "domusDomainResizeConsole").served(domain!(
+        ResizeConsole,
+        |(device, rows, columns): (String, u16, u16)| Ok(ResizeArgs { device: optional(device), rows, columns }),
+        |_, ()| ()
     )),
     m("SetLifecycleAction", "type u, action u, flags u", "", "virDomainSetLifecycleAction").served(domain!(
         SetLifecycleAction,

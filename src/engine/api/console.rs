@@ -26,3 +26,23 @@ call! {
         }
     }
 }
+
+/// Arguments of `domusDomainResizeConsole`.
+#[derive(Clone, Debug)]
+pub struct ResizeArgs {
+    /// Alias; `None` = the first console.
+    pub device: Option<String>,
+    pub rows: u16,
+    pub columns: u16,
+}
+
+call! {
+    /// The size of the terminal a console is shown on.
+    ResizeConsole = "domusDomainResizeConsole", Write, "domain:open_device";
+    (caller, on: Domain, ResizeArgs { device, rows, columns } => ResizeArgs) -> () {
+        match &on.snapshot().instance {
+            Some(instance) => instance.resize_console(device.as_deref(), rows, columns).await,
+            None => Err(Error::invalid_state("domain is not running")),
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod capability;
 mod console;
 mod define;
 mod device_stats;
+mod exec;
 mod info;
 mod lifecycle;
 mod lookup;
@@ -24,9 +25,10 @@ pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,
 };
-pub use console::{ConsoleArgs, OpenConsole};
+pub use console::{ConsoleArgs, OpenConsole, ResizeArgs, ResizeConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
+pub use exec::{ExecArgs, RunProgram};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
     GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,

@@ -9,7 +9,7 @@ mod network;
 
 use std::path::PathBuf;
 
-use super::spec::{Cgroups, Console, ConsoleLog, IdMaps, IdRange, Namespace, SPEC_VERSION, Spec};
+use super::spec::{Cgroups, Console, ConsoleLog, Enter, IdMaps, IdRange, Init, Namespace, SPEC_VERSION, Spec};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::CharKind;
 use crate::domain_xml::model::{CrashAction, LifecycleAction, LxcShare, LxcShareKind};
@@ -91,6 +91,39 @@ pub fn plan(def: &DomainDef, host: &Host) -> Result<Spec> {
         restart_on_crash: def.on_crash == Some(CrashAction::Restart),
         hold: host.hold,
     })
+}
+
+/// A program to run in a container that is there; the rest of the plan is that of its init.
+pub fn enter(def: &DomainDef, init: (i32, u64), user_namespace: bool, program: Program) -> Result<Enter> {
+    let mut base = init::plan(def);
+    for (name, value) in program.env {
+        base.env.retain(|(known, _)| *known != name);
+        base.env.push((name, value));
+    }
+    let Program { argv, dir, user, group, terminal, .. } = program;
+    Ok(Enter {
+        version: SPEC_VERSION,
+        init: init.0,
+        init_start: init.1,
+        user_namespace,
+        program: Init { argv, env: base.env, dir, user, group },
+        drop_caps: caps::drop(def.features.capabilities.as_ref(), !user_namespace)?,
+        seccomp: true,
+        control: true,
+        terminal,
+    })
+}
+
+/// What is asked for in [`enter`].
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    pub argv: Vec<String>,
+    /// Beside what init has.
+    pub env: Vec<(String, String)>,
+    pub dir: Option<String>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub terminal: bool,
 }
 
 /// The definition's own maps, or the host's range for this run.

@@ -111,6 +111,11 @@ impl Console {
         Ok(theirs)
     }
 
+    /// Tells the guest the size of its terminal; programs in its foreground get SIGWINCH.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.guest.as_ref().map_or(Ok(()), |guest| crate::sys::pty::set_size(guest, rows, columns))
+    }
+
     /// What to poll: fd, side, whether readable and writable matter.
     pub fn interests(&self) -> Vec<(BorrowedFd<'_>, Side, bool, bool)> {
         let room = self.input.len() < INPUT;

@@ -299,14 +299,21 @@ fn standard_streams(terminal: &OwnedFd, spec: &Spec) -> Result<()> {
 }
 
 pub(super) fn execute(init: &Init) -> Result<std::convert::Infallible> {
+    execute_file(init.argv.first().map(String::as_str).unwrap_or_default(), init)
+}
+
+/// The same with the program's file found elsewhere than at the first word of its command line.
+pub(super) fn execute_file(file: &str, init: &Init) -> Result<std::convert::Infallible> {
     let text = |text: &str| {
         CString::new(text).map_err(|_| Failure { stage: "init".into(), message: format!("{text:?} has a NUL in it") })
     };
     let argv = init.argv.iter().map(|arg| text(arg)).collect::<Result<Vec<_>>>()?;
     let env = init.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>>>()?;
-    let Some(program) = argv.first() else { return failure("init", "no program is given") };
-    let shown = program.to_string_lossy();
-    match nix::unistd::execve(program, &argv, &env) {
+    if argv.is_empty() {
+        return failure("init", "no program is given");
+    }
+    let (program, shown) = (text(file)?, file);
+    match nix::unistd::execve(&program, &argv, &env) {
         Ok(never) => Ok(never),
         Err(nix::Error::ENOENT) => {
             failure("init", format!("cannot execute '{shown}': it, or the interpreter it names, is not in the root"))

@@ -342,6 +342,10 @@ impl Supervisor {
                 }
                 Some(Err(error)) => Err(error.to_string()),
             },
+            Call::Resize { index, rows, columns } => match self.consoles.get(index) {
+                None => Err(format!("there is no console {index}")),
+                Some(console) => console.resize(rows, columns).map_err(|error| error.to_string()),
+            },
             Call::Signal { signal } => self.send_signal(signal),
             Call::Shutdown { reboot, initctl, signal } => match &self.current {
                 Some(pending) => {

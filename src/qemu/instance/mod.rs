@@ -12,6 +12,7 @@
 mod agent;
 mod balloon;
 mod blocks;
+mod console;
 mod facts;
 mod stats;
 mod tune;
@@ -81,6 +82,7 @@ pub struct QemuInstance {
     group: Mutex<Group>,
     cgroups: Arc<Manager>,
     ends: Mutex<Ends>,
+    consoles: console::Sessions,
 }
 
 /// What makes an instance.
@@ -109,6 +111,7 @@ impl QemuInstance {
     pub fn new(new: NewInstance) -> Arc<Self> {
         Arc::new(QemuInstance {
             ends: Mutex::new(new.facts.ends.unwrap_or_else(|| Ends::of(&DomainDef::default()))),
+            consoles: console::Sessions::default(),
             facts: new.facts,
             process: new.process,
             qmp: RwLock::new(new.qmp),
@@ -246,7 +249,7 @@ impl Instance for QemuInstance {
         Ok(balloon::memory_stats(self.balloon.load(Ordering::Relaxed), memory.as_ref(), rss))
     }
 
-    async fn open_console(&self, device: Option<&str>, _force: bool) -> Result<OwnedFd> {
+    async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd> {
         let name = match device {
             Some(name) => name.to_string(),
             None => match self.facts.consoles.first() {
@@ -261,12 +264,10 @@ impl Instance for QemuInstance {
             return Err(Error::internal(format!("character device {name} is not using a PTY")));
         };
         use rustix::fs::{Mode, OFlags};
-        rustix::fs::open(
-            path.as_str(),
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK,
-            Mode::empty(),
-        )
-        .map_err(|errno| Error::system(format!("Unable to open file '{path}'"), errno.into()))
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let pty = rustix::fs::open(path.as_str(), flags, Mode::empty())
+            .map_err(|errno| Error::system(format!("Unable to open file '{path}'"), errno.into()))?;
+        self.consoles.open(&name, pty, force)
     }
 
     fn pid(&self) -> Option<i32> {
