@@ -1,6 +1,7 @@
 //! The daemon's end of the supervisor's protocol: many calls at once, each with a deadline; events in order.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,11 +48,16 @@ impl Client {
         Ok((Client { socket, pending, seq: AtomicU64::new(1), reader }, events))
     }
 
-    /// Connects to the supervisor of the run in `run_dir`; `None` when none listens there.
+    /// Connects to the supervisor of the run in `run_dir`; `None` when none listens there. Never waits: a supervisor that
+    /// has taken nobody in for long is an error, code 68.
     pub fn connect(run_dir: &Path) -> Result<Option<(Client, mpsc::UnboundedReceiver<Event>)>> {
         match packet::connect(&run_dir.join(SOCKET_NAME)) {
             Ok(socket) => Client::new(socket).map(Some),
-            Err(_) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(Error::new(Code::OperationTimeout, "the container's supervisor takes no connections"))
+            }
+            Err(error) => Err(Error::system("cannot connect to a container's supervisor", error)),
         }
     }
 

@@ -36,6 +36,8 @@ use crate::sys::{fault, packet, process, weakened};
 const STATE_VERSION: u32 = 1;
 /// Fd of the sealed binary in the supervisor, until it closes it.
 const BINARY_FD: i32 = 5;
+/// How long a supervisor may take to say how its container is before the record must do.
+const STATUS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 const PIDFILE: &str = "supervisor.pid";
 
 /// What a re-attach needs; the driver's part of the status record.
@@ -390,7 +392,20 @@ pub async fn reattach(shared: &Arc<Shared>, run: &RunRecord) -> Result<Reattache
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), supervisor.wait()).await;
         return Ok(Reattached::Gone { reason: how_it_ended(&run.run_dir) });
     };
-    let (status, _) = client.call(super::protocol::Call::Status).await?;
+    let status = match client.call_within(super::protocol::Call::Status, STATUS_PATIENCE).await {
+        Ok((status, _)) => status,
+        // A supervisor that does not run (stopped, starved) still has its container: what the record says is adopted,
+        // so that it is seen and can be destroyed.
+        Err(error) if error.code == Code::OperationTimeout => {
+            tracing::warn!(domain = %run.live.name, %error, "adopted by its record");
+            let held = run.phase == Phase::Paused && run.reason == paused::STARTING_UP;
+            Running { init: state.init, init_start: state.init_start, ttys: Vec::new(), held }
+        }
+        Err(error) => {
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(5), supervisor.wait()).await.is_ok();
+            return if ended { Ok(Reattached::Gone { reason: how_it_ended(&run.run_dir) }) } else { Err(error) };
+        }
+    };
     let group = shared.cgroups.open(&state.cgroup)?;
     let held = status.held;
     let new = NewInstance { def: &run.live, client, group, shared: shared.clone(), supervisor, status, held };

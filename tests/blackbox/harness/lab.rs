@@ -330,6 +330,15 @@ impl Lab {
         leaks::pids_of(&self.base)
     }
 
+    /// Those seen so far that are none of `runs`: what has their names is left behind.
+    #[allow(dead_code, reason = "for the suite of containers")]
+    pub fn runs_but(&self, runs: &[String]) -> BTreeSet<String> {
+        self.note_runs();
+        let own = self.base.extension().map(|tag| tag.to_string_lossy().into_owned());
+        let known = |tag: &&String| Some(*tag) != own.as_ref() && !runs.contains(tag);
+        self.tags.borrow().iter().filter(known).cloned().collect()
+    }
+
     /// A word that only this lab uses in names.
     pub fn tag(&self) -> String {
         let tag = self.base.extension().unwrap().to_string_lossy().into_owned();
@@ -414,6 +423,12 @@ impl Lab {
         found.extend(leaks::state_files(&self.root()));
         assert!(found.is_empty(), "left behind after the daemon's end:\n{}", found.join("\n"));
         self.finished = true;
+    }
+
+    /// So many files the daemon may keep open more than at its start.
+    #[allow(dead_code, reason = "for the suite of containers")]
+    pub fn allow_fds(&mut self, more: usize) {
+        self.fds_before = self.fds_before.map(|before| before + more);
     }
 
     /// Links that exist from now on are the test's own.
