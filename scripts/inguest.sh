@@ -31,8 +31,8 @@ if [ -z "${DOMUS_BIN:-}" ]; then
 fi
 tests=''
 if [ $# = 0 ]; then
-    # "Executable tests/x.rs (target/debug/deps/x-0123)": the newest build of each, by name.
-    tests=$(cargo test --locked --no-run 2>&1 | sed -n 's/^ *Executable \([^ ]*\|unittests [^ ]*\) (\(.*\))$/\1 \2/p')
+    # "Executable unittests src/lib.rs (target/debug/deps/x-0123)" becomes "src/lib.rs target/debug/deps/x-0123".
+    tests=$(cargo test --locked --no-run 2>&1 | sed -n 's/^ *Executable \(unittests \)*\([^ ]*\) (\(.*\))$/\2 \3/p')
     [ -n "$tests" ] || die "the tests cannot be built: cargo test --no-run"
 fi
 
@@ -115,6 +115,9 @@ mkdir -p "$share"
 make -s install-files BIN="$DOMUS_BIN" DESTDIR="$share/stage" >/dev/null
 printf '%s\n' "$tests" >"$share/tests"
 cp tests/inguest/domus-inguest.service "$share/"
+if guest=$("$here/guest-image.sh"); then
+    cp -r "$guest" "$share/guest"
+fi
 {
     printf '#!/bin/bash\ncd %q\n' "$PWD"
     if [ $# = 0 ]; then

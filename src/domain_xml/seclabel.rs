@@ -2,7 +2,7 @@
 
 use super::FormatOptions;
 use super::words::{YesNo, words};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::xml::{Node, Writer};
 
 /// `<seclabel>` of the domain.
@@ -28,6 +28,21 @@ pub struct DeviceSeclabel {
     pub relabel: Option<YesNo>,
     pub label: Option<String>,
     pub labelskip: Option<YesNo>,
+}
+
+/// Refuses labels of a model that nobody would apply: only `models` (and `none`) are there. A guest that asked for
+/// confinement must not run without. Error: code 67, libvirt's text for it.
+pub fn check_models(labels: &[Seclabel], models: &[&str]) -> Result<()> {
+    let unknown = labels
+        .iter()
+        .filter_map(|label| label.model.as_deref())
+        .find(|model| *model != "none" && !models.contains(model));
+    match unknown {
+        None => Ok(()),
+        Some(model) => Err(Error::unsupported_config(format!(
+            "Security driver model '{model}' is not available: remove <seclabel model='{model}'>"
+        ))),
+    }
 }
 
 impl Seclabel {
@@ -101,5 +116,19 @@ impl DeviceSeclabel {
             }
             w.text_opt("label", self.label.as_ref());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_nobody_applies_is_refused() {
+        let label = |model: &str| Seclabel { model: Some(model.into()), ..Seclabel::default() };
+        assert!(check_models(&[label("dac"), label("none"), Seclabel::default()], &["dac"]).is_ok());
+        let error = check_models(&[label("dac"), label("apparmor")], &["dac"]).unwrap_err();
+        assert!(error.message().contains("'apparmor' is not available"), "{}", error.message());
+        assert!(check_models(&[label("dac")], &[]).is_err());
     }
 }

@@ -25,6 +25,7 @@ use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{CharKind, FilesystemType};
 use crate::domain_xml::model::LxcShareKind;
 use crate::domain_xml::os::IdRange;
+use crate::domain_xml::seclabel::check_models;
 use crate::engine::driver::{Launched, Reattached, RunRecord, StartRequest, UndoLog};
 use crate::engine::state::{Phase, paused, running, shutoff};
 use crate::engine::undo::Step;
@@ -79,6 +80,7 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
     let cgroup = cgroup_path(shared, def, &start.run_id)?;
 
     // What can be refused is refused before anything is made.
+    check_models(&def.seclabels, &[])?;
     let mut host = Host {
         run_id: start.run_id.clone(),
         run_dir: start.run_dir.clone(),

@@ -25,6 +25,28 @@ within() { # SECONDS COMMAND...
     done
 }
 
+# tests BINARY FILTER...: a test binary of the project, counted test by test as `make test` does
+tests() {
+    local name=$1 file p f s
+    shift
+    file=$(sed -n "s|^[^ ]*$name[^ ]* ||p" /share/tests | head -n1)
+    if [ -z "$file" ]; then
+        bad "$name: no such test binary"
+        return
+    fi
+    timeout 240 "$file" --test-threads=2 --show-output "$@" >/tmp/tests 2>&1 || sed 's/^/     /' /tmp/tests | tail -n 60
+    read -r p f < <(sed -n 's/^test result: [a-zA-Z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' /tmp/tests)
+    s=$(grep -c '^SKIP ' /tmp/tests)
+    if [ -z "${p:-}" ]; then
+        bad "$name: it ended without a result"
+        return
+    fi
+    passed=$((passed + p - s)) failed=$((failed + f)) skipped=$((skipped + s))
+    echo "$([ "$f" = 0 ] && echo ok || echo FAIL)   $name $*: $((p - s)) passed, $f failed, $s skipped"
+    grep '^SKIP ' /tmp/tests
+    note "$name"
+}
+
 work=/srv/inguest
 mkdir -p $work
 cp -a /share/stage/. /
@@ -220,6 +242,54 @@ for point in start.cgroup start.spawn start.wait; do
     same "killed at $point: state" "$(domus -q domstate box)" "shut off"
 done
 note "crashes"
+
+# ---- AppArmor --------------------------------------------------------------------------------------------------------
+
+# Everything above ran with it. What the drivers do not do is neither claimed nor quietly left out.
+same "no AppArmor model is reported" "$(domus -c lxc capabilities | grep -c apparmor) $(domus -c qemu capabilities | grep -c apparmor)" "0 0"
+for kind in container vm; do
+    sed "s|</domain>|<seclabel type='dynamic' model='apparmor'/></domain>|; s|<name>[^<]*|<name>label|" $work/$kind.xml >$work/label.xml
+    refused() { ! domus create $work/label.xml && domus create $work/label.xml 2>&1 | grep -q "'apparmor' is not available"; }
+    check "$kind: a label nobody applies is refused" refused
+done
+skip "AppArmor profiles" "the drivers put no guest under a profile of its own"
+
+# ---- KVM, if the emulated processor gives it -------------------------------------------------------------------------
+
+if modprobe kvm_amd 2>/dev/null && within 5 test -c /dev/kvm && [ -e /share/guest/kernel ]; then
+    udevadm settle --timeout=5
+    cp /share/guest/kernel /share/guest/initrd $work/
+    cat >$work/kvm.xml <<XML
+<domain type='kvm'>
+  <name>fast</name>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <cpu mode='host-passthrough'/>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>$work/kernel</kernel><initrd>$work/initrd</initrd>
+    <cmdline>console=ttyS0 quiet no_timer_check</cmdline>
+  </os>
+  <devices><serial type='pty'><log file='$work/kvm.log' append='off'/></serial></devices>
+</domain>
+XML
+    check "KVM: a guest starts" domus create $work/kvm.xml
+    booted() { grep -aq domus-guest $work/kvm.log; }
+    check "KVM: its kernel and init run" within 90 booted
+    domus destroy fast >/dev/null 2>&1 || true
+    note "KVM"
+else
+    skip "KVM" "the emulated processor has none, or there is no guest image"
+fi
+
+# ---- the project's own tests, on these hierarchies -------------------------------------------------------------------
+
+systemctl stop domusd
+tests src/lib.rs cgroup:: sys:: lxc::
+tests lxc_run
+tests lxc_driver
+check "no scope is left after all" within 5 no_scope
+check "no unit failed after all" bash -c '! systemctl list-units --failed --plain --no-legend | grep .'
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

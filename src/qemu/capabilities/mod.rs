@@ -21,7 +21,7 @@ pub use probe::{Accel, ProbeAnswers, assemble, query};
 pub use store::{CapsStore, open_kvm};
 
 /// Raised when a field is added or its meaning changes: an older cache file is then thrown away and asked anew.
-pub const RECORD_VERSION: u32 = 2;
+pub const RECORD_VERSION: u32 = 3;
 
 /// Which binary a record is about. Any difference makes the record stale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +90,9 @@ pub struct QemuCaps {
     pub tcg: Option<AccelCaps>,
     /// `None`: no usable /dev/kvm when the probe ran.
     pub kvm: Option<AccelCaps>,
+    /// This QEMU cannot be given /dev/kvm as a descriptor (older ones cannot): its user opens the device.
+    #[serde(default)]
+    pub kvm_by_path: bool,
     /// Names of all concrete QOM types: devices, objects, back ends.
     pub types: BTreeSet<String>,
 }

@@ -13,7 +13,10 @@ use crate::qemu::qmp::Qmp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
     Tcg,
+    /// With /dev/kvm as a descriptor.
     Kvm,
+    /// With /dev/kvm opened by QEMU's user.
+    KvmByPath,
 }
 
 impl Accel {
@@ -21,7 +24,7 @@ impl Accel {
     pub fn name(self) -> &'static str {
         match self {
             Accel::Tcg => "tcg",
-            Accel::Kvm => "kvm",
+            Accel::Kvm | Accel::KvmByPath => "kvm",
         }
     }
 }
@@ -144,6 +147,7 @@ pub fn assemble(binary: BinaryId, tcg: Option<&ProbeAnswers>, kvm: Option<&Probe
         machines: machines(&main.machines),
         tcg: tcg.map(accel_caps),
         kvm: kvm.map(accel_caps),
+        kvm_by_path: false,
         types,
         binary,
     })

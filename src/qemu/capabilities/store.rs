@@ -120,19 +120,25 @@ async fn probe(id: BinaryId, kvm: bool, identity: &Identity) -> Result<QemuCaps>
         ask_one(path, accel, identity, &machine, async |qmp| query(&qmp).await).await
     };
     let with_kvm = async {
-        match kvm {
-            true => Some(run(Accel::Kvm).await),
-            false => None,
+        if !kvm {
+            return None;
+        }
+        match run(Accel::Kvm).await {
+            Ok(answers) => Some(Ok((answers, Accel::Kvm))),
+            Err(error) => {
+                tracing::debug!(%error, "KVM by descriptor cannot be used; trying by path");
+                Some(run(Accel::KvmByPath).await.map(|answers| (answers, Accel::KvmByPath)))
+            }
         }
     };
     let (tcg, kvm_answers) = tokio::join!(run(Accel::Tcg), with_kvm);
-    let kvm_answers = match kvm_answers {
-        Some(Ok(answers)) => Some(answers),
+    let (kvm_answers, accel) = match kvm_answers {
+        Some(Ok((answers, accel))) => (Some(answers), accel),
         Some(Err(error)) => {
             tracing::info!(emulator = id.path, %error, "KVM cannot be used");
-            None
+            (None, Accel::Kvm)
         }
-        None => None,
+        None => (None, Accel::Kvm),
     };
     let tcg = match tcg {
         Ok(answers) => Some(answers),
@@ -141,13 +147,14 @@ async fn probe(id: BinaryId, kvm: bool, identity: &Identity) -> Result<QemuCaps>
     };
     let mut caps = assemble(id, tcg.as_ref(), kvm_answers.as_ref())?;
     caps.kvm_device = kvm;
-    verify_host_model(&mut caps, identity).await;
+    caps.kvm_by_path = accel == Accel::KvmByPath;
+    verify_host_model(&mut caps, accel, identity).await;
     Ok(caps)
 }
 
 /// Starts one machine with KVM's host-model. A host that is itself a guest may offer a CPU whose model specific
 /// registers it then refuses, and QEMU aborts on that: the feature behind it is then left out.
-async fn verify_host_model(caps: &mut QemuCaps, identity: &Identity) {
+async fn verify_host_model(caps: &mut QemuCaps, accel: Accel, identity: &Identity) {
     const SUSPECTS: [&str; 1] = ["arch-capabilities"];
     let Some(machine) = caps.default_machine().map(|machine| machine.name.clone()) else { return };
     let path = caps.binary.path.clone();
@@ -155,7 +162,7 @@ async fn verify_host_model(caps: &mut QemuCaps, identity: &Identity) {
     for attempt in 0..=SUSPECTS.len() {
         let arguments = ["-machine".into(), machine.clone(), "-cpu".into(), model.for_qemu()];
         let greet = async |qmp: Qmp| qmp.negotiate(Duration::from_secs(30)).await.map(drop);
-        match ask_one(&path, Accel::Kvm, identity, &arguments, greet).await {
+        match ask_one(&path, accel, identity, &arguments, greet).await {
             Ok(()) => return,
             Err(error) => {
                 let Some(suspect) = SUSPECTS.get(attempt) else {
@@ -204,7 +211,7 @@ async fn ask_one<T>(
         fds.push((4, device));
         argv.extend(["-add-fd".into(), "set=0,fd=4".into(), "-accel".into(), "kvm,device=/dev/fdset/0".into()]);
     } else {
-        argv.extend(["-accel".into(), "tcg".into()]);
+        argv.extend(["-accel".into(), accel.name().into()]);
     }
     let spec = GuestSpec {
         argv,

@@ -29,6 +29,7 @@ use super::instance::{self, NewInstance, QemuInstance};
 use super::process::GuestProcess;
 use crate::cgroup::Group;
 use crate::domain_xml::DomainDef;
+use crate::domain_xml::seclabel::check_models;
 use crate::engine::driver::{Launched, StartRequest, UndoLog};
 use crate::engine::state::{Phase, paused, running};
 use crate::engine::undo::Step;
@@ -87,6 +88,7 @@ struct Ready {
 
 /// Prepares, plans and checks. Looks at images, which may lie on a network file system: it blocks.
 fn ready(shared: &Shared, caps: &QemuCaps, identity: &Identity, mut live: DomainDef, run_dir: &Path) -> Result<Ready> {
+    check_models(&live.seclabels, &["dac"])?;
     let prepared = prepare::prepare(&mut live, caps, shared, identity, run_dir)?;
     let plan = plan(shared, caps, &live, &prepared)?;
     let owners = files::preflight(&live, &shared.config, identity)?;

@@ -45,7 +45,7 @@ pub fn prepare(
     complete::assign_aliases(live);
     complete::assign_nodes(live);
     channels(live, run_dir);
-    let mut prepared = Prepared { kvm_fd: live.virt_type == VirtType::Kvm, ports: Vec::new() };
+    let mut prepared = Prepared { kvm_fd: live.virt_type == VirtType::Kvm && !caps.kvm_by_path, ports: Vec::new() };
     displays(live, shared, run_dir, &mut prepared)?;
     live.memory.current.get_or_insert(live.memory.size);
     live.resource.partition.get_or_insert_with(|| shared.config.partition.clone());
