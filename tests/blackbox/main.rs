@@ -13,6 +13,7 @@ mod bad_input;
 mod dbus_api;
 mod mock_define;
 mod mock_life;
+mod native;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;

@@ -6,6 +6,7 @@
 
 mod capability;
 mod console;
+mod cpu;
 mod define;
 mod info;
 mod lifecycle;
@@ -21,6 +22,10 @@ pub use capability::{
     GetVersion, IsEncrypted, IsSecure,
 };
 pub use console::{ConsoleArgs, OpenConsole};
+pub use cpu::{
+    BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, CompareArgs, CompareCpu,
+    CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
+};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,

@@ -21,7 +21,7 @@ pub use probe::{Accel, ProbeAnswers, assemble, query};
 pub use store::{CapsStore, open_kvm};
 
 /// Raised when a field is added or its meaning changes: an older cache file is then thrown away and asked anew.
-pub const RECORD_VERSION: u32 = 2;
+pub const RECORD_VERSION: u32 = 3;
 
 /// Which binary a record is about. Any difference makes the record stale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,9 @@ pub struct AccelCaps {
     pub cpus: Vec<CpuModel>,
     /// What `mode='host-model'` becomes; `None` when QEMU could not tell.
     pub host_model: Option<HostModel>,
+    /// All features a guest can be given, by libvirt's names.
+    #[serde(default)]
+    pub features: BTreeSet<String>,
 }
 
 /// The record.
