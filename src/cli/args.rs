@@ -15,7 +15,7 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, stats, tune, vcpu,
+    console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, stats, tune, vcpu,
 };
 
 const AFTER: &str = "\
@@ -93,7 +93,9 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         at += if WITH_VALUE.iter().any(|option| word == option) { 2 } else { 1 };
     }
     // These have options of that name; `xml` has a command of its own.
-    let keeps = words.get(at).is_none_or(|command| ["event", "domstats", "xml"].iter().any(|kept| command == kept));
+    let keeps = words
+        .get(at)
+        .is_none_or(|command| ["event", "domstats", "xml", "domxml-to-native"].iter().any(|kept| command == kept));
     if keeps {
         return words;
     }
@@ -271,6 +273,21 @@ pub enum Command {
     /// Look at domain XML
     #[command(subcommand)]
     Xml(plan::XmlCommand),
+    /// Compare a CPU with the host's
+    #[command(name = "cpu-compare")]
+    CpuCompare(cpu::CompareArgs),
+    /// Print the CPU that several have in common
+    #[command(name = "cpu-baseline")]
+    CpuBaseline(cpu::BaselineArgs),
+    /// Print the names of an architecture's CPU models
+    #[command(name = "cpu-models")]
+    CpuModels(cpu::ModelsArgs),
+    /// Compare a CPU with what a hypervisor can give
+    #[command(name = "hypervisor-cpu-compare")]
+    HypervisorCpuCompare(cpu::HypervisorCompareArgs),
+    /// Print the CPU that several and a hypervisor have in common
+    #[command(name = "hypervisor-cpu-baseline")]
+    HypervisorCpuBaseline(cpu::HypervisorBaselineArgs),
     /// Print domain XML made from another tool's configuration
     #[command(name = "domxml-from-native")]
     DomxmlFromNative(native::FromNativeArgs),

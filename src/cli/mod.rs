@@ -13,6 +13,7 @@
 mod args;
 mod client;
 mod console;
+mod cpu;
 mod define;
 mod devices;
 mod domains;
@@ -133,6 +134,11 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Event(args) => event::event(session, args).await,
         Command::Plan(args) => plan::plan(session, args).await,
         Command::Xml(plan::XmlCommand::Check(args)) => plan::check(session, args).await,
+        Command::CpuCompare(args) => cpu::compare(session, args).await,
+        Command::CpuBaseline(args) => cpu::baseline(session, args).await,
+        Command::CpuModels(args) => cpu::models(session, args).await,
+        Command::HypervisorCpuCompare(args) => cpu::hypervisor_compare(session, args).await,
+        Command::HypervisorCpuBaseline(args) => cpu::hypervisor_baseline(session, args).await,
         Command::DomxmlFromNative(args) => native::from_native(session, args).await,
         Command::DomxmlToNative(args) => native::to_native(session, args).await,
         Command::Capabilities => host::capabilities(session).await,

@@ -26,8 +26,10 @@ pub struct ToNativeArgs {
     /// The wanted form: qemu-argv
     format: String,
     /// Name, id or UUID of a domain whose definition is taken
-    #[arg(conflicts_with = "xml", required_unless_present = "xml")]
+    #[arg(conflicts_with_all = ["xml", "named_domain"], required_unless_present_any = ["xml", "named_domain"])]
     domain: Option<String>,
+    #[arg(long = "domain", id = "named_domain", value_name = "DOMAIN", hide = true, conflicts_with = "xml")]
+    named: Option<String>,
     /// File with the domain's XML; - for standard input
     #[arg(long, value_name = "FILE")]
     xml: Option<std::path::PathBuf>,
@@ -49,7 +51,7 @@ pub async fn from_native(session: &Session, args: &FromNativeArgs) -> Result<(),
 
 /// `domus domxml-to-native`
 pub async fn to_native(session: &Session, args: &ToNativeArgs) -> Result<(), Failure> {
-    let (driver, xml) = match (&args.domain, &args.xml) {
+    let (driver, xml) = match (args.domain.as_ref().or(args.named.as_ref()), &args.xml) {
         (Some(domain), _) => {
             let domain = session.domain(domain, By::ANY).await?;
             let xml = session.xml(&domain.path, xml_flag::INACTIVE | xml_flag::SECURE).await?;

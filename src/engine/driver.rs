@@ -16,6 +16,7 @@ use crate::cgroup::Settings;
 use crate::domain_xml::tune::BlkioDevice;
 use crate::domain_xml::{DomainDef, Warning};
 use crate::error::{Error, Result, Subsystem};
+use crate::host::cpu::Outcome;
 use crate::types::TypedParams;
 
 /// Which driver; each has its own registry of names, UUIDs and ids.
@@ -220,6 +221,36 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// A completed definition in this driver's native form (`virConnectDomainXMLToNative`). Errors as above.
     async fn write_native(&self, _format: &str, _def: &DomainDef) -> Result<String> {
         Err(Error::no_support("virConnectDomainXMLToNative"))
+    }
+
+    /// `virConnectCompareCPU` with the host's processor, or with what the hypervisor of `query` can give a guest.
+    async fn compare_cpu(&self, _xml: &str, query: Option<&DomainCapsQuery>) -> Result<Outcome> {
+        Err(Error::no_support(if query.is_some() { "virConnectCompareHypervisorCPU" } else { "virConnectCompareCPU" }))
+    }
+
+    /// `virConnectBaselineCPU`, within what the hypervisor of `query` can give when there is one.
+    async fn baseline_cpu(
+        &self,
+        _cpus: &[String],
+        _expand: bool,
+        _migratable: bool,
+        query: Option<&DomainCapsQuery>,
+    ) -> Result<String> {
+        Err(Error::no_support(if query.is_some() {
+            "virConnectBaselineHypervisorCPU"
+        } else {
+            "virConnectBaselineCPU"
+        }))
+    }
+
+    /// `virConnectGetCPUModelNames`; empty = every name is taken.
+    async fn cpu_models(&self, _arch: &str) -> Result<Vec<String>> {
+        Err(Error::no_support("virConnectGetCPUModelNames"))
+    }
+
+    /// A definition as a run would see its CPU (`VIR_DOMAIN_XML_UPDATE_CPU`): `host-model` becomes a named model.
+    async fn update_cpu(&self, _def: &mut DomainDef) -> Result<()> {
+        Ok(())
     }
 
     /// Builds and starts the guest. Every resource is pushed to `undo` before it is made. On error the engine undoes

@@ -4,7 +4,7 @@
 //! All functions block for the short time such files take; call them off the runtime's threads.
 
 pub mod capabilities;
-mod cpu;
+pub mod cpu;
 mod identity;
 mod memory;
 mod model;
@@ -15,6 +15,7 @@ use std::path::Path;
 pub use cpu::{cpu_map, cpu_stats};
 pub use identity::{hostname, kernel_version, uuid};
 pub use memory::{free_memory, memory_stats};
+pub use model::host_offer;
 pub use topology::{NodeInfo, node_info};
 
 use crate::error::{Error, Result};

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use super::cpu::{self, Model};
+use crate::error::{Error, Result};
+
 /// The processor as /proc/cpuinfo describes its first CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Processor {
@@ -20,80 +23,21 @@ pub(super) struct Processor {
     pub address_bits: Option<u32>,
     /// libvirt's names of what it has and the model has not.
     pub features: BTreeSet<&'static str>,
+    /// libvirt's names of all it has.
+    pub all: BTreeSet<&'static str>,
 }
 
-/// What every x86_64 processor has.
-const BASE: &str = "apic clflush cmov cx8 de fpu fxsr lm mca mce mmx msr mtrr nx pae pat pge pse pse36 sep sse sse2 \
-                    syscall tsc pni cx16";
-
-struct Model {
-    name: &'static str,
-    vendor: &'static str,
-    /// It has all that this one has (none: [`BASE`]) ...
-    over: Option<&'static str>,
-    /// ... and these.
-    adds: &'static str,
-}
-
-const fn intel(name: &'static str, over: Option<&'static str>, adds: &'static str) -> Model {
-    Model { name, vendor: "Intel", over, adds }
-}
-
-const fn amd(name: &'static str, over: Option<&'static str>, adds: &'static str) -> Model {
-    Model { name, vendor: "AMD", over, adds }
-}
-
-/// Oldest first within a vendor.
-const MODELS: &[Model] = &[
-    intel("Nehalem", None, "lahf_lm popcnt sse4.1 sse4.2 ssse3"),
-    intel("Westmere", Some("Nehalem"), "aes"),
-    intel("SandyBridge", Some("Westmere"), "avx pclmuldq rdtscp tsc-deadline x2apic xsave"),
-    intel("IvyBridge", Some("SandyBridge"), "erms f16c fsgsbase rdrand smep vme"),
-    intel("Haswell-noTSX", Some("SandyBridge"), "erms fsgsbase smep avx2 bmi1 bmi2 fma invpcid movbe pcid"),
-    intel("Broadwell-noTSX", Some("Haswell-noTSX"), "3dnowprefetch adx rdseed smap"),
-    intel(
-        "Skylake-Client-noTSX-IBRS",
-        Some("Broadwell-noTSX"),
-        "abm arat f16c rdrand spec-ctrl vme xgetbv1 xsavec xsaveopt",
-    ),
-    intel(
-        "Skylake-Server-noTSX-IBRS",
-        Some("Skylake-Client-noTSX-IBRS"),
-        "avx512bw avx512cd avx512dq avx512f avx512vl clwb pdpe1gb",
-    ),
-    intel("Cascadelake-Server-noTSX", Some("Skylake-Server-noTSX-IBRS"), "avx512vnni clflushopt ssbd"),
-    intel(
-        "Icelake-Server-noTSX",
-        Some("Cascadelake-Server-noTSX"),
-        "avx512-vpopcntdq avx512bitalg avx512vbmi avx512vbmi2 gfni la57 pku umip vaes vpclmulqdq wbnoinvd",
-    ),
-    intel(
-        "SapphireRapids",
-        Some("Icelake-Server-noTSX"),
-        "amx-bf16 amx-int8 amx-tile arch-capabilities avx-vnni avx512-bf16 avx512-fp16 avx512ifma bus-lock-detect fsrm \
-         hle rdpid rtm serialize sha-ni tsx-ldtrk xsaves",
-    ),
-    amd(
-        "EPYC",
-        None,
-        "3dnowprefetch abm adx aes arat avx avx2 bmi1 bmi2 clflushopt cr8legacy f16c fma fsgsbase fxsr_opt lahf_lm \
-         misalignsse mmxext movbe osvw pclmuldq pdpe1gb popcnt rdrand rdseed rdtscp sha-ni smap smep sse4.1 sse4.2 \
-         sse4a ssse3 vme xgetbv1 xsave xsavec xsaveopt",
-    ),
-    amd("EPYC-Rome", Some("EPYC"), "amd-stibp clwb clzero ibpb perfctr_core rdpid umip wbnoinvd xsaveerptr"),
-    amd("EPYC-Milan", Some("EPYC-Rome"), "amd-ssbd erms fsrm ibrs invpcid pcid pku xsaves"),
-    amd(
-        "EPYC-Genoa",
-        Some("EPYC-Milan"),
-        "avx512-bf16 avx512-vpopcntdq avx512bitalg avx512bw avx512cd avx512dq avx512f avx512ifma avx512vbmi \
-         avx512vbmi2 avx512vl avx512vnni gfni la57 vaes vpclmulqdq",
-    ),
-];
-
-/// Named alike by the kernel and by libvirt; beyond what the models have.
-const SAME: &str = "3dnow 3dnowext acpi avx512er avx512pf cid cmp_legacy dca ds ds_cpl dtes64 est extapic fma4 ht \
-                    hypervisor ibs lwp monitor mpx nodeid_msr npt pbe pconfig pdcm perfctr_core perfctr_nb skinit \
-                    smx ss svm tbm tce tm tm2 topoext tsc_adjust vmx vnmi wdt xop xtpr";
+/// Named alike by the kernel and by libvirt. What is neither here nor below is not shown by every kernel, so that
+/// nothing follows from its absence.
+const SAME: &str = "3dnow 3dnowext 3dnowprefetch abm acpi adx aes apic arat avx avx2 avx512bw avx512cd avx512dq \
+                    avx512er avx512f avx512ifma avx512pf avx512vbmi avx512vl bmi1 bmi2 cid clflush clflushopt clwb \
+                    clzero cmov cmp_legacy cx16 cx8 dca de ds ds_cpl dtes64 erms est extapic f16c fma fma4 fpu \
+                    fsgsbase fsrm fxsr fxsr_opt gfni hle ht hypervisor ibs invpcid la57 lahf_lm lm lwp mca mce \
+                    misalignsse mmx mmxext monitor movbe mpx msr mtrr nodeid_msr npt nx osvw pae pat pbe pcid \
+                    pconfig pdcm pdpe1gb perfctr_core perfctr_nb pge pku pni popcnt pse pse36 rdpid rdrand rdseed \
+                    rdtscp rtm sep serialize skinit smap smep smx ss sse sse2 sse4a ssse3 svm syscall tbm tce tm tm2 \
+                    topoext tsc tsc_adjust umip vaes vme vmx vnmi vpclmulqdq wbnoinvd wdt x2apic xgetbv1 xop xsave \
+                    xsavec xsaveerptr xsaveopt xsaves xtpr";
 
 /// The kernel's name, libvirt's name.
 const RENAMED: &[(&str, &str)] = &[
@@ -134,6 +78,23 @@ const SPECULATION: &[(&str, &str, &str)] = &[
     ("ssbd", "ssbd", "amd-ssbd"),
 ];
 
+/// The host's processor, as something a guest's CPU can be compared with. Errors: code 38 when /proc cannot be read,
+/// code 3 on architectures whose models we do not know.
+pub fn host_offer() -> Result<cpu::Offer> {
+    let arch = std::env::consts::ARCH;
+    let Some(processor) = processor(&super::read(std::path::Path::new("/proc/cpuinfo"))?) else {
+        return Err(Error::no_support(format!("cannot compare CPUs of the {arch} architecture")));
+    };
+    let owned = |names: BTreeSet<&'static str>| names.into_iter().map(str::to_string).collect();
+    Ok(cpu::Offer {
+        arch: arch.to_string(),
+        vendor: processor.vendor.map(str::to_string),
+        features: owned(processor.all),
+        visible: Some(owned(visible())),
+        who: "Host CPU",
+    })
+}
+
 /// Reads /proc/cpuinfo. `None` when it has no `flags` (another architecture).
 pub(super) fn processor(cpuinfo: &str) -> Option<Processor> {
     let value = |key: &str| {
@@ -150,6 +111,7 @@ pub(super) fn processor(cpuinfo: &str) -> Option<Processor> {
     };
     let mut has = features(value("flags")?, vendor);
     let (model, included) = nearest(&has, vendor);
+    let all = has.clone();
     has.retain(|feature| !included.contains(feature));
     let number = |key: &str| value(key).and_then(|text| text.parse().ok());
     Some(Processor {
@@ -161,15 +123,14 @@ pub(super) fn processor(cpuinfo: &str) -> Option<Processor> {
         microcode: value("microcode").and_then(|text| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()),
         address_bits: value("address sizes").and_then(|text| text.split(' ').next()?.parse().ok()),
         features: has,
+        all,
     })
 }
 
 /// libvirt's names of the kernel's flags; flags that are no processor features are left out.
 fn features(flags: &str, vendor: Option<&str>) -> BTreeSet<&'static str> {
     let flags: BTreeSet<&str> = flags.split_whitespace().collect();
-    let words = MODELS.iter().flat_map(|model| words(model.adds)).chain(words(BASE)).chain(words(SAME));
-    let vendors = |word: &&str| SPECULATION.iter().all(|(flag, _, _)| flag != word);
-    let mut found: BTreeSet<&'static str> = words.filter(vendors).filter(|word| flags.contains(word)).collect();
+    let mut found: BTreeSet<&'static str> = words(SAME).filter(|word| flags.contains(word)).collect();
     found.extend(RENAMED.iter().filter(|(flag, _)| flags.contains(flag)).map(|(_, name)| *name));
     for (_, intel, amd) in SPECULATION.iter().filter(|(flag, _, _)| flags.contains(flag)) {
         found.extend(match vendor {
@@ -189,22 +150,33 @@ fn words(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.split_whitespace()
 }
 
-/// The model of this vendor that has most and nothing the processor lacks; else `qemu64`.
-fn nearest(has: &BTreeSet<&str>, vendor: Option<&str>) -> (&'static str, BTreeSet<&'static str>) {
-    let of_vendor = MODELS.iter().filter(|model| Some(model.vendor) == vendor);
-    of_vendor
-        .map(|model| (model.name, all_of(model)))
-        .filter(|(_, features)| features.iter().all(|feature| has.contains(feature)))
-        .max_by_key(|(_, features)| features.len())
-        .unwrap_or_else(|| ("qemu64", words(BASE).collect()))
+/// Hardware virtualisation, and what hypervisors keep from guests: a model is chosen, and compared, for what runs in it.
+const NOT_COMPARED: [&str; 6] = ["monitor", "npt", "nrip-save", "svm", "vmx", "vnmi"];
+
+/// Every feature that [`features`] would find if it were there, and whose absence counts.
+pub(super) fn visible() -> BTreeSet<&'static str> {
+    let both = SPECULATION.iter().flat_map(|(_, intel, amd)| [*intel, *amd]);
+    words(SAME)
+        .chain(RENAMED.iter().map(|(_, name)| *name))
+        .chain(both)
+        .chain(["invtsc"])
+        .filter(|name| !NOT_COMPARED.contains(name))
+        .collect()
 }
 
-fn all_of(model: &Model) -> BTreeSet<&'static str> {
-    let mut features: BTreeSet<&'static str> = words(BASE).chain(words(model.adds)).collect();
-    if let Some(base) = model.over.and_then(|name| MODELS.iter().find(|base| base.name == name)) {
-        features.extend(all_of(base));
-    }
-    features
+/// The model of this vendor that has most and nothing the processor lacks; else `qemu64`.
+fn nearest(has: &BTreeSet<&str>, vendor: Option<&str>) -> (&'static str, BTreeSet<&'static str>) {
+    let visible = visible();
+    let shown = |model: &'static Model| model.features.intersection(&visible).copied().collect::<BTreeSet<_>>();
+    let of_vendor = cpu::models().iter().filter(|model| model.vendor.is_some() && model.vendor == vendor);
+    of_vendor
+        // Before that processors were not 64 bit wide.
+        .filter(|model| !model.is_version() && model.features.contains("lm"))
+        .map(|model| (model, shown(model)))
+        .filter(|(_, features)| features.iter().all(|feature| has.contains(feature)))
+        .max_by_key(|(_, features)| features.len())
+        .map(|(model, features)| (model.name, features))
+        .unwrap_or_else(|| ("qemu64", cpu::model("qemu64").map(shown).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -252,17 +224,6 @@ mod tests {
         let names = |vendor| features("ibrs ibpb stibp ssbd", Some(vendor)).into_iter().collect::<Vec<_>>();
         assert_eq!(names("Intel"), ["spec-ctrl", "ssbd", "stibp"]);
         assert_eq!(names("AMD"), ["amd-ssbd", "amd-stibp", "ibpb", "ibrs"]);
-    }
-
-    #[test]
-    fn newer_models_have_more() {
-        for model in MODELS {
-            if let Some(over) = model.over {
-                let base = MODELS.iter().find(|base| base.name == over).unwrap();
-                assert_eq!(base.vendor, model.vendor);
-                assert!(words(model.adds).all(|word| !all_of(base).contains(word)), "{} repeats {over}", model.name);
-            }
-        }
     }
 
     #[test]

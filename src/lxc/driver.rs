@@ -14,7 +14,7 @@ use super::plan::{self, Host, Peers};
 use super::sealed::Sealed;
 use super::spec::{Cgroups, MountSource, Root, Spec};
 use crate::cgroup::Manager;
-use crate::domain_xml::device::ConsoleTarget;
+use crate::domain_xml::device::{ConsoleTarget, Hostdev, HostdevSource};
 use crate::domain_xml::os::OsType;
 use crate::domain_xml::{DomainDef, Warning};
 use crate::engine::driver::{
@@ -144,6 +144,15 @@ impl Driver for LxcDriver {
                 def.interfaces[index].mac = Some(generated_mac(&uuid, def, index));
             }
         }
+        if !def.hostdevs.is_empty() {
+            warnings.push(Warning {
+                line: 0,
+                column: 0,
+                path: "domain/devices/hostdev".into(),
+                message: "containers cannot be given host devices yet: the definition is kept, a start refuses it"
+                    .into(),
+            });
+        }
         if !def.filesystems.iter().any(|fs| fs.target == "/" && fs.source.path.as_deref() != Some("/")) {
             warnings.push(Warning {
                 line: 0,
@@ -173,7 +182,10 @@ impl Driver for LxcDriver {
             .with_subsystem(Subsystem::Lxc));
         }
         plan::check(def).map_err(ours)?;
-        plan::plan(def, &self.dry_host(def)).map(drop).map_err(ours)
+        // Kept in a definition, as libvirt does; a start refuses it.
+        let mut runnable = def.clone();
+        runnable.hostdevs.retain(|device| !is_shared_with_containers(device));
+        plan::plan(&runnable, &self.dry_host(def)).map(drop).map_err(ours)
     }
 
     async fn plan(&self, def: &DomainDef) -> Result<Plan> {
@@ -236,6 +248,11 @@ fn generated_mac(identity: &str, def: &DomainDef, index: usize) -> crate::types:
         }
         salt += def.interfaces.len();
     }
+}
+
+/// Whether `<hostdev mode='capabilities'>`, the kind that containers can have in libvirt.
+fn is_shared_with_containers(device: &Hostdev) -> bool {
+    matches!(device.source, HostdevSource::Storage { .. } | HostdevSource::Misc { .. } | HostdevSource::Net { .. })
 }
 
 /// Whether this kernel runs programs of `arch`.

@@ -97,6 +97,22 @@ impl QemuConfig {
         FirmwareChoice { descriptors: firmware::load(&dirs), nvram_dir: self.nvram_dir.clone(), new }
     }
 
+    /// The same for a definition of another architecture (libvirt's name) than the usual emulator's.
+    pub fn emulator_of_arch(&self, arch: Option<&str>) -> String {
+        let target = match arch {
+            Some("i686") => "i386",
+            Some("armv6l" | "armv7l") => "arm",
+            Some(other) if other != std::env::consts::ARCH => other,
+            _ => return self.emulator(),
+        };
+        let known = target.bytes().all(|c| c.is_ascii_alphanumeric());
+        let path = format!("/usr/bin/qemu-system-{target}");
+        if self.default_emulator.is_none() && known && std::path::Path::new(&path).exists() {
+            return path;
+        }
+        self.emulator()
+    }
+
     /// Resolves the user.
     ///
     /// Errors: `InternalError` naming the missing user and how to make it, or when the user may not be used.

@@ -9,11 +9,14 @@ use super::capabilities::{CapsStore, QemuCaps, Subject, domain_xml, guest_xml};
 use super::config::{Identity, QemuConfig};
 use super::launch::{self, Ports, Shared};
 use super::{complete, reattach, validate};
+use crate::domain_xml::cpu::{CpuCheck, CpuFallback, CpuMode};
 use crate::domain_xml::device::InterfaceSource;
 use crate::domain_xml::{DomainDef, Warning};
 use crate::engine::driver::*;
 use crate::error::{Error, Result, Subsystem};
+use crate::host;
 use crate::host::capabilities::{HostCaps, host_xml};
+use crate::host::cpu::{self, Outcome};
 
 /// The QEMU driver.
 #[derive(Debug)]
@@ -54,7 +57,68 @@ impl QemuDriver {
     }
 
     fn emulator_of(&self, def: &DomainDef) -> String {
-        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator())
+        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_of_arch(def.os.arch.as_deref()))
+    }
+
+    /// Emulator, machine and accelerator that a question is about. Errors: code 8 for what does not fit together.
+    async fn resolve(&self, query: &DomainCapsQuery) -> Result<(Arc<QemuCaps>, String, &'static str)> {
+        let emulator =
+            query.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_of_arch(query.arch.as_deref()));
+        let caps = self.caps_needed(&emulator).await.map_err(ours)?;
+        let own_arch = complete::libvirt_arch(&caps.arch);
+        if let Some(arch) = query.arch.as_deref().filter(|arch| *arch != own_arch) {
+            return Err(ours(Error::invalid_arg(format!(
+                "architecture from emulator '{own_arch}' doesn't match given architecture '{arch}'"
+            ))));
+        }
+        let machine = match query.machine.as_deref() {
+            None => caps.default_machine(),
+            Some(name) => caps.machine(name),
+        };
+        let Some(machine) = machine else {
+            let name = query.machine.clone().unwrap_or_default();
+            return Err(ours(Error::invalid_arg(format!(
+                "the machine '{name}' is not supported by emulator '{emulator}'"
+            ))));
+        };
+        let virt_type = match query.virt_type.as_deref() {
+            None if caps.kvm.is_some() => "kvm",
+            None => "qemu",
+            Some("kvm") => "kvm",
+            Some("qemu") => "qemu",
+            Some(other) => return Err(ours(Error::invalid_arg(format!("unknown virttype: {other}")))),
+        };
+        if caps.accel(virt_type).is_none() {
+            return Err(ours(Error::invalid_arg(format!("KVM is not supported by '{emulator}' on this host"))));
+        }
+        let machine = machine.name.clone();
+        Ok((caps, machine, virt_type))
+    }
+}
+
+/// The error domain of CPU questions, as libvirt has it.
+fn in_cpu(error: Error) -> Error {
+    error.or_subsystem(Subsystem::Cpu)
+}
+
+async fn blocking<T: Send + 'static>(work: fn() -> Result<T>) -> Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined
+        .map_err(|error| Error::internal("a worker thread panicked").with_source(error))
+        .and_then(|result| result)
+        .map_err(ours)
+}
+
+/// What an accelerator can give a guest, for comparisons.
+fn offer_of(caps: &QemuCaps, virt_type: &str) -> cpu::Offer {
+    let accel = caps.accel(virt_type);
+    cpu::Offer {
+        arch: complete::libvirt_arch(&caps.arch).to_string(),
+        // A guest can be given any maker's name.
+        vendor: accel.and_then(|accel| accel.host_model.as_ref()).and_then(|host| host.vendor.clone()),
+        features: accel.map(|accel| accel.features.clone()).unwrap_or_default(),
+        visible: None,
+        who: "hypervisor",
     }
 }
 
@@ -101,34 +165,63 @@ impl Driver for QemuDriver {
     }
 
     async fn domain_capabilities(&self, query: &DomainCapsQuery) -> Result<String> {
-        let emulator = query.emulator.clone().unwrap_or_else(|| self.shared.config.emulator());
-        let caps = self.caps_needed(&emulator).await.map_err(ours)?;
-        let own_arch = complete::libvirt_arch(&caps.arch);
-        if let Some(arch) = query.arch.as_deref().filter(|arch| *arch != own_arch) {
-            return Err(ours(Error::invalid_arg(format!(
-                "architecture from emulator '{own_arch}' doesn't match given architecture '{arch}'"
-            ))));
-        }
-        let machine = match query.machine.as_deref() {
-            None => caps.default_machine(),
-            Some(name) => caps.machine(name),
-        };
-        let Some(machine) = machine else {
-            let name = query.machine.clone().unwrap_or_default();
-            return Err(ours(Error::invalid_arg(format!(
-                "the machine '{name}' is not supported by emulator '{emulator}'"
-            ))));
-        };
-        let virt_type = match query.virt_type.as_deref() {
-            None if caps.kvm.is_some() => "kvm",
-            None => "qemu",
-            Some(word @ ("kvm" | "qemu")) => word,
-            Some(other) => return Err(ours(Error::invalid_arg(format!("unknown virttype: {other}")))),
-        };
-        let Some(accel) = caps.accel(virt_type) else {
-            return Err(ours(Error::invalid_arg(format!("KVM is not supported by '{emulator}' on this host"))));
+        let (caps, machine, virt_type) = self.resolve(query).await?;
+        let machine = caps.machine(&machine);
+        let (Some(machine), Some(accel)) = (machine, caps.accel(virt_type)) else {
+            return Err(ours(Error::internal("a machine is gone from the capabilities")));
         };
         Ok(domain_xml(&Subject { caps: &caps, machine, virt_type, accel }))
+    }
+
+    async fn compare_cpu(&self, xml: &str, query: Option<&DomainCapsQuery>) -> Result<Outcome> {
+        let wanted = cpu::describe(xml).map_err(in_cpu)?;
+        let offer = match query {
+            None => blocking(host::host_offer).await?,
+            Some(query) => {
+                let (caps, _, virt_type) = self.resolve(query).await?;
+                offer_of(&caps, virt_type)
+            }
+        };
+        Ok(cpu::compare(&offer, &wanted))
+    }
+
+    async fn baseline_cpu(
+        &self,
+        cpus: &[String],
+        expand: bool,
+        migratable: bool,
+        query: Option<&DomainCapsQuery>,
+    ) -> Result<String> {
+        let cpus: Vec<cpu::Description> =
+            cpus.iter().map(|xml| cpu::describe(xml)).collect::<Result<_>>().map_err(in_cpu)?;
+        let within = match query {
+            None => None,
+            Some(query) => {
+                let (caps, _, virt_type) = self.resolve(query).await?;
+                Some(offer_of(&caps, virt_type).features)
+            }
+        };
+        cpu::baseline(&cpus, &cpu::BaselineOptions { expand, migratable, within }).map_err(in_cpu)
+    }
+
+    async fn cpu_models(&self, arch: &str) -> Result<Vec<String>> {
+        let names = cpu::model_names(arch)
+            .ok_or_else(|| ours(Error::invalid_arg(format!("cannot find architecture {arch}"))))?;
+        Ok(names.into_iter().map(str::to_string).collect())
+    }
+
+    async fn update_cpu(&self, def: &mut DomainDef) -> Result<()> {
+        if def.cpu.as_ref().and_then(|cpu| cpu.mode) != Some(CpuMode::HostModel) {
+            return Ok(());
+        }
+        let caps = self.caps_needed(&self.emulator_of(def)).await.map_err(ours)?;
+        launch::expand_cpu(def, &caps).map_err(ours)?;
+        if let Some(cpu) = def.cpu.as_mut() {
+            // Nothing was read back from a QEMU, and another model may still be taken.
+            cpu.check = Some(CpuCheck::Partial);
+            cpu.fallback = Some(CpuFallback::Allow);
+        }
+        Ok(())
     }
 
     async fn max_vcpus(&self, virt_type: Option<&str>) -> Result<u32> {

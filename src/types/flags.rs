@@ -18,6 +18,18 @@ pub mod xml {
     pub const MIGRATABLE: u32 = 8;
 }
 
+/// `virConnectCompareCPUFlags`.
+pub mod compare_cpu {
+    pub const FAIL_INCOMPATIBLE: u32 = 1;
+    pub const VALIDATE_XML: u32 = 2;
+}
+
+/// `virConnectBaselineCPUFlags`.
+pub mod baseline_cpu {
+    pub const EXPAND_FEATURES: u32 = 1;
+    pub const MIGRATABLE: u32 = 2;
+}
+
 /// `virDomainModificationImpact`.
 pub mod affect {
     pub const CURRENT: u32 = 0;

@@ -7,9 +7,10 @@ use crate::dbus::fault::Fault;
 use crate::dbus::path;
 use crate::engine::Domain;
 use crate::engine::api::{
-    AllStatsArgs, CreateXml, DefineXml, DomainCapsArgs, GetAllDomainStats, GetCapabilities, GetDomainCapabilities,
-    GetHostname, GetLibVersion, GetVersion, IsEncrypted, ListAllDomains, LookupById, LookupByName, LookupByUuid,
-    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
+    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateXml, DefineXml, DomainCapsArgs,
+    GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion,
+    GetVersion, IsEncrypted, ListAllDomains, LookupById, LookupByName, LookupByUuid, NodeGetCpuMap, NodeGetCpuStats,
+    NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::error::Error;
@@ -51,8 +52,16 @@ const PROPERTIES: &[Property] = &[
 ];
 
 const METHODS: &[Method] = &[
-    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU"),
-    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU"),
+    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU").served(connection!(
+        BaselineCpu,
+        |(cpus, flags): (Vec<String>, u32)| Ok(BaselineArgs { cpus, flags }),
+        |_, xml| xml
+    )),
+    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU").served(connection!(
+        CompareCpu,
+        |(xml, flags): (String, u32)| Ok(CompareArgs { xml, flags }),
+        |_, result| result
+    )),
     m("DomainCreateXML", "xml s, flags u", "domain o", "virDomainCreateXML").served(connection!(
         CreateXml,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
@@ -98,7 +107,11 @@ const METHODS: &[Method] = &[
         |()| Ok(()),
         |_, xml| xml
     )),
-    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames"),
+    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames").served(connection!(
+        GetCpuModelNames,
+        |args: (String, u32)| Ok(args),
+        |_, names| names
+    )),
     m(
         "GetDomainCapabilities",
         "emulatorbin s, arch s, machine s, virttype s, flags u",

@@ -6,10 +6,11 @@ use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    CheckXml, ConsoleArgs, DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages, GetVcpuInfo,
-    LifecycleArgs, NativeArgs, OpenConsole, PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction,
+    BaselineHypervisorArgs, BaselineHypervisorCpu, CheckXml, CompareHypervisorArgs, CompareHypervisorCpu, ConsoleArgs,
+    DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages, GetVcpuInfo, LifecycleArgs, NativeArgs,
+    OpenConsole, PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction,
 };
-use crate::engine::driver::{Plan, VcpuInfo};
+use crate::engine::driver::{DomainCapsQuery, Plan, VcpuInfo};
 use zbus::Variant;
 
 /// XML with flags that must be 0.
@@ -70,7 +71,30 @@ pub static DAEMON: Interface = Interface {
     signals: &[],
 };
 
+/// The hypervisor a question is about; "" stands for the driver's default.
+fn hypervisor((emulator, arch, machine, virt_type): (String, String, String, String)) -> DomainCapsQuery {
+    DomainCapsQuery {
+        emulator: optional(emulator),
+        arch: optional(arch),
+        machine: optional(machine),
+        virt_type: optional(virt_type),
+    }
+}
+
 const CONNECT_METHODS: &[Method] = &[
+    m(
+        "BaselineHypervisorCPU",
+        "emulatorbin s, arch s, machine s, virttype s, xmlCPUs as, flags u",
+        "cpu s",
+        "virConnectBaselineHypervisorCPU",
+    )
+    .served(connection!(
+        BaselineHypervisorCpu,
+        |(a, b, c, d, cpus, flags): (String, String, String, String, Vec<String>, u32)| {
+            Ok(BaselineHypervisorArgs { query: hypervisor((a, b, c, d)), cpus, flags })
+        },
+        |_, xml| xml
+    )),
     m("CheckXML", "xml s, flags u", "warnings a(uuss)", "domusConnectCheckXML").served(connection!(
         CheckXml,
         |args: (String, u32)| plain_xml(args, "domusConnectCheckXML"),
@@ -78,6 +102,19 @@ const CONNECT_METHODS: &[Method] = &[
             let rows = warnings.into_iter().map(|at| (at.line, at.column, at.path, at.message));
             rows.collect::<Vec<(u32, u32, String, String)>>()
         }
+    )),
+    m(
+        "CompareHypervisorCPU",
+        "emulatorbin s, arch s, machine s, virttype s, xmlDesc s, flags u",
+        "compareResult i",
+        "virConnectCompareHypervisorCPU",
+    )
+    .served(connection!(
+        CompareHypervisorCpu,
+        |(a, b, c, d, xml, flags): (String, String, String, String, String, u32)| {
+            Ok(CompareHypervisorArgs { query: hypervisor((a, b, c, d)), xml, flags })
+        },
+        |_, result| result
     )),
     m("DomainXMLFromNative", "format s, config s, flags u", "xml s", "virConnectDomainXMLFromNative").served(
         connection!(

@@ -119,12 +119,18 @@ call! {
         let def = if inactive { snapshot.next() } else { snapshot.current() };
         let def = def.ok_or_else(|| on.gone())?;
         let options = FormatOptions { secure, inactive, migratable: flags & xml::MIGRATABLE != 0 };
-        if inactive || def.id.is_some() {
+        let update_cpu = flags & xml::UPDATE_CPU != 0;
+        if !update_cpu && (inactive || def.id.is_some()) {
             return Ok(domain_xml::format(def, options));
         }
-        let mut live = def.as_ref().clone();
-        live.id = snapshot.id;
-        Ok(domain_xml::format(&live, options))
+        let mut def = def.as_ref().clone();
+        if !inactive {
+            def.id = def.id.or(snapshot.id);
+        }
+        if update_cpu {
+            on.runtime().driver().update_cpu(&mut def).await?;
+        }
+        Ok(domain_xml::format(&def, options))
     }
 }
 

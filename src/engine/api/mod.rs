@@ -6,6 +6,7 @@
 
 mod capability;
 mod console;
+mod cpu;
 mod define;
 mod device_stats;
 mod exec;
@@ -26,6 +27,10 @@ pub use capability::{
     GetVersion, IsEncrypted, IsSecure,
 };
 pub use console::{ConsoleArgs, OpenConsole, ResizeArgs, ResizeConsole};
+pub use cpu::{
+    BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, CompareArgs, CompareCpu,
+    CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
+};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};

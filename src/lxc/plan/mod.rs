@@ -53,6 +53,9 @@ pub struct Peers {
 
 /// Plans one run.
 pub fn plan(def: &DomainDef, host: &Host) -> Result<Spec> {
+    if !def.hostdevs.is_empty() {
+        return Err(Error::unsupported_config("containers have no <hostdev> devices yet: remove the element"));
+    }
     let (root, mounts) = filesystem::plan(def, host)?;
     let share = def.lxc_namespace.clone().unwrap_or_default();
     let own_net = !def.interfaces.is_empty() || def.features.privnet;
@@ -204,7 +207,6 @@ fn consoles(def: &DomainDef, host: &Host) -> Result<Vec<Console>> {
 pub fn check(def: &DomainDef) -> Result<()> {
     let unsupported = [
         (!def.disks.is_empty(), "disk"),
-        (!def.hostdevs.is_empty(), "hostdev"),
         (!def.graphics.is_empty(), "graphics"),
         (!def.tpms.is_empty(), "tpm"),
         (!def.serials.is_empty(), "serial"),

@@ -127,6 +127,11 @@ fn enabled(props: &Value) -> BTreeSet<&str> {
         .collect()
 }
 
+/// The same by libvirt's names.
+pub(super) fn offered(props: &Value) -> BTreeSet<String> {
+    enabled(props).into_iter().map(|name| feature_from_qemu(name).to_string()).collect()
+}
+
 fn vendor_name(props: &Value) -> Option<&'static str> {
     match props.get("vendor")?.as_str()? {
         "GenuineIntel" => Some("Intel"),

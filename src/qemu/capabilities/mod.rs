@@ -72,6 +72,9 @@ pub struct AccelCaps {
     pub cpus: Vec<CpuModel>,
     /// What `mode='host-model'` becomes; `None` when QEMU could not tell.
     pub host_model: Option<HostModel>,
+    /// All features a guest can be given, by libvirt's names.
+    #[serde(default)]
+    pub features: BTreeSet<String>,
 }
 
 /// The record.

@@ -122,7 +122,8 @@ fn machines(answer: &Value) -> Vec<Machine> {
 fn accel_caps(answers: &ProbeAnswers) -> AccelCaps {
     let cpus = cpu_models(&answers.cpus);
     let host_model = answers.max.as_ref().and_then(|max| cpu::choose(max, &cpus, &answers.expansions));
-    AccelCaps { cpus, host_model }
+    let features = answers.max.as_ref().map(cpu::offered).unwrap_or_default();
+    AccelCaps { cpus, host_model, features }
 }
 
 /// The record from the answers under each accelerator; at least one is needed.

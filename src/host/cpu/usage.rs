@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{auxiliary, parse_list, read};
 use crate::error::{Error, Result};
+use crate::host::{auxiliary, parse_list, read};
 
 /// Key of the clock ticks per second among a process's auxiliary values.
-pub(super) const AT_CLKTCK: usize = 17;
+pub(in crate::host) const AT_CLKTCK: usize = 17;
 
 /// For each CPU up to the last present one: whether it is online (`virNodeGetCPUMap`).
 pub fn cpu_map() -> Result<Vec<bool>> {
