@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
+use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaMemory, NumaMode, NumaPlacement};
 use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
 use super::os::{BootDev, LoaderType, OsType};
 use super::seclabel::{Seclabel, SeclabelType};
-use super::tune::Placement;
+use super::tune::{IoThread, Placement, VcpuState};
 use super::words::YesNo;
 use crate::error::{Code, Error, Result};
 
@@ -19,9 +19,12 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
     def.on_reboot.get_or_insert(LifecycleAction::Restart);
     def.on_crash.get_or_insert(CrashAction::Destroy);
     def.vcpu.placement.get_or_insert(Placement::Static);
-    if def.iothreads.is_none() && !def.iothread_ids.is_empty() {
-        def.iothreads = Some(def.iothread_ids.len() as u32);
+    numatune(def);
+    if def.os.bootmenu.as_ref().is_some_and(|menu| menu.enable.is_none()) {
+        def.os.bootmenu = None;
     }
+    iothreads(def);
+    vcpus(def);
     if let Some(cpu) = &mut def.cpu {
         complete_cpu(cpu)?;
     }
@@ -35,6 +38,51 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
     boot(def)?;
     small_devices(def);
     duplicates(def)
+}
+
+/// Listed threads count; when fewer are listed than there are, the others get the lowest free numbers.
+fn iothreads(def: &mut DomainDef) {
+    if def.iothread_ids.is_empty() {
+        return;
+    }
+    let listed = def.iothread_ids.len() as u32;
+    let wanted = def.iothreads.unwrap_or(0).max(listed);
+    def.iothreads = Some(wanted);
+    for _ in listed..wanted {
+        let free = (1..).find(|id| !def.iothread_ids.iter().any(|thread| thread.id == *id)).unwrap_or_default();
+        def.iothread_ids.push(IoThread { id: free, ..Default::default() });
+    }
+}
+
+/// States of single virtual CPUs: what is not listed is off, what is on from the start stays plugged.
+fn vcpus(def: &mut DomainDef) {
+    let max = def.vcpu.max;
+    def.cputune.vcpupin.retain(|pin| pin.vcpu < max);
+    if def.vcpus.is_empty() {
+        return;
+    }
+    for id in 0..max {
+        if !def.vcpus.iter().any(|vcpu| vcpu.id == Some(id)) {
+            def.vcpus.push(VcpuState { id: Some(id), enabled: Some(YesNo::No), ..Default::default() });
+        }
+    }
+    def.vcpus.sort_by_key(|vcpu| vcpu.id);
+    for vcpu in &mut def.vcpus {
+        let enabled = vcpu.enabled.is_some_and(YesNo::is_yes);
+        vcpu.hotpluggable.get_or_insert(YesNo::from(!enabled));
+    }
+    let online = def.vcpus.iter().filter(|vcpu| vcpu.enabled.is_some_and(YesNo::is_yes)).count() as u32;
+    def.vcpu.current = Some(online).filter(|online| *online != max);
+}
+
+/// Automatic placement of CPUs asks for the memory next to them.
+fn numatune(def: &mut DomainDef) {
+    let auto = def.vcpu.placement == Some(Placement::Auto);
+    let absent = def.numatune.as_ref().is_none_or(|tune| tune.memory.is_none());
+    if auto && absent {
+        let memory = NumaMemory { mode: Some(NumaMode::Strict), placement: Some(NumaPlacement::Auto), nodeset: None };
+        def.numatune.get_or_insert_default().memory = Some(memory);
+    }
 }
 
 fn memory(def: &mut DomainDef) -> Result<()> {
@@ -51,6 +99,12 @@ fn memory(def: &mut DomainDef) -> Result<()> {
     if def.memory.max.is_some_and(|max| max < size) {
         let what = "maximum memory size must be equal or greater than the actual memory size";
         return Err(Error::new(Code::XmlError, what));
+    }
+    // Without cells "node 0" is the whole guest.
+    if def.cpu.as_ref().is_none_or(|cpu| cpu.numa_cells.is_empty()) {
+        for page in def.memory_backing.hugepages.iter_mut().flatten() {
+            page.nodeset = page.nodeset.take().filter(|set| set != "0");
+        }
     }
     if def.memory.current.is_none_or(|current| current > size) {
         def.memory.current = Some(size);
@@ -238,7 +292,9 @@ fn consoles(def: &mut DomainDef) {
                 ..Default::default()
             });
         }
-        (None, Some(serial)) if !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb)) => {
+        (None, Some(serial))
+            if !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb | SerialTarget::IsaDebug)) =>
+        {
             def.consoles.push(Console {
                 source: serial.source.clone(),
                 target_type: Some(ConsoleTarget::Serial),
@@ -268,6 +324,14 @@ fn ports(def: &mut DomainDef) {
     number(def.parallels.iter_mut().map(|parallel| &mut parallel.port));
     for (index, console) in def.consoles.iter_mut().enumerate() {
         console.port = Some(index as u32);
+    }
+    // The console that stands for a serial port has its number.
+    let mirrors = def.os.os_type == OsType::Hvm;
+    if let (Some(console), Some(serial)) = (def.consoles.first_mut(), def.serials.first())
+        && mirrors
+        && console.target_type == Some(ConsoleTarget::Serial)
+    {
+        console.port = serial.port;
     }
 }
 
@@ -311,9 +375,11 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
         given.iter().filter_map(|controller| controller.index.map(|index| (controller.kind, index))).collect();
     for mut controller in given {
         if controller.index.is_none() {
-            let taken = fixed.iter().copied().chain(def.controllers.iter().filter_map(|c| Some((c.kind, c.index?))));
-            let next = taken.filter(|(kind, _)| *kind == controller.kind).map(|(_, index)| index + 1).max();
-            controller.index = Some(next.unwrap_or(0));
+            let taken = |index: u32| {
+                let own = def.controllers.iter().filter_map(|c| Some((c.kind, c.index?)));
+                fixed.iter().copied().chain(own).any(|taken| taken == (controller.kind, index))
+            };
+            controller.index = (0..).find(|index| !taken(*index));
         }
         let (kind, index) = (controller.kind, controller.index.unwrap_or_default());
         let same = |other: &Controller| other.kind == kind && other.index == Some(index);

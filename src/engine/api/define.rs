@@ -42,6 +42,9 @@ async fn read(on: &Connection, xml: &str) -> Result<(DomainDef, Vec<Warning>)> {
     }
     def.id = None;
     give_macs(&mut def);
+    if def.genid == Some(GenId::Generate) {
+        def.genid = Some(GenId::Value(Uuid::new_v4()));
+    }
     driver.complete(&mut def, &mut warnings).await?;
     driver.validate(&def).await?;
     Ok((def, warnings))

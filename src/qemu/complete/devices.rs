@@ -4,6 +4,7 @@ use super::Chipset;
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
 use crate::domain_xml::features::IoapicDriver;
+use crate::domain_xml::memory::MemoryAccess;
 use crate::domain_xml::words::Switch;
 use crate::error::{Error, Result};
 
@@ -44,6 +45,13 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             }
         }
     }
+    for memory in &mut def.memory_devices {
+        // The guest's page cache is what this is for.
+        if memory.model == MemoryModel::VirtioPmem {
+            memory.access.get_or_insert(MemoryAccess::Shared);
+        }
+    }
+    memory_slots(def);
     if let Some(vsock) = &mut def.vsock {
         vsock.model.get_or_insert(VsockModel::Virtio);
     }
@@ -243,24 +251,21 @@ fn serials(def: &mut DomainDef, chipset: Chipset) {
         }
     }
     // The first console of a VM stands for the first serial port.
-    if def.consoles.is_empty()
-        && let Some(serial) = def.serials.first()
-        && !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb))
-    {
-        let source = serial.source.clone();
-        def.consoles.push(Console {
-            source,
-            target_type: Some(ConsoleTarget::Serial),
-            port: Some(0),
-            info: DeviceInfo::default(),
-        });
+    let stands = |serial: &Serial| {
+        !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb | SerialTarget::IsaDebug))
+    };
+    if let Some(serial) = def.serials.first().filter(|_| def.consoles.is_empty()).filter(|serial| stands(serial)) {
+        let (source, info) = (serial.source.clone(), serial.info.clone());
+        def.consoles.push(Console { source, target_type: Some(ConsoleTarget::Serial), port: serial.port, info });
     } else if let Some(console) = def.consoles.first_mut()
         && matches!(console.target_type, None | Some(ConsoleTarget::Serial))
     {
         console.target_type = Some(ConsoleTarget::Serial);
-        console.port.get_or_insert(0);
         match def.serials.first() {
-            Some(serial) => console.source = serial.source.clone(),
+            Some(serial) => {
+                console.source = serial.source.clone();
+                console.port = serial.port;
+            }
             None if x86 => def.serials.push(Serial {
                 source: console.source.clone(),
                 target_type: Some(SerialTarget::Isa),
@@ -300,17 +305,33 @@ fn audio(def: &mut DomainDef) {
     if !def.audios.is_empty() {
         return;
     }
-    // A display of the desktop has sound of its own, which QEMU finds by itself.
-    let kinds = def.graphics.iter().filter_map(|graphics| match graphics.kind {
-        GraphicsKind::Spice(_) => Some(AudioType::Spice),
-        GraphicsKind::Vnc(_) => Some(AudioType::None),
+    // The last display that has to do with sound decides. One of the desktop's own has sound that QEMU finds by itself.
+    let kinds = def.graphics.iter().rev().find_map(|graphics| match graphics.kind {
+        GraphicsKind::Spice(_) => Some(Some(AudioType::Spice)),
+        GraphicsKind::Vnc(_) => Some(Some(AudioType::None)),
+        GraphicsKind::Sdl(_) => Some(None),
         _ => None,
     });
     let kind = match def.graphics.is_empty() {
         true => Some(AudioType::None),
-        false => kinds.max_by_key(|kind| *kind == AudioType::Spice),
+        false => kinds.flatten(),
     };
     def.audios.extend(kind.map(|kind| Audio { id: 1, kind, ..Default::default() }));
+}
+
+/// Gives memory modules the free slots of the board, in order.
+fn memory_slots(def: &mut DomainDef) {
+    let given = |memory: &MemoryDevice| match memory.info.address {
+        Some(DeviceAddress::Dimm { slot, .. }) => Some(slot),
+        _ => None,
+    };
+    let mut taken: Vec<u32> = def.memory_devices.iter().filter_map(given).collect();
+    let modules = def.memory_devices.iter_mut().filter(|m| matches!(m.model, MemoryModel::Dimm | MemoryModel::Nvdimm));
+    for memory in modules.filter(|memory| memory.info.address.is_none()) {
+        let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
+        taken.push(slot);
+        memory.info.address = Some(DeviceAddress::Dimm { slot, base: None });
+    }
 }
 
 /// Vcpus a q35 can address without extended interrupt mode.
@@ -342,12 +363,6 @@ fn watchdogs(def: &mut DomainDef, chipset: Chipset) {
 
 fn graphics(def: &mut DomainDef) {
     for graphics in &mut def.graphics {
-        if let GraphicsKind::Vnc(vnc) = &mut graphics.kind
-            && vnc.port.is_none()
-            && !graphics.listens.iter().any(|listen| matches!(listen, Listen::Socket { .. } | Listen::None))
-        {
-            vnc.autoport = true;
-        }
         if graphics.listens.is_empty() && matches!(graphics.kind, GraphicsKind::Vnc(_) | GraphicsKind::Spice(_)) {
             graphics.listens.push(Listen::Address { address: None });
         }
