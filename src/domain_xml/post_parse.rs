@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaMemory, NumaMode, NumaPlacement};
+use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaMemory, NumaMode, NumaPlacement, NumaTune};
 use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
 use super::os::{BootDev, LoaderType, OsType};
@@ -75,13 +75,22 @@ fn vcpus(def: &mut DomainDef) {
     def.vcpu.current = Some(online).filter(|online| *online != max);
 }
 
-/// Automatic placement of CPUs asks for the memory next to them.
+/// CPUs and memory are placed automatically together, unless one of them is bound.
 fn numatune(def: &mut DomainDef) {
-    let auto = def.vcpu.placement == Some(Placement::Auto);
-    let absent = def.numatune.as_ref().is_none_or(|tune| tune.memory.is_none());
-    if auto && absent {
-        let memory = NumaMemory { mode: Some(NumaMode::Strict), placement: Some(NumaPlacement::Auto), nodeset: None };
-        def.numatune.get_or_insert_default().memory = Some(memory);
+    let auto = Some(NumaPlacement::Auto);
+    let asks = |tune: &NumaTune| tune.memory.as_ref().is_some_and(|memory| memory.placement == auto);
+    let pinned = !def.cputune.vcpupin.is_empty() || def.cputune.emulatorpin.is_some() || def.vcpu.cpuset.is_some();
+    if def.numatune.as_ref().is_some_and(asks) && !pinned {
+        def.vcpu.placement = Some(Placement::Auto);
+    }
+    if def.vcpu.placement != Some(Placement::Auto) {
+        return;
+    }
+    def.vcpu.cpuset = None;
+    let memory = &mut def.numatune.get_or_insert_default().memory;
+    let memory = memory.get_or_insert_with(|| NumaMemory { mode: Some(NumaMode::Strict), ..Default::default() });
+    if memory.nodeset.is_none() {
+        memory.placement = auto;
     }
 }
 
@@ -231,7 +240,7 @@ fn disk(disk: &mut Disk) -> Result<()> {
         }
         _ => {}
     }
-    if disk.source.is_empty() && disk.source.kind == StorageKind::Network {
+    if disk.source.is_empty() {
         disk.source.kind = StorageKind::File;
     }
     if disk.device == DiskDevice::Cdrom {
@@ -391,6 +400,15 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
         }
         insert_controller(&mut def.controllers, controller);
     }
+    // A machine has controllers of its own, which stand before these.
+    if !matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf) {
+        implicit_controllers(def);
+    }
+    Ok(())
+}
+
+/// Controllers for what hangs on one that is not there.
+pub fn implicit_controllers(def: &mut DomainDef) {
     let buses = [
         (DiskBus::Scsi, ControllerType::Scsi),
         (DiskBus::Fdc, ControllerType::Fdc),
@@ -420,7 +438,6 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
         need_controller(def, ControllerType::VirtioSerial, index);
     }
     smartcards(def);
-    Ok(())
 }
 
 /// Smart cards without a place get the next slot of the first reader.
@@ -538,11 +555,11 @@ fn small_devices(def: &mut DomainDef) {
     }
     for rng in &mut def.rngs {
         if let RngBackend::Random(path) = &mut rng.backend {
-            path.get_or_insert_with(|| String::from("/dev/urandom"));
+            path.get_or_insert_with(|| String::from("/dev/random"));
         }
     }
     for filesystem in &mut def.filesystems {
-        if filesystem.driver.kind != Some(FsDriverType::Virtiofs) {
+        if filesystem.driver.kind != Some(FsDriverType::Virtiofs) || filesystem.source.socket.is_none() {
             filesystem.accessmode.get_or_insert(FsAccessMode::Passthrough);
         }
     }
@@ -611,7 +628,9 @@ mod tests {
     }
 
     fn written(xml: &str) -> String {
-        format(&parse(xml).expect("parses").def, FormatOptions { inactive: true, ..Default::default() })
+        let mut def = parse(xml).expect("parses").def;
+        implicit_controllers(&mut def);
+        format(&def, FormatOptions { inactive: true, ..Default::default() })
     }
 
     #[test]

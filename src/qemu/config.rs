@@ -81,10 +81,26 @@ pub struct Identity {
 impl QemuConfig {
     /// The emulator of a definition that names none; a path even when nothing is installed.
     pub fn emulator(&self) -> String {
+        self.emulator_for(None)
+    }
+
+    /// The emulator of a definition for an architecture: QEMU's own for it, else one that runs it too.
+    pub fn emulator_for(&self, arch: Option<&str>) -> String {
         if let Some(path) = &self.default_emulator {
             return path.display().to_string();
         }
-        let found = EMULATORS.iter().find(|path| std::path::Path::new(path).exists());
+        let exists = |path: &str| std::path::Path::new(path).exists();
+        let target = match arch {
+            Some("i686") => Some("i386"),
+            Some("armv7l" | "armv6l") => Some("arm"),
+            other => other,
+        };
+        if let Some(path) = target.map(|target| format!("/usr/bin/qemu-system-{target}"))
+            && (exists(&path) || !matches!(target, Some("i386" | "x86_64")))
+        {
+            return path;
+        }
+        let found = EMULATORS.iter().find(|path| exists(path));
         found.or(EMULATORS.first()).map(|path| (*path).to_string()).unwrap_or_default()
     }
 

@@ -54,7 +54,8 @@ impl QemuDriver {
     }
 
     fn emulator_of(&self, def: &DomainDef) -> String {
-        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator())
+        let arch = def.os.arch.as_deref();
+        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_for(arch))
     }
 }
 

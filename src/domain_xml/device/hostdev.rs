@@ -89,16 +89,11 @@ impl Hostdev {
             .ok_or_else(|| node.error(Code::XmlError, "Missing <source> element in hostdev device"))?;
         let source = match (mode, kind) {
             ("subsystem", "usb") => HostdevSource::Usb(UsbHostdev::read(source)?),
-            ("subsystem", "pci") => {
-                let Some(address) = source.child("address") else {
-                    return Err(source.error(Code::XmlError, "missing <address> of a PCI hostdev"));
-                };
-                HostdevSource::Pci {
-                    address: read_pci(address)?,
-                    driver: node.child("driver").map(HostdevPciDriver::read).transpose()?,
-                    write_filtering: source.attr_value("writeFiltering")?,
-                }
-            }
+            ("subsystem", "pci") => HostdevSource::Pci {
+                address: source.child("address").map(read_pci).transpose()?.unwrap_or_default(),
+                driver: node.child("driver").map(HostdevPciDriver::read).transpose()?,
+                write_filtering: source.attr_value("writeFiltering")?,
+            },
             ("subsystem", "scsi") => read_scsi(node, source)?,
             ("subsystem", "scsi_host") => {
                 source.attr("protocol");

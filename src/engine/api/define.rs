@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::lifecycle::refuse_autodestroy;
 use super::{call, check_flags};
+use crate::domain_xml::model::GenId;
 use crate::domain_xml::{self, DomainDef, FormatOptions, Warning};
 use crate::engine::cleanup::fault_point;
 use crate::engine::domain::{NewDefinition, Op, Seed};

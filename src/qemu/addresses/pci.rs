@@ -68,10 +68,10 @@ fn order(def: &DomainDef) -> Vec<Dev> {
     out.extend((0..def.shmems.len()).map(Dev::Shmem));
     out.extend((0..def.inputs.len()).map(Dev::Input));
     out.extend((0..def.serials.len()).map(Dev::Serial));
-    out.extend((0..def.memory_devices.len()).map(Dev::Memory));
-    out.extend((0..def.panics.len()).map(Dev::Panic));
     out.extend(def.vsock.iter().map(|_| Dev::Vsock));
+    out.extend((0..def.memory_devices.len()).map(Dev::Memory));
     out.extend(def.iommu.iter().map(|_| Dev::Iommu));
+    out.extend((0..def.panics.len()).map(Dev::Panic));
     out.extend((0..def.cryptos.len()).map(Dev::Crypto));
     out.extend(def.pstore.iter().map(|_| Dev::Pstore));
     out
@@ -161,7 +161,7 @@ fn need(def: &DomainDef, dev: Dev) -> Option<Need> {
             .then_some(Need::PCIE),
         Dev::Panic(i) => (def.panics[i].model == Some(PanicModel::Pvpanic)).then_some(Need::PCIE.on_root()),
         Dev::Vsock => Some(virtio(def.vsock.as_ref()?.model == Some(VsockModel::VirtioTransitional))),
-        Dev::Crypto(_) => Some(Need::PCIE),
+        Dev::Crypto(_) => Some(Need::PCI),
         Dev::Pstore => Some(Need::PCI),
         Dev::Iommu => (def.iommu.as_ref()?.model == IommuModel::Virtio).then_some(Need::PCIE.on_root()),
     }

@@ -2,6 +2,7 @@
 
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaCell};
+use crate::domain_xml::device::MemoryModel;
 use crate::domain_xml::model::VirtType;
 use crate::domain_xml::tune::{format_set, set_members};
 use crate::domain_xml::words::Switch;
@@ -79,7 +80,7 @@ fn hotplug_numa(def: &mut DomainDef) {
     let plugged: u64 = def.memory_devices.iter().map(|device| device.target.size).sum();
     let memory = def.memory.size.saturating_sub(plugged);
     def.cpu.get_or_insert_default().numa_cells.push(NumaCell { memory, ..Default::default() });
-    for device in &mut def.memory_devices {
+    for device in def.memory_devices.iter_mut().filter(|device| device.model != MemoryModel::VirtioPmem) {
         device.target.node.get_or_insert(0);
     }
 }

@@ -5,6 +5,7 @@ use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
 use crate::domain_xml::features::IoapicDriver;
 use crate::domain_xml::memory::MemoryAccess;
+use crate::domain_xml::post_parse;
 use crate::domain_xml::words::Switch;
 use crate::error::{Error, Result};
 
@@ -45,6 +46,9 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             }
         }
     }
+    for sound in def.sounds.iter_mut().filter(|sound| sound.model == SoundModel::Virtio) {
+        sound.streams.get_or_insert(2);
+    }
     for memory in &mut def.memory_devices {
         // The guest's page cache is what this is for.
         if memory.model == MemoryModel::VirtioPmem {
@@ -58,7 +62,7 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
     iommu(def, chipset);
     for rng in &mut def.rngs {
         if let RngBackend::Random(path @ None) = &mut rng.backend {
-            *path = Some("/dev/urandom".into());
+            *path = Some("/dev/random".into());
         }
     }
     if def.memballoon.is_none() && chipset != Chipset::Other {
@@ -116,9 +120,12 @@ pub(crate) fn is_root(controller: &Controller) -> bool {
 fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
     number_controllers(def);
     let q35 = chipset == Chipset::Q35;
+    super::disks::scsi_hostdevs(def);
     if matches!(chipset, Chipset::I440fx | Chipset::Q35 | Chipset::Isa) {
         if chipset != Chipset::Isa && !def.controllers.iter().any(|c| c.kind == ControllerType::Usb) {
-            add_controller(def, ControllerType::Usb, 0, None);
+            // One that is asked for without a model is the old one on every PC.
+            let model = if q35 { "qemu-xhci" } else { "piix3-uhci" };
+            add_controller(def, ControllerType::Usb, 0, Some(model));
         }
         if q35 {
             add_controller(def, ControllerType::Sata, 0, None);
@@ -128,7 +135,7 @@ fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             match find_controller(def, ControllerType::Pci, 0) {
                 None => add_controller(def, ControllerType::Pci, 0, Some(root)),
                 Some(position) => {
-                    let model = def.controllers[position].model.get_or_insert_with(|| root.to_string());
+                    let model = def.controllers[position].model.as_deref().unwrap_or("(null)");
                     if model != root {
                         return Err(Error::new(
                             crate::error::Code::XmlError,
@@ -141,10 +148,10 @@ fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             }
         }
     }
+    post_parse::implicit_controllers(def);
     for controller in &mut def.controllers {
         let default = match controller.kind {
-            ControllerType::Usb if q35 => Some("qemu-xhci"),
-            ControllerType::Usb if chipset == Chipset::I440fx => Some("piix3-uhci"),
+            ControllerType::Usb if chipset != Chipset::Other => Some("piix3-uhci"),
             ControllerType::Scsi => Some("lsilogic"),
             ControllerType::Pci if controller.index.unwrap_or(0) > 0 => {
                 Some(if q35 { "pcie-root-port" } else { "pci-bridge" })
@@ -210,7 +217,7 @@ fn interfaces(def: &mut DomainDef) {
     for nic in &mut def.interfaces {
         let model = match nic.source {
             InterfaceSource::Hostdev { .. } => continue,
-            InterfaceSource::Vdpa { .. } => "virtio",
+            InterfaceSource::Vdpa { .. } | InterfaceSource::VhostUser(_) => "virtio",
             _ => "rtl8139",
         };
         nic.model.get_or_insert_with(|| model.into());
@@ -218,7 +225,7 @@ fn interfaces(def: &mut DomainDef) {
 }
 
 fn serials(def: &mut DomainDef, chipset: Chipset) {
-    let x86 = chipset != Chipset::Other;
+    let x86 = chipset != Chipset::Other || matches!(def.os.arch.as_deref(), Some("x86_64" | "i686"));
     for serial in &mut def.serials {
         if serial.target_type.is_none() {
             serial.target_type = match serial.info.address {
@@ -283,6 +290,9 @@ fn serials(def: &mut DomainDef, chipset: Chipset) {
 }
 
 fn inputs(def: &mut DomainDef, chipset: Chipset) {
+    // One that gets its bus only now does not count as the machine's own.
+    let own = |kind| def.inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2));
+    let missing: Vec<InputType> = [InputType::Mouse, InputType::Keyboard].into_iter().filter(|k| !own(*k)).collect();
     for input in &mut def.inputs {
         input.bus.get_or_insert(match input.kind {
             InputType::Mouse | InputType::Keyboard if chipset != Chipset::Other => InputBus::Ps2,
@@ -294,10 +304,8 @@ fn inputs(def: &mut DomainDef, chipset: Chipset) {
     if chipset == Chipset::Other || def.features.ps2 == Some(Switch::Off) {
         return;
     }
-    for kind in [InputType::Mouse, InputType::Keyboard] {
-        if !def.inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2)) {
-            def.inputs.push(Input { kind, bus: Some(InputBus::Ps2), ..Default::default() });
-        }
+    for kind in missing {
+        def.inputs.push(Input { kind, bus: Some(InputBus::Ps2), ..Default::default() });
     }
 }
 

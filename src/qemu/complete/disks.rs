@@ -90,7 +90,6 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             add_controller(def, kind, number, model);
         }
     }
-    scsi_hostdevs(def);
     for controller in def.controllers.iter_mut().filter(|c| c.kind == ControllerType::Scsi) {
         controller.model.get_or_insert_with(|| "lsilogic".into());
     }
@@ -101,7 +100,7 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
 const SCSI_UNITS: u32 = 7;
 
 /// Gives SCSI devices of the host a place behind the disks, and controllers. New ones are like those they have already.
-fn scsi_hostdevs(def: &mut DomainDef) {
+pub(super) fn scsi_hostdevs(def: &mut DomainDef) {
     let scsi = |dev: &Hostdev| matches!(dev.source, HostdevSource::Scsi { .. } | HostdevSource::Iscsi { .. });
     for position in (0..def.hostdevs.len()).filter(|i| scsi(&def.hostdevs[*i])).collect::<Vec<_>>() {
         if def.hostdevs[position].info.address.is_some() {
