@@ -192,7 +192,7 @@ fn hostdev_type(hostdev: &Hostdev) -> &'static str {
     match hostdev.source {
         HostdevSource::Usb(_) => "usb",
         HostdevSource::Pci { .. } => "pci",
-        HostdevSource::Scsi { .. } => "scsi",
+        HostdevSource::Scsi { .. } | HostdevSource::Iscsi { .. } => "scsi",
         HostdevSource::ScsiHost { .. } => "scsi_host",
         HostdevSource::Mdev { .. } => "mdev",
         HostdevSource::Storage { .. } => "storage",

@@ -194,7 +194,7 @@ impl Cpu {
             let model = self.model.as_ref().filter(|_| named);
             if model.is_some() || self.vendor_id.is_some() {
                 w.start("model");
-                w.attr_opt("fallback", self.fallback.filter(|_| named));
+                w.attr_opt("fallback", self.fallback.filter(|_| custom || model.is_some()));
                 w.attr_opt("vendor_id", self.vendor_id.as_ref());
                 match model {
                     Some(model) => w.end_with_text(model),

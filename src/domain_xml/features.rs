@@ -194,7 +194,7 @@ impl Features {
                 "vmcoreinfo" => features.vmcoreinfo = state(child)?,
                 "ps2" => features.ps2 = state(child)?,
                 name if NAMES.contains(&name) => {
-                    features.others.push(Foreign::read(child));
+                    features.others.push(in_kib(Foreign::read(child)));
                 }
                 name => {
                     let hint = nearest(name, NAMES.iter().copied());
@@ -246,6 +246,23 @@ impl Features {
             write_state(w, "ps2", self.ps2);
         });
     }
+}
+
+/// Sizes of settings that are kept as they are, in libvirt's unit.
+fn in_kib(mut element: Foreign) -> Foreign {
+    for child in element.children.iter_mut().filter(|child| child.name == "tb-cache") {
+        let unit = child.attributes.iter_mut().find(|(name, _)| name == "unit");
+        let Some((_, unit)) = unit else {
+            child.attributes.push((String::from("unit"), String::from("KiB")));
+            continue;
+        };
+        let size = child.text.parse().ok().and_then(|size| crate::types::size::to_kib(size, unit));
+        if let Some(kib) = size {
+            *unit = String::from("KiB");
+            child.text = kib.to_string();
+        }
+    }
+    element
 }
 
 impl Smm {

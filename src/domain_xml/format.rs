@@ -154,14 +154,16 @@ fn write_devices(def: &DomainDef, w: &mut Writer, o: FormatOptions) {
     def.panics.iter().for_each(|panic| panic.write(w, o));
     def.shmems.iter().for_each(|shmem| shmem.write(w, o));
     def.memory_devices.iter().for_each(|memory| memory.write(w, o));
-    Foreign::write_named(&def.later_devices, &["crypto"], w);
+    def.cryptos.iter().for_each(|crypto| crypto.write(w, o));
     if let Some(iommu) = &def.iommu {
         iommu.write(w, o);
     }
     if let Some(vsock) = &def.vsock {
         vsock.write(w, o);
     }
-    Foreign::write_named(&def.later_devices, &["pstore"], w);
+    if let Some(pstore) = &def.pstore {
+        pstore.write(w, o);
+    }
 }
 
 fn is_serial_console(def: &DomainDef, console: &Console) -> bool {
@@ -288,5 +290,7 @@ pub fn infos(def: &mut DomainDef) -> impl Iterator<Item = &mut DeviceInfo> {
     out.extend(def.memory_devices.iter_mut().map(|device| &mut device.info));
     out.extend(def.iommu.iter_mut().map(|device| &mut device.info));
     out.extend(def.vsock.iter_mut().map(|device| &mut device.info));
+    out.extend(def.cryptos.iter_mut().map(|device| &mut device.info));
+    out.extend(def.pstore.iter_mut().map(|device| &mut device.info));
     out.into_iter()
 }

@@ -226,6 +226,9 @@ fn same_hostdev(wanted: &HostdevSource, other: &HostdevSource) -> bool {
             HostdevSource::Scsi { adapter, bus, target, unit, .. },
             HostdevSource::Scsi { adapter: a, bus: b, target: t, unit: u, .. },
         ) => (adapter, bus, target, unit) == (a, b, t, u),
+        (HostdevSource::Iscsi { target: a, .. }, HostdevSource::Iscsi { target: b, .. }) => {
+            a.name == b.name && a.hosts == b.hosts
+        }
         (HostdevSource::ScsiHost { wwpn: a, .. }, HostdevSource::ScsiHost { wwpn: b, .. }) => a == b,
         (HostdevSource::Mdev { uuid: a, .. }, HostdevSource::Mdev { uuid: b, .. }) => a == b,
         (HostdevSource::Storage { block: a }, HostdevSource::Storage { block: b }) => a == b,
@@ -246,6 +249,9 @@ fn described(source: &HostdevSource) -> String {
         HostdevSource::Pci { address, .. } => format!("host pci device {address}"),
         HostdevSource::Scsi { adapter, bus, target, unit, .. } => {
             format!("host scsi device {adapter}:{bus}:{target}.{unit}")
+        }
+        HostdevSource::Iscsi { target, .. } => {
+            format!("host scsi iSCSI path {}", target.name.as_deref().unwrap_or_default())
         }
         HostdevSource::ScsiHost { wwpn, .. } => format!("host scsi_host device {wwpn}"),
         HostdevSource::Mdev { uuid, .. } => format!("mediated device '{uuid}'"),

@@ -82,7 +82,7 @@ impl Memory {
         }
         if let Some(node) = domain.child("maxMemory") {
             memory.max = Some(read_kib(node)?);
-            memory.slots = Some(node.require("slots")?);
+            memory.slots = node.attr_value("slots")?.filter(|slots| *slots != 0);
         }
         Ok(memory)
     }

@@ -86,8 +86,8 @@ pub struct DomainDef {
     pub memory_devices: Vec<MemoryDevice>,
     pub iommu: Option<Iommu>,
     pub vsock: Option<Vsock>,
-    /// Devices that nothing acts on yet (`crypto`, `pstore`).
-    pub later_devices: Vec<Foreign>,
+    pub cryptos: Vec<Crypto>,
+    pub pstore: Option<Pstore>,
     pub seclabels: Vec<Seclabel>,
     /// `<lxc:namespace>`.
     pub lxc_namespace: Option<LxcNamespace>,

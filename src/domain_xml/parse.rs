@@ -361,7 +361,8 @@ fn read_devices(devices: Node<'_>, def: &mut DomainDef) -> Result<()> {
     for name in DEVICE_NAMES {
         devices.note(false, name);
     }
-    def.later_devices = Foreign::read_all(devices, &["crypto", "pstore"]);
+    def.cryptos = devices.children("crypto").map(Crypto::read).collect::<Result<_>>()?;
+    def.pstore = devices.child("pstore").map(Pstore::read).transpose()?;
     if let Some(filter) = devices.child("redirfilter") {
         def.redir_filter = filter.children("usbdev").map(RedirFilterRule::read_rule).collect::<Result<_>>()?;
     }

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
+use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaMemory, NumaMode, NumaPlacement, NumaTune};
 use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
 use super::os::{BootDev, LoaderType, OsType};
 use super::seclabel::{Seclabel, SeclabelType};
-use super::tune::Placement;
+use super::tune::{IoThread, Placement, VcpuState};
 use super::words::YesNo;
 use crate::error::{Code, Error, Result};
 
@@ -20,9 +20,12 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
     def.on_reboot.get_or_insert(LifecycleAction::Restart);
     def.on_crash.get_or_insert(CrashAction::Destroy);
     def.vcpu.placement.get_or_insert(Placement::Static);
-    if def.iothreads.is_none() && !def.iothread_ids.is_empty() {
-        def.iothreads = Some(def.iothread_ids.len() as u32);
+    numatune(def);
+    if def.os.bootmenu.as_ref().is_some_and(|menu| menu.enable.is_none()) {
+        def.os.bootmenu = None;
     }
+    iothreads(def);
+    vcpus(def);
     if let Some(cpu) = &mut def.cpu {
         complete_cpu(cpu)?;
     }
@@ -36,6 +39,60 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
     boot(def)?;
     small_devices(def);
     duplicates(def)
+}
+
+/// Listed threads count; when fewer are listed than there are, the others get the lowest free numbers.
+fn iothreads(def: &mut DomainDef) {
+    if def.iothread_ids.is_empty() {
+        return;
+    }
+    let listed = def.iothread_ids.len() as u32;
+    let wanted = def.iothreads.unwrap_or(0).max(listed);
+    def.iothreads = Some(wanted);
+    for _ in listed..wanted {
+        let free = (1..).find(|id| !def.iothread_ids.iter().any(|thread| thread.id == *id)).unwrap_or_default();
+        def.iothread_ids.push(IoThread { id: free, ..Default::default() });
+    }
+}
+
+/// States of single virtual CPUs: what is not listed is off, what is on from the start stays plugged.
+fn vcpus(def: &mut DomainDef) {
+    let max = def.vcpu.max;
+    def.cputune.vcpupin.retain(|pin| pin.vcpu < max);
+    if def.vcpus.is_empty() {
+        return;
+    }
+    for id in 0..max {
+        if !def.vcpus.iter().any(|vcpu| vcpu.id == Some(id)) {
+            def.vcpus.push(VcpuState { id: Some(id), enabled: Some(YesNo::No), ..Default::default() });
+        }
+    }
+    def.vcpus.sort_by_key(|vcpu| vcpu.id);
+    for vcpu in &mut def.vcpus {
+        let enabled = vcpu.enabled.is_some_and(YesNo::is_yes);
+        vcpu.hotpluggable.get_or_insert(YesNo::from(!enabled));
+    }
+    let online = def.vcpus.iter().filter(|vcpu| vcpu.enabled.is_some_and(YesNo::is_yes)).count() as u32;
+    def.vcpu.current = Some(online).filter(|online| *online != max);
+}
+
+/// CPUs and memory are placed automatically together, unless one of them is bound.
+fn numatune(def: &mut DomainDef) {
+    let auto = Some(NumaPlacement::Auto);
+    let asks = |tune: &NumaTune| tune.memory.as_ref().is_some_and(|memory| memory.placement == auto);
+    let pinned = !def.cputune.vcpupin.is_empty() || def.cputune.emulatorpin.is_some() || def.vcpu.cpuset.is_some();
+    if def.numatune.as_ref().is_some_and(asks) && !pinned {
+        def.vcpu.placement = Some(Placement::Auto);
+    }
+    if def.vcpu.placement != Some(Placement::Auto) {
+        return;
+    }
+    def.vcpu.cpuset = None;
+    let memory = &mut def.numatune.get_or_insert_default().memory;
+    let memory = memory.get_or_insert_with(|| NumaMemory { mode: Some(NumaMode::Strict), ..Default::default() });
+    if memory.nodeset.is_none() {
+        memory.placement = auto;
+    }
 }
 
 fn memory(def: &mut DomainDef) -> Result<()> {
@@ -57,6 +114,12 @@ fn memory(def: &mut DomainDef) -> Result<()> {
     if def.memory.max.is_some_and(|max| max < size) {
         let what = "maximum memory size must be equal or greater than the actual memory size";
         return Err(Error::new(Code::XmlError, what));
+    }
+    // Without cells "node 0" is the whole guest.
+    if def.cpu.as_ref().is_none_or(|cpu| cpu.numa_cells.is_empty()) {
+        for page in def.memory_backing.hugepages.iter_mut().flatten() {
+            page.nodeset = page.nodeset.take().filter(|set| set != "0");
+        }
     }
     if def.memory.current.is_none_or(|current| current > size) {
         def.memory.current = Some(size);
@@ -183,7 +246,7 @@ fn disk(disk: &mut Disk) -> Result<()> {
         }
         _ => {}
     }
-    if disk.source.is_empty() && disk.source.kind == StorageKind::Network {
+    if disk.source.is_empty() {
         disk.source.kind = StorageKind::File;
     }
     if disk.device == DiskDevice::Cdrom {
@@ -244,7 +307,9 @@ fn consoles(def: &mut DomainDef) {
                 ..Default::default()
             });
         }
-        (None, Some(serial)) if !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb)) => {
+        (None, Some(serial))
+            if !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb | SerialTarget::IsaDebug)) =>
+        {
             def.consoles.push(Console {
                 source: serial.source.clone(),
                 target_type: Some(ConsoleTarget::Serial),
@@ -274,6 +339,14 @@ fn ports(def: &mut DomainDef) {
     number(def.parallels.iter_mut().map(|parallel| &mut parallel.port));
     for (index, console) in def.consoles.iter_mut().enumerate() {
         console.port = Some(index as u32);
+    }
+    // The console that stands for a serial port has its number.
+    let mirrors = def.os.os_type == OsType::Hvm;
+    if let (Some(console), Some(serial)) = (def.consoles.first_mut(), def.serials.first())
+        && mirrors
+        && console.target_type == Some(ConsoleTarget::Serial)
+    {
+        console.port = serial.port;
     }
 }
 
@@ -317,9 +390,11 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
         given.iter().filter_map(|controller| controller.index.map(|index| (controller.kind, index))).collect();
     for mut controller in given {
         if controller.index.is_none() {
-            let taken = fixed.iter().copied().chain(def.controllers.iter().filter_map(|c| Some((c.kind, c.index?))));
-            let next = taken.filter(|(kind, _)| *kind == controller.kind).map(|(_, index)| index + 1).max();
-            controller.index = Some(next.unwrap_or(0));
+            let taken = |index: u32| {
+                let own = def.controllers.iter().filter_map(|c| Some((c.kind, c.index?)));
+                fixed.iter().copied().chain(own).any(|taken| taken == (controller.kind, index))
+            };
+            controller.index = (0..).find(|index| !taken(*index));
         }
         let (kind, index) = (controller.kind, controller.index.unwrap_or_default());
         let same = |other: &Controller| other.kind == kind && other.index == Some(index);
@@ -331,6 +406,15 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
         }
         insert_controller(&mut def.controllers, controller);
     }
+    // A machine has controllers of its own, which stand before these.
+    if !matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf) {
+        implicit_controllers(def);
+    }
+    Ok(())
+}
+
+/// Controllers for what hangs on one that is not there.
+pub fn implicit_controllers(def: &mut DomainDef) {
     let buses = [
         (DiskBus::Scsi, ControllerType::Scsi),
         (DiskBus::Fdc, ControllerType::Fdc),
@@ -360,7 +444,6 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
         need_controller(def, ControllerType::VirtioSerial, index);
     }
     smartcards(def);
-    Ok(())
 }
 
 /// Smart cards without a place get the next slot of the first reader.
@@ -478,11 +561,11 @@ fn small_devices(def: &mut DomainDef) {
     }
     for rng in &mut def.rngs {
         if let RngBackend::Random(path) = &mut rng.backend {
-            path.get_or_insert_with(|| String::from("/dev/urandom"));
+            path.get_or_insert_with(|| String::from("/dev/random"));
         }
     }
     for filesystem in &mut def.filesystems {
-        if filesystem.driver.kind != Some(FsDriverType::Virtiofs) {
+        if filesystem.driver.kind != Some(FsDriverType::Virtiofs) || filesystem.source.socket.is_none() {
             filesystem.accessmode.get_or_insert(FsAccessMode::Passthrough);
         }
     }
@@ -551,7 +634,9 @@ mod tests {
     }
 
     fn written(xml: &str) -> String {
-        format(&parse(xml).expect("parses").def, FormatOptions { inactive: true, ..Default::default() })
+        let mut def = parse(xml).expect("parses").def;
+        implicit_controllers(&mut def);
+        format(&def, FormatOptions { inactive: true, ..Default::default() })
     }
 
     #[test]

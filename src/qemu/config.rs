@@ -81,10 +81,28 @@ pub struct Identity {
 impl QemuConfig {
     /// The emulator of a definition that names none; a path even when nothing is installed.
     pub fn emulator(&self) -> String {
+        self.emulator_for(None)
+    }
+
+    /// The emulator of a definition for an architecture: QEMU's own for it, else one that runs it too.
+    pub fn emulator_for(&self, arch: Option<&str>) -> String {
         if let Some(path) = &self.default_emulator {
             return path.display().to_string();
         }
-        let found = EMULATORS.iter().find(|path| std::path::Path::new(path).exists());
+        let exists = |path: &str| std::path::Path::new(path).exists();
+        let target = match arch {
+            Some("i686") => Some("i386"),
+            Some("armv7l" | "armv6l") => Some("arm"),
+            other => other,
+        };
+        // The name comes from clients: it must not lead elsewhere.
+        let target = target.filter(|name| name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_'));
+        if let Some(path) = target.map(|target| format!("/usr/bin/qemu-system-{target}"))
+            && (exists(&path) || !matches!(target, Some("i386" | "x86_64")))
+        {
+            return path;
+        }
+        let found = EMULATORS.iter().find(|path| exists(path));
         found.or(EMULATORS.first()).map(|path| (*path).to_string()).unwrap_or_default()
     }
 
@@ -95,22 +113,6 @@ impl QemuConfig {
             None => firmware::standard_dirs(rustix::process::geteuid().is_root()),
         };
         FirmwareChoice { descriptors: firmware::load(&dirs), nvram_dir: self.nvram_dir.clone(), new }
-    }
-
-    /// The same for a definition of another architecture (libvirt's name) than the usual emulator's.
-    pub fn emulator_of_arch(&self, arch: Option<&str>) -> String {
-        let target = match arch {
-            Some("i686") => "i386",
-            Some("armv6l" | "armv7l") => "arm",
-            Some(other) if other != std::env::consts::ARCH => other,
-            _ => return self.emulator(),
-        };
-        let known = target.bytes().all(|c| c.is_ascii_alphanumeric());
-        let path = format!("/usr/bin/qemu-system-{target}");
-        if self.default_emulator.is_none() && known && std::path::Path::new(&path).exists() {
-            return path;
-        }
-        self.emulator()
     }
 
     /// Resolves the user.

@@ -57,13 +57,12 @@ impl QemuDriver {
     }
 
     fn emulator_of(&self, def: &DomainDef) -> String {
-        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_of_arch(def.os.arch.as_deref()))
+        def.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_for(def.os.arch.as_deref()))
     }
 
     /// Emulator, machine and accelerator that a question is about. Errors: code 8 for what does not fit together.
     async fn resolve(&self, query: &DomainCapsQuery) -> Result<(Arc<QemuCaps>, String, &'static str)> {
-        let emulator =
-            query.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_of_arch(query.arch.as_deref()));
+        let emulator = query.emulator.clone().unwrap_or_else(|| self.shared.config.emulator_for(query.arch.as_deref()));
         let caps = self.caps_needed(&emulator).await.map_err(ours)?;
         let own_arch = complete::libvirt_arch(&caps.arch);
         if let Some(arch) = query.arch.as_deref().filter(|arch| *arch != own_arch) {

@@ -1,6 +1,6 @@
 //! `<channel>`.
 
-use super::chardev::CharSource;
+use super::chardev::{CharKind, CharSource};
 use super::info::DeviceInfo;
 use crate::domain_xml::FormatOptions;
 use crate::domain_xml::words::words;
@@ -94,11 +94,30 @@ impl Channel {
     /// Drops what belongs to one run only.
     pub(crate) fn make_inactive(&mut self) {
         self.source.make_inactive();
+        if let (ChannelTarget::Virtio { name: Some(name), .. }, CharKind::Unix { path, .. }) =
+            (&self.target, &mut self.source.kind)
+            && path.as_deref().is_some_and(|path| is_made_up(path, name))
+        {
+            *path = None;
+        }
         self.info.make_inactive();
         if let ChannelTarget::Virtio { state, .. } | ChannelTarget::Xen { state, .. } = &mut self.target {
             *state = None;
         }
     }
+}
+
+/// Whether a socket's path is one that libvirt made up for a run: it holds the domain's number.
+fn is_made_up(path: &str, name: &str) -> bool {
+    let below =
+        ["/var/lib/libvirt/qemu/channel/target/", "/run/libvirt/qemu/channel/", "/var/run/libvirt/qemu/channel/"]
+            .iter()
+            .find_map(|dir| path.strip_prefix(dir));
+    let Some(own) = below.and_then(|rest| rest.strip_suffix(name)) else { return false };
+    let domain = own
+        .strip_suffix('/')
+        .filter(|own| own.split('-').next().is_some_and(|first| first == "domain" || first.parse::<u32>().is_ok()));
+    domain.or(own.strip_suffix('.')).is_some_and(|own| !own.is_empty() && !own.contains('/'))
 }
 
 #[cfg(test)]
@@ -120,6 +139,17 @@ mod tests {
     fn round_trips(#[case] xml: &str) {
         let written = rewrite(xml, Channel::read, |c, w| c.write(w, FormatOptions::default())).expect("reads");
         assert_eq!(written, xml);
+    }
+
+    #[rstest]
+    #[case("/var/lib/libvirt/qemu/channel/target/domain-3-vm/org.q", true)]
+    #[case("/var/lib/libvirt/qemu/channel/target/vm.org.q", true)]
+    #[case("/run/libvirt/qemu/channel/3-vm/org.q", true)]
+    #[case("/run/libvirt/qemu/channel/mine/org.q", false)]
+    #[case("/var/lib/libvirt/qemu/channel/target/domain-3-vm/other", false)]
+    #[case("/srv/org.q", false)]
+    fn made_up_paths(#[case] path: &str, #[case] expected: bool) {
+        assert_eq!(is_made_up(path, "org.q"), expected);
     }
 
     #[test]

@@ -121,11 +121,13 @@ impl Filesystem {
                 virtio: VirtioOptions::read(driver)?,
             };
         }
+        let virtiofs = fs.driver.kind == Some(FsDriverType::Virtiofs);
         if let Some(binary) = node.child("binary") {
-            fs.binary = Some(FsBinary::read(binary)?);
+            fs.binary = Some(FsBinary::read(binary)?).filter(|_| virtiofs);
         }
         if let Some(idmap) = node.child("idmap") {
-            fs.idmap = IdMap::read(idmap)?;
+            let idmap = IdMap::read(idmap)?;
+            fs.idmap = if virtiofs { idmap } else { IdMap::default() };
         }
         if let Some(source) = node.child("source") {
             let name = match fs.kind {

@@ -56,6 +56,8 @@ pub struct Vnc {
     pub share_policy: Option<SharePolicy>,
     pub power_control: Option<YesNo>,
     pub wait: Option<YesNo>,
+    /// `<audio id>`.
+    pub audio_id: Option<u32>,
     pub password: GraphicsPassword,
 }
 
@@ -198,10 +200,7 @@ impl Graphics {
                 p2p: node.attr_value("p2p")?,
                 address: node.attr("address").map(str::to_string),
                 gl: node.child("gl").map(DisplayGl::read).transpose()?,
-                audio_id: match node.child("audio") {
-                    Some(audio) => audio.attr_value("id")?,
-                    None => None,
-                },
+                audio_id: read_audio(node)?,
             }),
             other => {
                 let mut what = format!("Invalid value for attribute 'type' in element 'graphics': '{other}'.");
@@ -319,6 +318,9 @@ impl Graphics {
         w.attr_opt("wait", vnc.wait);
         vnc.password.write(w, o);
         self.write_listens(w, o);
+        if let Some(id) = vnc.audio_id {
+            w.element("audio", |w| w.attr("id", id));
+        }
     }
 
     fn write_spice(&self, spice: &Spice, w: &mut Writer, o: FormatOptions) {
@@ -401,6 +403,11 @@ fn read_port(node: Node<'_>) -> Result<(Option<i32>, bool, bool)> {
     Ok((port.filter(|port| *port > 0), auto, !chosen))
 }
 
+/// `<audio id>`: the backend whose sound goes to this display.
+fn read_audio(node: Node<'_>) -> Result<Option<u32>> {
+    node.child("audio").map_or(Ok(None), |audio| audio.attr_value("id"))
+}
+
 impl Vnc {
     fn read(node: Node<'_>) -> Result<Self> {
         let port: Option<i32> = node.attr_value("port")?;
@@ -420,6 +427,7 @@ impl Vnc {
             share_policy: node.attr_value("sharePolicy")?,
             power_control: node.attr_value("powerControl")?,
             wait: node.attr_value("wait")?,
+            audio_id: read_audio(node)?,
             password: GraphicsPassword::read(node)?,
         })
     }

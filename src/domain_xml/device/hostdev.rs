@@ -3,6 +3,7 @@
 use super::info::{DeviceInfo, read_pci, write_pci};
 use super::interface::Teaming;
 use super::net_options::{IpAddress, Route, read_ips, write_ips};
+use super::storage::{Elsewhere, StorageKind, StorageSource};
 use crate::domain_xml::FormatOptions;
 use crate::domain_xml::words::{Switch, YesNo, attrs, words};
 use crate::error::{Code, Result};
@@ -40,6 +41,8 @@ pub enum HostdevSource {
         sgio: Option<super::disk::Sgio>,
         rawio: Option<YesNo>,
     },
+    /// `mode='subsystem' type='scsi'` with `protocol='iscsi'`: the emulator itself talks to the target.
+    Iscsi { target: Box<StorageSource>, sgio: Option<super::disk::Sgio>, rawio: Option<YesNo> },
     /// `mode='subsystem' type='scsi_host'` over vhost.
     ScsiHost { wwpn: String, model: Option<String> },
     /// `mode='subsystem' type='mdev'`.
@@ -86,16 +89,11 @@ impl Hostdev {
             .ok_or_else(|| node.error(Code::XmlError, "Missing <source> element in hostdev device"))?;
         let source = match (mode, kind) {
             ("subsystem", "usb") => HostdevSource::Usb(UsbHostdev::read(source)?),
-            ("subsystem", "pci") => {
-                let Some(address) = source.child("address") else {
-                    return Err(source.error(Code::XmlError, "missing <address> of a PCI hostdev"));
-                };
-                HostdevSource::Pci {
-                    address: read_pci(address)?,
-                    driver: node.child("driver").map(HostdevPciDriver::read).transpose()?,
-                    write_filtering: source.attr_value("writeFiltering")?,
-                }
-            }
+            ("subsystem", "pci") => HostdevSource::Pci {
+                address: source.child("address").map(read_pci).transpose()?.unwrap_or_default(),
+                driver: node.child("driver").map(HostdevPciDriver::read).transpose()?,
+                write_filtering: source.attr_value("writeFiltering")?,
+            },
             ("subsystem", "scsi") => read_scsi(node, source)?,
             ("subsystem", "scsi_host") => {
                 source.attr("protocol");
@@ -144,7 +142,7 @@ impl Hostdev {
             w.attr("managed", self.managed.unwrap_or(YesNo::No));
         }
         match &self.source {
-            HostdevSource::Scsi { sgio, rawio, .. } => {
+            HostdevSource::Scsi { sgio, rawio, .. } | HostdevSource::Iscsi { sgio, rawio, .. } => {
                 w.attr_opt("sgio", *sgio);
                 w.attr_opt("rawio", *rawio);
             }
@@ -163,7 +161,10 @@ impl Hostdev {
             }
             _ => {}
         }
-        w.element("source", |w| self.source.write(w));
+        match &self.source {
+            HostdevSource::Iscsi { target, .. } => target.write_source(w, o, false, Elsewhere::default()),
+            source => w.element("source", |w| source.write(w)),
+        }
         if let HostdevSource::Net { ips, routes, .. } = &self.source {
             write_ips(w, ips, routes);
         }
@@ -183,7 +184,7 @@ impl HostdevSource {
         match self {
             HostdevSource::Usb(_) => ("subsystem", "usb"),
             HostdevSource::Pci { .. } => ("subsystem", "pci"),
-            HostdevSource::Scsi { .. } => ("subsystem", "scsi"),
+            HostdevSource::Scsi { .. } | HostdevSource::Iscsi { .. } => ("subsystem", "scsi"),
             HostdevSource::ScsiHost { .. } => ("subsystem", "scsi_host"),
             HostdevSource::Mdev { .. } => ("subsystem", "mdev"),
             HostdevSource::Storage { .. } => ("capabilities", "storage"),
@@ -211,6 +212,8 @@ impl HostdevSource {
                 w.attr("protocol", "vhost");
                 w.attr("wwpn", wwpn);
             }
+            // Written as a network source.
+            HostdevSource::Iscsi { .. } => {}
             HostdevSource::Mdev { uuid, .. } => w.element("address", |w| w.attr("uuid", uuid)),
             HostdevSource::Storage { block } => w.text("block", block),
             HostdevSource::Misc { char_device } => w.text("char", char_device),
@@ -226,6 +229,21 @@ fn need_text(source: Node<'_>, name: &'static str) -> Result<String> {
 }
 
 fn read_scsi(node: Node<'_>, source: Node<'_>) -> Result<HostdevSource> {
+    match source.attr("protocol") {
+        None | Some("adapter") => {}
+        Some("iscsi") => {
+            let mut target = StorageSource { kind: StorageKind::Network, ..Default::default() };
+            target.read_source(source)?;
+            if let Some(name) = target.network.as_mut().and_then(|network| network.name.as_mut())
+                && !name.contains('/')
+            {
+                name.push_str("/0");
+            }
+            let (sgio, rawio) = (node.attr_value("sgio")?, node.attr_value("rawio")?);
+            return Ok(HostdevSource::Iscsi { target: Box::new(target), sgio, rawio });
+        }
+        Some(_) => return Err(source.invalid_attr("protocol", None, &["adapter", "iscsi"])),
+    }
     let (Some(adapter), Some(address)) = (source.child("adapter"), source.child("address")) else {
         let what = "'adapter' and 'address' must be specified for scsi hostdev source";
         return Err(source.error(Code::XmlError, what));

@@ -178,7 +178,7 @@ words! {
     pub enum LinkState { Up = "up", Down = "down" }
 
     /// `<driver name>`.
-    pub enum NetBackendDriver { Qemu = "qemu", Vhost = "vhost" }
+    pub enum NetBackendDriver { Qemu = "qemu", Vhost = "vhost", Vfio = "vfio" }
 
     /// `txmode`.
     pub enum TxMode { Iothread = "iothread", Timer = "timer" }
@@ -290,10 +290,22 @@ impl Interface {
             return Err(child.attr_error("type", Code::InvalidArg, "Model name contains invalid characters"));
         }
         if let Some(driver) = node.child("driver") {
-            nic.driver = InterfaceDriver::read(driver)?;
+            let driver = InterfaceDriver::read(driver)?;
+            // All but the name of a host device's driver is about virtio.
+            nic.driver = match &nic.source {
+                InterfaceSource::Hostdev { .. } => InterfaceDriver { name: driver.name, ..Default::default() },
+                _ if nic.model.as_deref().is_some_and(|model| model.to_ascii_lowercase().starts_with("virtio")) => {
+                    driver
+                }
+                _ => InterfaceDriver::default(),
+            };
         }
         if let Some(backend) = node.child("backend") {
             nic.backend = InterfaceBackend::read(backend)?;
+            if let (InterfaceSource::VhostUser(source), Some("passt")) = (&mut nic.source, nic.backend.kind.as_deref())
+            {
+                *source = VhostUserSource::default();
+            }
         }
         if let Some(filter) = node.child("filterref") {
             let filter = FilterRef::read(filter)?;
@@ -627,7 +639,7 @@ mod tests {
     )]
     #[case(
         "<interface type='vhostuser'>\n  <source type='unix' path='/s' mode='server'/>\n  \
-            <driver queues='4'>\n    <host csum='off'/>\n    <guest ufo='off'/>\n  </driver>\n</interface>\n"
+            <model type='virtio'/>\n  <driver queues='4'>\n    <host csum='off'/>\n    <guest ufo='off'/>\n  </driver>\n</interface>\n"
     )]
     #[case(
         "<interface type='hostdev' managed='yes'>\n  <source>\n    \

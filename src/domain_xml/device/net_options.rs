@@ -99,7 +99,10 @@ pub(crate) fn read_ips(node: Node<'_>) -> Result<(Vec<IpAddress>, Vec<Route>)> {
         if ip.attr("address").is_none() {
             return Err(ip.error(Code::XmlError, "Missing network address"));
         }
-        ips.push(IpAddress::read(ip)?);
+        let mut ip = IpAddress::read(ip)?;
+        let v6 = ip.address.as_deref().is_some_and(|address| address.contains(':'));
+        ip.family.get_or_insert_with(|| String::from(if v6 { "ipv6" } else { "ipv4" }));
+        ips.push(ip);
     }
     let routes = node.children("route").map(Route::read).collect::<Result<_>>()?;
     Ok((ips, routes))

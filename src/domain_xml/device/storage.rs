@@ -199,10 +199,9 @@ impl StorageSource {
             NetworkProtocol::Ftps => 990,
             NetworkProtocol::Tftp => 69,
             NetworkProtocol::Vxhs => 9999,
-            NetworkProtocol::Nfs => 2049,
             NetworkProtocol::Ssh => 22,
             // The client library knows.
-            NetworkProtocol::Rbd => return,
+            NetworkProtocol::Rbd | NetworkProtocol::Nfs => return,
         };
         for host in &mut network.hosts {
             if matches!(host.transport, None | Some(HostTransport::Tcp)) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::lifecycle::refuse_autodestroy;
 use super::{call, check_flags};
+use crate::domain_xml::model::GenId;
 use crate::domain_xml::{self, DomainDef, FormatOptions, Warning};
 use crate::engine::cleanup::fault_point;
 use crate::engine::domain::{NewDefinition, Op, Seed};
@@ -42,6 +43,9 @@ pub(super) async fn read(on: &Connection, xml: &str) -> Result<(DomainDef, Vec<W
     }
     def.id = None;
     give_macs(&mut def);
+    if def.genid == Some(GenId::Generate) {
+        def.genid = Some(GenId::Value(Uuid::new_v4()));
+    }
     driver.complete(&mut def, &mut warnings).await.map_err(|error| domain_xml::place(error, xml))?;
     driver.validate(&def).await.map_err(|error| domain_xml::place(error, xml))?;
     Ok((def, warnings))

@@ -3,6 +3,7 @@
 mod pci;
 mod pci_space;
 mod serial_ports;
+mod spapr;
 mod usb;
 
 use crate::domain_xml::DomainDef;
@@ -12,6 +13,7 @@ use crate::qemu::complete::Chipset;
 /// Gives every device without an address its own, in libvirt's order, adding controllers where needed.
 pub fn assign(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
     serial_ports::assign(def);
+    spapr::assign(def);
     if matches!(chipset, Chipset::I440fx | Chipset::Q35) {
         pci::assign(def, chipset)?;
     }

@@ -30,6 +30,8 @@ enum Dev {
     Panic(usize),
     Vsock,
     Iommu,
+    Crypto(usize),
+    Pstore,
 }
 
 fn at(slot: u32, function: u32) -> PciAddress {
@@ -66,10 +68,12 @@ fn order(def: &DomainDef) -> Vec<Dev> {
     out.extend((0..def.shmems.len()).map(Dev::Shmem));
     out.extend((0..def.inputs.len()).map(Dev::Input));
     out.extend((0..def.serials.len()).map(Dev::Serial));
-    out.extend((0..def.memory_devices.len()).map(Dev::Memory));
-    out.extend((0..def.panics.len()).map(Dev::Panic));
     out.extend(def.vsock.iter().map(|_| Dev::Vsock));
+    out.extend((0..def.memory_devices.len()).map(Dev::Memory));
     out.extend(def.iommu.iter().map(|_| Dev::Iommu));
+    out.extend((0..def.panics.len()).map(Dev::Panic));
+    out.extend((0..def.cryptos.len()).map(Dev::Crypto));
+    out.extend(def.pstore.iter().map(|_| Dev::Pstore));
     out
 }
 
@@ -92,6 +96,8 @@ fn info(def: &mut DomainDef, dev: Dev) -> Option<&mut DeviceInfo> {
         Dev::Panic(i) => &mut def.panics[i].info,
         Dev::Vsock => &mut def.vsock.as_mut()?.info,
         Dev::Iommu => &mut def.iommu.as_mut()?.info,
+        Dev::Crypto(i) => &mut def.cryptos[i].info,
+        Dev::Pstore => &mut def.pstore.as_mut()?.info,
     })
 }
 
@@ -155,6 +161,8 @@ fn need(def: &DomainDef, dev: Dev) -> Option<Need> {
             .then_some(Need::PCIE),
         Dev::Panic(i) => (def.panics[i].model == Some(PanicModel::Pvpanic)).then_some(Need::PCIE.on_root()),
         Dev::Vsock => Some(virtio(def.vsock.as_ref()?.model == Some(VsockModel::VirtioTransitional))),
+        Dev::Crypto(_) => Some(Need::PCI),
+        Dev::Pstore => Some(Need::PCI),
         Dev::Iommu => (def.iommu.as_ref()?.model == IommuModel::Virtio).then_some(Need::PCIE.on_root()),
     }
 }

@@ -45,7 +45,7 @@ fn tap(b: &mut Builder<'_>, position: usize, netdev: Props, queues: u32) -> Resu
     }
     let wanted = match nic.driver.name {
         Some(NetBackendDriver::Vhost) => true,
-        Some(NetBackendDriver::Qemu) => false,
+        Some(NetBackendDriver::Qemu | NetBackendDriver::Vfio) => false,
         None => b.ctx.vhost && b.def.virt_type == VirtType::Kvm,
     };
     let vhost = wanted && is_virtio(nic);

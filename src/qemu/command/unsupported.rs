@@ -55,6 +55,8 @@ pub(super) fn check(def: &DomainDef) -> Result<()> {
         (!def.shmems.is_empty(), "<shmem>"),
         (!def.memory_devices.is_empty(), "<memory> devices"),
         (def.iommu.is_some(), "<iommu>"),
+        (!def.cryptos.is_empty(), "<crypto>"),
+        (def.pstore.is_some(), "<pstore>"),
         (def.nvram_device.is_some(), "<nvram> devices"),
         (def.lxc_namespace.is_some(), "<lxc:namespace>"),
     ];

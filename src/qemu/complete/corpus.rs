@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::domain_xml::model::GenId;
 use crate::domain_xml::{FormatOptions, format, parse_inactive};
 use crate::error::Result;
 use crate::qemu::capabilities::QemuCaps;
@@ -17,6 +18,9 @@ use crate::qemu::{QemuConfig, QemuDriver};
 
 fn one(xml: &str, caps: &QemuCaps, firmwares: &FirmwareChoice, out: &Path) -> Result<()> {
     let mut def = parse_inactive(xml)?.def;
+    if def.genid == Some(GenId::Generate) {
+        def.genid = Some(GenId::Value(crate::types::Uuid::new_v4()));
+    }
     complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", Some(caps), firmwares)?;
     crate::qemu::validate::validate(&def, Some(caps)).map_err(|error| crate::domain_xml::place(error, xml))?;
     let options = FormatOptions { secure: true, inactive: true, migratable: false };

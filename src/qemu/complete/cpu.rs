@@ -1,7 +1,8 @@
 //! `<cpu>` as libvirt leaves it after define.
 
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, FeaturePolicy};
+use crate::domain_xml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaCell};
+use crate::domain_xml::device::MemoryModel;
 use crate::domain_xml::model::VirtType;
 use crate::domain_xml::tune::{format_set, set_members};
 use crate::domain_xml::words::Switch;
@@ -9,6 +10,7 @@ use crate::qemu::capabilities::QemuCaps;
 
 /// Fills in mode, match, check and the model a guest without one gets.
 pub(super) fn complete(def: &mut DomainDef, caps: Option<&QemuCaps>) {
+    hotplug_numa(def);
     numa(def);
     if !matches!(def.os.arch.as_deref(), Some("x86_64" | "i686")) {
         return;
@@ -41,7 +43,9 @@ pub(super) fn complete(def: &mut DomainDef, caps: Option<&QemuCaps>) {
         }
         CpuMode::HostPassthrough | CpuMode::Maximum => {
             cpu.check.get_or_insert(CpuCheck::None);
-            cpu.migratable.get_or_insert(Switch::On);
+            if mode == CpuMode::HostPassthrough {
+                cpu.migratable.get_or_insert(Switch::On);
+            }
         }
     }
 }
@@ -65,4 +69,18 @@ fn numa(def: &mut DomainDef) {
     own.extend(missing);
     own.sort_unstable();
     first.cpus = Some(format_set(&own)).filter(|set| !set.is_empty());
+}
+
+/// Memory can only be plugged into a cell: a guest that may get more, but has none, gets one with all it has.
+fn hotplug_numa(def: &mut DomainDef) {
+    let hotplug = def.memory.max.is_some() || def.memory.slots.is_some();
+    if !hotplug || def.cpu.as_ref().is_some_and(|cpu| !cpu.numa_cells.is_empty()) {
+        return;
+    }
+    let plugged: u64 = def.memory_devices.iter().map(|device| device.target.size).sum();
+    let memory = def.memory.size.saturating_sub(plugged);
+    def.cpu.get_or_insert_default().numa_cells.push(NumaCell { memory, ..Default::default() });
+    for device in def.memory_devices.iter_mut().filter(|device| device.model != MemoryModel::VirtioPmem) {
+        device.target.node.get_or_insert(0);
+    }
 }

@@ -4,6 +4,8 @@ use super::Chipset;
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
 use crate::domain_xml::features::IoapicDriver;
+use crate::domain_xml::memory::MemoryAccess;
+use crate::domain_xml::post_parse;
 use crate::domain_xml::words::Switch;
 use crate::error::{Error, Result};
 
@@ -44,13 +46,23 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             }
         }
     }
+    for sound in def.sounds.iter_mut().filter(|sound| sound.model == SoundModel::Virtio) {
+        sound.streams.get_or_insert(2);
+    }
+    for memory in &mut def.memory_devices {
+        // The guest's page cache is what this is for.
+        if memory.model == MemoryModel::VirtioPmem {
+            memory.access.get_or_insert(MemoryAccess::Shared);
+        }
+    }
+    memory_slots(def);
     if let Some(vsock) = &mut def.vsock {
         vsock.model.get_or_insert(VsockModel::Virtio);
     }
     iommu(def, chipset);
     for rng in &mut def.rngs {
         if let RngBackend::Random(path @ None) = &mut rng.backend {
-            *path = Some("/dev/urandom".into());
+            *path = Some("/dev/random".into());
         }
     }
     if def.memballoon.is_none() && chipset != Chipset::Other {
@@ -108,9 +120,12 @@ pub(crate) fn is_root(controller: &Controller) -> bool {
 fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
     number_controllers(def);
     let q35 = chipset == Chipset::Q35;
+    super::disks::scsi_hostdevs(def);
     if matches!(chipset, Chipset::I440fx | Chipset::Q35 | Chipset::Isa) {
         if chipset != Chipset::Isa && !def.controllers.iter().any(|c| c.kind == ControllerType::Usb) {
-            add_controller(def, ControllerType::Usb, 0, None);
+            // One that is asked for without a model is the old one on every PC.
+            let model = if q35 { "qemu-xhci" } else { "piix3-uhci" };
+            add_controller(def, ControllerType::Usb, 0, Some(model));
         }
         if q35 {
             add_controller(def, ControllerType::Sata, 0, None);
@@ -120,7 +135,7 @@ fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             match find_controller(def, ControllerType::Pci, 0) {
                 None => add_controller(def, ControllerType::Pci, 0, Some(root)),
                 Some(position) => {
-                    let model = def.controllers[position].model.get_or_insert_with(|| root.to_string());
+                    let model = def.controllers[position].model.as_deref().unwrap_or("(null)");
                     if model != root {
                         return Err(Error::new(
                             crate::error::Code::XmlError,
@@ -133,10 +148,10 @@ fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             }
         }
     }
+    post_parse::implicit_controllers(def);
     for controller in &mut def.controllers {
         let default = match controller.kind {
-            ControllerType::Usb if q35 => Some("qemu-xhci"),
-            ControllerType::Usb if chipset == Chipset::I440fx => Some("piix3-uhci"),
+            ControllerType::Usb if chipset != Chipset::Other => Some("piix3-uhci"),
             ControllerType::Scsi => Some("lsilogic"),
             ControllerType::Pci if controller.index.unwrap_or(0) > 0 => {
                 Some(if q35 { "pcie-root-port" } else { "pci-bridge" })
@@ -202,7 +217,7 @@ fn interfaces(def: &mut DomainDef) {
     for nic in &mut def.interfaces {
         let model = match nic.source {
             InterfaceSource::Hostdev { .. } => continue,
-            InterfaceSource::Vdpa { .. } => "virtio",
+            InterfaceSource::Vdpa { .. } | InterfaceSource::VhostUser(_) => "virtio",
             _ => "rtl8139",
         };
         nic.model.get_or_insert_with(|| model.into());
@@ -210,7 +225,7 @@ fn interfaces(def: &mut DomainDef) {
 }
 
 fn serials(def: &mut DomainDef, chipset: Chipset) {
-    let x86 = chipset != Chipset::Other;
+    let x86 = chipset != Chipset::Other || matches!(def.os.arch.as_deref(), Some("x86_64" | "i686"));
     for serial in &mut def.serials {
         if serial.target_type.is_none() {
             serial.target_type = match serial.info.address {
@@ -243,24 +258,21 @@ fn serials(def: &mut DomainDef, chipset: Chipset) {
         }
     }
     // The first console of a VM stands for the first serial port.
-    if def.consoles.is_empty()
-        && let Some(serial) = def.serials.first()
-        && !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb))
-    {
-        let source = serial.source.clone();
-        def.consoles.push(Console {
-            source,
-            target_type: Some(ConsoleTarget::Serial),
-            port: Some(0),
-            info: DeviceInfo::default(),
-        });
+    let stands = |serial: &Serial| {
+        !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb | SerialTarget::IsaDebug))
+    };
+    if let Some(serial) = def.serials.first().filter(|_| def.consoles.is_empty()).filter(|serial| stands(serial)) {
+        let (source, info) = (serial.source.clone(), serial.info.clone());
+        def.consoles.push(Console { source, target_type: Some(ConsoleTarget::Serial), port: serial.port, info });
     } else if let Some(console) = def.consoles.first_mut()
         && matches!(console.target_type, None | Some(ConsoleTarget::Serial))
     {
         console.target_type = Some(ConsoleTarget::Serial);
-        console.port.get_or_insert(0);
         match def.serials.first() {
-            Some(serial) => console.source = serial.source.clone(),
+            Some(serial) => {
+                console.source = serial.source.clone();
+                console.port = serial.port;
+            }
             None if x86 => def.serials.push(Serial {
                 source: console.source.clone(),
                 target_type: Some(SerialTarget::Isa),
@@ -278,6 +290,9 @@ fn serials(def: &mut DomainDef, chipset: Chipset) {
 }
 
 fn inputs(def: &mut DomainDef, chipset: Chipset) {
+    // One that gets its bus only now does not count as the machine's own.
+    let own = |kind| def.inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2));
+    let missing: Vec<InputType> = [InputType::Mouse, InputType::Keyboard].into_iter().filter(|k| !own(*k)).collect();
     for input in &mut def.inputs {
         input.bus.get_or_insert(match input.kind {
             InputType::Mouse | InputType::Keyboard if chipset != Chipset::Other => InputBus::Ps2,
@@ -289,10 +304,8 @@ fn inputs(def: &mut DomainDef, chipset: Chipset) {
     if chipset == Chipset::Other || def.features.ps2 == Some(Switch::Off) {
         return;
     }
-    for kind in [InputType::Mouse, InputType::Keyboard] {
-        if !def.inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2)) {
-            def.inputs.push(Input { kind, bus: Some(InputBus::Ps2), ..Default::default() });
-        }
+    for kind in missing {
+        def.inputs.push(Input { kind, bus: Some(InputBus::Ps2), ..Default::default() });
     }
 }
 
@@ -300,17 +313,33 @@ fn audio(def: &mut DomainDef) {
     if !def.audios.is_empty() {
         return;
     }
-    // A display of the desktop has sound of its own, which QEMU finds by itself.
-    let kinds = def.graphics.iter().filter_map(|graphics| match graphics.kind {
-        GraphicsKind::Spice(_) => Some(AudioType::Spice),
-        GraphicsKind::Vnc(_) => Some(AudioType::None),
+    // The last display that has to do with sound decides. One of the desktop's own has sound that QEMU finds by itself.
+    let kinds = def.graphics.iter().rev().find_map(|graphics| match graphics.kind {
+        GraphicsKind::Spice(_) => Some(Some(AudioType::Spice)),
+        GraphicsKind::Vnc(_) => Some(Some(AudioType::None)),
+        GraphicsKind::Sdl(_) => Some(None),
         _ => None,
     });
     let kind = match def.graphics.is_empty() {
         true => Some(AudioType::None),
-        false => kinds.max_by_key(|kind| *kind == AudioType::Spice),
+        false => kinds.flatten(),
     };
     def.audios.extend(kind.map(|kind| Audio { id: 1, kind, ..Default::default() }));
+}
+
+/// Gives memory modules the free slots of the board, in order.
+fn memory_slots(def: &mut DomainDef) {
+    let given = |memory: &MemoryDevice| match memory.info.address {
+        Some(DeviceAddress::Dimm { slot, .. }) => Some(slot),
+        _ => None,
+    };
+    let mut taken: Vec<u32> = def.memory_devices.iter().filter_map(given).collect();
+    let modules = def.memory_devices.iter_mut().filter(|m| matches!(m.model, MemoryModel::Dimm | MemoryModel::Nvdimm));
+    for memory in modules.filter(|memory| memory.info.address.is_none()) {
+        let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
+        taken.push(slot);
+        memory.info.address = Some(DeviceAddress::Dimm { slot, base: None });
+    }
 }
 
 /// Vcpus a q35 can address without extended interrupt mode.
@@ -342,12 +371,6 @@ fn watchdogs(def: &mut DomainDef, chipset: Chipset) {
 
 fn graphics(def: &mut DomainDef) {
     for graphics in &mut def.graphics {
-        if let GraphicsKind::Vnc(vnc) = &mut graphics.kind
-            && vnc.port.is_none()
-            && !graphics.listens.iter().any(|listen| matches!(listen, Listen::Socket { .. } | Listen::None))
-        {
-            vnc.autoport = true;
-        }
         if graphics.listens.is_empty() && matches!(graphics.kind, GraphicsKind::Vnc(_) | GraphicsKind::Spice(_)) {
             graphics.listens.push(Listen::Address { address: None });
         }

@@ -1,7 +1,7 @@
 //! Where disks are attached: bus, drive address, and the controllers that needs.
 
 use super::Chipset;
-use super::devices::add_controller;
+use super::devices::{add_controller, find_controller};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
 use crate::error::{Code, Error, Result};
@@ -78,7 +78,7 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             Some(DiskBus::Ide) => (ControllerType::Ide, None),
             Some(DiskBus::Sata) => (ControllerType::Sata, None),
             Some(DiskBus::Fdc) => (ControllerType::Fdc, None),
-            Some(DiskBus::Scsi) => (ControllerType::Scsi, Some(scsi_model(def))),
+            Some(DiskBus::Scsi) => (ControllerType::Scsi, None),
             _ => continue,
         };
         if kind == ControllerType::Ide && chipset == Chipset::Q35 {
@@ -87,16 +87,47 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             ));
         }
         for number in 0..=controller {
-            add_controller(def, kind, number, model.as_deref());
+            add_controller(def, kind, number, model);
         }
+    }
+    for controller in def.controllers.iter_mut().filter(|c| c.kind == ControllerType::Scsi) {
+        controller.model.get_or_insert_with(|| "lsilogic".into());
     }
     Ok(())
 }
 
-/// New SCSI controllers take the model of the first one there is.
-fn scsi_model(def: &DomainDef) -> String {
-    let first = def.controllers.iter().find(|c| c.kind == ControllerType::Scsi);
-    first.and_then(|c| c.model.clone()).unwrap_or_else(|| "lsilogic".into())
+/// Units of a SCSI bus that libvirt hands out.
+const SCSI_UNITS: u32 = 7;
+
+/// Gives SCSI devices of the host a place behind the disks, and controllers. New ones are like those they have already.
+pub(super) fn scsi_hostdevs(def: &mut DomainDef) {
+    let scsi = |dev: &Hostdev| matches!(dev.source, HostdevSource::Scsi { .. } | HostdevSource::Iscsi { .. });
+    for position in (0..def.hostdevs.len()).filter(|i| scsi(&def.hostdevs[*i])).collect::<Vec<_>>() {
+        if def.hostdevs[position].info.address.is_some() {
+            continue;
+        }
+        let disks = def.disks.iter().filter(|disk| disk.target.bus == Some(DiskBus::Scsi)).map(|disk| &disk.info);
+        let others = def.hostdevs.iter().filter(|dev| scsi(dev)).map(|dev| &dev.info);
+        let taken: Vec<_> = disks.chain(others).filter_map(|info| info.address.clone()).collect();
+        let places = (0..).flat_map(|controller| (0..SCSI_UNITS).map(move |unit| (controller, unit)));
+        let address = places
+            .map(|(controller, unit)| DeviceAddress::Drive { controller, bus: 0, target: 0, unit })
+            .find(|address| !taken.contains(address));
+        def.hostdevs[position].info.address = address;
+    }
+    let mut highest = None;
+    let mut model = None;
+    for dev in def.hostdevs.iter().filter(|dev| scsi(dev)) {
+        let Some(DeviceAddress::Drive { controller, .. }) = dev.info.address else { continue };
+        if highest.is_none_or(|highest| controller > highest) {
+            highest = Some(controller);
+            let known = find_controller(def, ControllerType::Scsi, controller);
+            model = known.and_then(|at| def.controllers[at].model.clone()).or(model);
+        }
+    }
+    for index in highest.map_or(0..0, |highest| 0..highest + 1) {
+        add_controller(def, ControllerType::Scsi, index, model.as_deref());
+    }
 }
 
 fn drive_address(def: &DomainDef, position: usize) -> Result<Option<DeviceAddress>> {

@@ -92,6 +92,8 @@ pub fn assign_aliases(def: &mut DomainDef) {
     number("tpm", def.tpms.iter_mut().map(|d| &mut d.info));
     number("panic", def.panics.iter_mut().map(|d| &mut d.info));
     number("vsock", def.vsock.iter_mut().map(|d| &mut d.info));
+    number("crypto", def.cryptos.iter_mut().map(|d| &mut d.info));
+    number("pstore", def.pstore.iter_mut().map(|d| &mut d.info));
     number("iommu", def.iommu.iter_mut().map(|d| &mut d.info));
     let first_serial = def.serials.first().and_then(|serial| serial.info.alias.clone());
     for (index, console) in def.consoles.iter_mut().enumerate() {

@@ -15,7 +15,7 @@ use super::addresses;
 use super::capabilities::QemuCaps;
 use super::firmware::{self, FirmwareChoice};
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::{Backing, DiskDevice, EncryptionEngine, StorageFormat, StorageKind};
+use crate::domain_xml::device::{Backing, DiskDevice, EncryptionEngine, SnapshotMode, StorageFormat, StorageKind};
 use crate::domain_xml::os::BootDev;
 use crate::error::{Error, Result};
 
@@ -164,6 +164,9 @@ fn basics(def: &mut DomainDef) {
                 Backing::Layer(below) => layer = below,
                 _ => break,
             }
+        }
+        if disk.source.kind == StorageKind::VhostUser {
+            disk.snapshot.get_or_insert(SnapshotMode::No);
         }
         if disk.device == DiskDevice::Cdrom {
             disk.readonly = true;
