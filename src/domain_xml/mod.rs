@@ -17,6 +17,7 @@ mod parse;
 mod place;
 pub mod post_parse;
 pub mod seclabel;
+mod shape;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
