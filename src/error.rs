@@ -43,6 +43,8 @@ codes! {
     InvalidArg = 8, "invalid argument: %s";
     OperationFailed = 9, "operation failed: %s";
     OsType = 16, "unknown OS type %s";
+    NoSource = 19, "missing source information for device %s";
+    NoTarget = 20, "missing target information for device %s";
     XmlError = 27, "XML error: %s";
     DomExist = 28, "domain %s exists already";
     OperationDenied = 29, "operation %s forbidden for read only access";

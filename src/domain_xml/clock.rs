@@ -110,14 +110,14 @@ impl Clock {
                 Some(name) => ClockOffset::Timezone { name: name.to_string() },
                 None => {
                     let what = "missing 'timezone' attribute for clock with offset='timezone'";
-                    return Err(node.error(Code::XmlError, what));
+                    return Err(node.error(Code::InternalError, what));
                 }
             },
             "absolute" => match node.attr_value("start")? {
                 Some(start) => ClockOffset::Absolute { start },
                 None => {
                     let what = "missing 'start' attribute for clock with offset='absolute'";
-                    return Err(node.error(Code::XmlError, what));
+                    return Err(node.error(Code::InternalError, what));
                 }
             },
             other => {

@@ -114,10 +114,10 @@ fn labels(parent: &Element<'_>) -> Vec<Label> {
 fn matches(pair: &Pair<'_>, a: &Element<'_>, b: &Element<'_>, ours: &[Label], theirs: &[Label]) -> Vec<(usize, usize)> {
     let mut matched: Vec<(usize, usize)> = Vec::new();
     let mut pair_up = |fits: &dyn Fn(usize, usize) -> bool| {
-        for i in 0..ours.len() {
+        for (i, our) in ours.iter().enumerate() {
             let taken = matched.iter().any(|(at, _)| *at == i);
             let free = |j: &usize| !matched.iter().any(|(_, at)| at == j);
-            let found = (0..theirs.len()).filter(free).find(|j| ours[i].name == theirs[*j].name && fits(i, *j));
+            let found = (0..theirs.len()).filter(free).find(|j| our.name == theirs[*j].name && fits(i, *j));
             if let (false, Some(j)) = (taken, found) {
                 matched.push((i, j));
             }

@@ -226,9 +226,7 @@ fn same_hostdev(wanted: &HostdevSource, other: &HostdevSource) -> bool {
             HostdevSource::Scsi { adapter, bus, target, unit, .. },
             HostdevSource::Scsi { adapter: a, bus: b, target: t, unit: u, .. },
         ) => (adapter, bus, target, unit) == (a, b, t, u),
-        (HostdevSource::Iscsi { target: a, .. }, HostdevSource::Iscsi { target: b, .. }) => {
-            a.name == b.name && a.hosts == b.hosts
-        }
+        (HostdevSource::Iscsi { target: a, .. }, HostdevSource::Iscsi { target: b, .. }) => a.network == b.network,
         (HostdevSource::ScsiHost { wwpn: a, .. }, HostdevSource::ScsiHost { wwpn: b, .. }) => a == b,
         (HostdevSource::Mdev { uuid: a, .. }, HostdevSource::Mdev { uuid: b, .. }) => a == b,
         (HostdevSource::Storage { block: a }, HostdevSource::Storage { block: b }) => a == b,
@@ -251,7 +249,10 @@ fn described(source: &HostdevSource) -> String {
             format!("host scsi device {adapter}:{bus}:{target}.{unit}")
         }
         HostdevSource::Iscsi { target, .. } => {
-            format!("host scsi iSCSI path {}", target.name.as_deref().unwrap_or_default())
+            format!(
+                "host scsi iSCSI path {}",
+                target.network.as_ref().and_then(|network| network.name.as_deref()).unwrap_or_default()
+            )
         }
         HostdevSource::ScsiHost { wwpn, .. } => format!("host scsi_host device {wwpn}"),
         HostdevSource::Mdev { uuid, .. } => format!("mediated device '{uuid}'"),

@@ -22,6 +22,7 @@ mod parse;
 mod place;
 pub mod post_parse;
 pub mod seclabel;
+mod shape;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -240,8 +240,8 @@ impl Os {
         self.bios = node.child("bios").map(Bios::read).transpose()?;
         if let Some(bad) = self.bios.as_ref().and_then(|bios| bios.reboot_timeout).filter(|t| !(-1..=65535).contains(t))
         {
-            let what = format!("invalid value for rebootTimeout, must be in range [-1,65535]: {bad}");
-            return Err(node.error(Code::XmlError, what));
+            let what = format!("invalid value for rebootTimeout, must be in range [-1,65535] ({bad} is given)");
+            return Err(node.error(Code::ConfigUnsupported, what));
         }
         Ok(())
     }
@@ -518,13 +518,13 @@ impl IdMap {
             ranges.sort_by_key(|range| range.start);
             if ranges.first().is_some_and(|first| first.start != 0) {
                 let what = "You must map the root user of container";
-                return Err(node.error(Code::XmlError, what));
+                return Err(node.error(Code::ConfigUnsupported, what));
             }
             Ok(ranges)
         };
         let map = IdMap { uids: ranges("uid")?, gids: ranges("gid")? };
         if map.uids.is_empty() != map.gids.is_empty() {
-            return Err(node.error(Code::XmlError, "uid and gid should be mapped both"));
+            return Err(node.error(Code::ConfigUnsupported, "uid and gid should be mapped both"));
         }
         Ok(map)
     }

@@ -42,6 +42,7 @@ fn parse_document(xml: &str, validate: fn(&DomainDef) -> Result<()>) -> Result<P
         let what = format!("expecting root element of 'domain', not '{}'", root.name());
         return Err(root.error(Code::XmlError, what));
     }
+    super::shape::check(root)?;
     let mut def = read_domain(root)?;
     let warnings = warnings(&document);
     let checked = super::post_parse::post_parse(&mut def).and_then(|()| validate(&def));
@@ -366,7 +367,6 @@ fn read_devices(devices: Node<'_>, def: &mut DomainDef) -> Result<()> {
     if let Some(filter) = devices.child("redirfilter") {
         def.redir_filter = filter.children("usbdev").map(RedirFilterRule::read_rule).collect::<Result<_>>()?;
     }
-    let mut balloons = 0;
     for node in devices.all_children().filter(|node| DEVICE_NAMES.contains(&node.name())) {
         let Some(device) = node.tolerate(read_device(node))? else { continue };
         match device {
@@ -391,10 +391,6 @@ fn read_devices(devices: Node<'_>, def: &mut DomainDef) -> Result<()> {
             Device::Hub(hub) => def.hubs.push(*hub),
             Device::Watchdog(watchdog) => def.watchdogs.push(*watchdog),
             Device::Memballoon(memballoon) => {
-                balloons += 1;
-                if balloons > 1 {
-                    return Err(node.error(Code::XmlError, "only a single memory balloon device is supported"));
-                }
                 def.memballoon = Some(*memballoon);
             }
             Device::Rng(rng) => def.rngs.push(*rng),

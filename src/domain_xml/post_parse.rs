@@ -30,7 +30,9 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
         complete_cpu(cpu)?;
     }
     seclabels(def)?;
-    def.disks.iter_mut().try_for_each(disk)?;
+    for (nth, disk) in def.disks.iter_mut().enumerate() {
+        self::disk(disk).map_err(|error| error.about("devices/disk", nth))?;
+    }
     consoles(def);
     ports(def);
     videos(def);
@@ -208,10 +210,10 @@ fn disk(disk: &mut Disk) -> Result<()> {
     let bus = disk.target.bus;
     match (disk.device, bus) {
         (DiskDevice::Floppy, Some(bus)) if bus != DiskBus::Fdc => {
-            return Err(Error::new(Code::XmlError, format!("Invalid bus type '{bus}' for floppy disk")));
+            return Err(Error::internal(format!("Invalid bus type '{bus}' for floppy disk")));
         }
         (device, Some(DiskBus::Fdc)) if device != DiskDevice::Floppy => {
-            return Err(Error::new(Code::XmlError, format!("Invalid bus type 'fdc' for disk '{}'", disk.dev())));
+            return Err(Error::internal("Invalid bus type 'fdc' for disk"));
         }
         _ => {}
     }
@@ -330,7 +332,7 @@ fn consoles(def: &mut DomainDef) {
 fn ports(def: &mut DomainDef) {
     fn number<'a>(ports: impl Iterator<Item = &'a mut Option<u32>>) {
         let mut ports: Vec<_> = ports.collect();
-        let next = ports.iter().filter_map(|port| port.map(|port| port + 1)).max().unwrap_or(0);
+        let next = ports.iter().filter_map(|port| port.map(|port| port.saturating_add(1))).max().unwrap_or(0);
         for (number, port) in (next..).zip(ports.iter_mut().filter(|port| port.is_none())) {
             **port = Some(number);
         }
@@ -495,7 +497,7 @@ fn boot(def: &mut DomainDef) -> Result<()> {
     }
     if let Some((order, _)) = orders.iter().find(|(_, count)| **count > 1) {
         let what = format!("boot order '{order}' used for more than one device");
-        return Err(Error::new(Code::XmlError, what));
+        return Err(Error::unsupported_config(what));
     }
     if def.os.os_type != OsType::Hvm {
         return Ok(());
@@ -577,15 +579,9 @@ fn small_devices(def: &mut DomainDef) {
 }
 
 fn duplicates(def: &mut DomainDef) -> Result<()> {
-    let name = |disk: &Disk| disk.source.path.clone().unwrap_or_else(|| String::from("(null)"));
     for (position, disk) in def.disks.iter().enumerate() {
         for other in &def.disks[..position] {
-            if other.dev() == disk.dev() {
-                let (dev, first, second) = (disk.dev(), name(other), name(disk));
-                let what = format!("target '{dev}' duplicated for disk sources '{first}' and '{second}'");
-                return Err(Error::new(Code::XmlError, what));
-            }
-            let drive = matches!(disk.info.address, Some(DeviceAddress::Drive { .. }));
+            let drive = other.dev() != disk.dev() && matches!(disk.info.address, Some(DeviceAddress::Drive { .. }));
             if drive
                 && other.info.address == disk.info.address
                 && other.target.bus == disk.target.bus
@@ -596,7 +592,7 @@ fn duplicates(def: &mut DomainDef) -> Result<()> {
                          bus='{bus}' target='{target}' unit='{unit}'",
                     disk.dev()
                 );
-                return Err(Error::new(Code::XmlError, what));
+                return Err(Error::unsupported_config(what).about("devices/disk", position));
             }
         }
     }
@@ -613,7 +609,7 @@ fn duplicates(def: &mut DomainDef) -> Result<()> {
     for (alias, count) in seen {
         let allowed = if Some(&alias) == console_alias.as_ref() && console_alias == serial_alias { 2 } else { 1 };
         if count > allowed {
-            return Err(Error::new(Code::XmlError, format!("non unique alias detected: {alias}")));
+            return Err(Error::unsupported_config(format!("non unique alias detected: {alias}")));
         }
     }
     Ok(())
@@ -660,7 +656,9 @@ mod tests {
 
     #[test]
     fn disks_get_bus_address_and_controller() {
-        let text = written(&devices("<disk device='cdrom'><target dev='hdc'/></disk><disk><target dev='vda'/></disk>"));
+        let text = written(&devices(
+            "<disk device='cdrom'><target dev='hdc'/></disk><disk><source file='/x'/><target dev='vda'/></disk>",
+        ));
         assert!(text.contains("<target dev='hdc' bus='ide'/>\n      <readonly/>"), "{text}");
         assert!(text.contains("<address type='drive' controller='0' bus='1' target='0' unit='0'/>"), "{text}");
         assert!(text.contains("<target dev='vda' bus='virtio'/>"), "{text}");

@@ -115,7 +115,7 @@ fn attached_devices(#[case] xml: &str, #[case] name: &str) {
 fn what_nobody_knows_is_dropped_with_a_warning() {
     let xml = "<domain type='qemu'>\n  <name>a</name>\n  <memory>1</memory>\n  <vcpus_>2</vcpus_>\n  \
                <os><type>hvm</type></os>\n  <name>b</name>\n  <devices>\n    <disc/>\n    <disk>\n      \
-               <target dev='vda' buss='ide'/>\n    </disk>\n  </devices>\n</domain>\n";
+               <target dev='vda' buss='ide'/><source file='/x'/>\n    </disk>\n  </devices>\n</domain>\n";
     let parsed = parse(xml).expect("parses");
     assert_eq!(parsed.def.name, "a", "the first counts, as in libvirt");
     let told: Vec<(u32, u32, &str, bool)> = parsed
@@ -151,8 +151,8 @@ const HEAD: &str = "<domain type='qemu'>\n<name>a</name>\n<memory>1</memory>\n<o
 )]
 #[case(
     "<devices><disk/><disk device='x'/></devices></domain>",
-    Code::XmlError,
-    "missing target information for device (line 5, column 10, domain/devices/disk[1])"
+    Code::NoTarget,
+    " (line 5, column 10, domain/devices/disk[1])"
 )]
 #[case(
     "<on_reboot>restrat</on_reboot></domain>",
@@ -227,7 +227,7 @@ fn text() -> impl Strategy<Value = String> {
 
 fn disks() -> impl Strategy<Value = Vec<Disk>> {
     let one = (
-        prop::option::of(text()),
+        text().prop_map(Some),
         prop::sample::select(StorageFormat::ALL),
         prop::option::of(prop::sample::select(DiskCache::ALL)),
         prop::option::of(text()),

@@ -137,8 +137,8 @@ impl Vcpu {
             return Err(node.error(Code::XmlError, "invalid number of vCPUs: 0"));
         }
         if let Some(current) = current.filter(|current| *current > max) {
-            let what = format!("maxvcpus must not be less than current vcpus ({max} < {current})");
-            return Err(node.error(Code::XmlError, what));
+            let what = format!("maximum vCPU count must not be less than current vCPU count ({max} < {current})");
+            return Err(node.error(Code::ConfigUnsupported, what));
         }
         Ok(Vcpu {
             max,
@@ -213,7 +213,7 @@ impl CpuTune {
             let value = tunable::<u64>(node, name)?.filter(|value| *value != 0);
             if value.is_some_and(|value| !(1000..=1_000_000).contains(&value)) {
                 let what = format!("Value of cputune '{name}' must be in range [1000, 1000000]");
-                return Err(node.error(Code::XmlError, what));
+                return Err(node.error(Code::ConfigUnsupported, what));
             }
             Ok(value)
         }
@@ -221,7 +221,7 @@ impl CpuTune {
             let value = tunable::<i64>(node, name)?.filter(|value| *value != 0);
             if value.is_some_and(|value| value > 0 && !(1000..=17_592_186_044_415).contains(&value)) {
                 let what = format!("Value of cputune '{name}' must be in range [1000, 17592186044415]");
-                return Err(node.error(Code::XmlError, what));
+                return Err(node.error(Code::ConfigUnsupported, what));
             }
             Ok(value)
         }
@@ -241,7 +241,7 @@ impl CpuTune {
         for pin in node.children("vcpupin") {
             let pin = VcpuPin { vcpu: pin.require("vcpu")?, cpuset: require_set(pin, "cpuset")? };
             if tune.vcpupin.iter().any(|other| other.vcpu == pin.vcpu) {
-                return Err(node.error(Code::InternalError, "duplicate vcpupin for same vcpu"));
+                return Err(node.error(Code::InternalError, format!("duplicate vcpupin for vcpu '{}'", pin.vcpu)));
             }
             tune.vcpupin.push(pin);
         }
@@ -446,7 +446,10 @@ mod tests {
     #[rstest]
     #[case("<domain><vcpu>x</vcpu></domain>", "maximum vcpus count must be an integer")]
     #[case("<domain><vcpu>0</vcpu></domain>", "invalid number of vCPUs")]
-    #[case("<domain><vcpu current='5'>4</vcpu></domain>", "maxvcpus must not be less than current vcpus (4 < 5)")]
+    #[case(
+        "<domain><vcpu current='5'>4</vcpu></domain>",
+        "maximum vCPU count must not be less than current vCPU count (4 < 5)"
+    )]
     fn vcpu_refused(#[case] xml: &str, #[case] expected: &str) {
         let error = rewrite(xml, Vcpu::read, |_, _| {}).expect_err("refused");
         assert!(error.detail.contains(expected), "{}", error.detail);

@@ -28,6 +28,8 @@ fn entering(running: (i32, u64), user_namespace: bool, argv: &[&str]) -> Enter {
         },
         drop_caps: vec![],
         seccomp: true,
+        control: false,
+        terminal: false,
     }
 }
 

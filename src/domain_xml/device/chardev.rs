@@ -159,7 +159,7 @@ impl CharSource {
         let attr = |name: &'static str| first.and_then(|source| source.attr(name)).map(str::to_string);
         let path = || attr("path").filter(|path| !path.is_empty());
         let need_path =
-            || path().ok_or_else(|| node.error(Code::XmlError, "Missing source path attribute for char device"));
+            || path().ok_or_else(|| node.error(Code::InternalError, "Missing source path attribute for char device"));
         let kind = match kind {
             "null" => CharKind::Null,
             "vc" => CharKind::Vc,
@@ -185,11 +185,14 @@ impl CharSource {
             "spiceport" => {
                 let channel = attr("channel");
                 let what = "Missing source channel attribute for char device";
-                CharKind::Spiceport { channel: channel.ok_or_else(|| node.error(Code::XmlError, what))? }
+                CharKind::Spiceport { channel: channel.ok_or_else(|| node.error(Code::ConfigUnsupported, what))? }
             }
             "nmdm" => match (attr("master"), attr("slave")) {
                 (Some(master), Some(slave)) => CharKind::Nmdm { master, slave },
-                _ => return Err(node.error(Code::XmlError, "missing master or slave path for nmdm device")),
+                _ => {
+                    let what = "Should define both master and slave path attributes for nmdm device";
+                    return Err(node.error(Code::InternalError, what));
+                }
             },
             "qemu-vdagent" => CharKind::QemuVdagent {
                 clipboard: match first.and_then(|source| source.child("clipboard")) {
@@ -316,9 +319,9 @@ fn read_tcp(node: Node<'_>, source: Option<Node<'_>>) -> Result<TcpSource> {
     let attr = |name: &'static str| source.and_then(|source| source.attr(name)).map(str::to_string);
     let listen = attr("mode").as_deref() == Some("bind");
     let what = "Missing source host attribute for char device";
-    let host = attr("host").ok_or_else(|| node.error(Code::XmlError, what))?;
+    let host = attr("host").ok_or_else(|| node.error(Code::InternalError, what))?;
     let what = "Missing source service attribute for char device";
-    let service = attr("service").ok_or_else(|| node.error(Code::XmlError, what))?;
+    let service = attr("service").ok_or_else(|| node.error(Code::InternalError, what))?;
     let tls = match source {
         Some(source) => source.attr_value("tls")?,
         None => None,
@@ -348,7 +351,7 @@ fn read_udp(node: Node<'_>, sources: &[Node<'_>]) -> Result<UdpSource> {
         }
     }
     if udp.connect_service.is_none() {
-        return Err(node.error(Code::XmlError, "Missing source service attribute for char device"));
+        return Err(node.error(Code::InternalError, "Missing source service attribute for char device"));
     }
     Ok(udp)
 }

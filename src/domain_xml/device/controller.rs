@@ -137,8 +137,8 @@ impl Controller {
             if !known.contains(&model) {
                 let near = crate::types::text::nearest(model, known.iter().copied());
                 let hint = near.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
-                let what = format!("Unknown model type '{model}' for {kind} controller{hint}");
-                return Err(node.attr_error("model", Code::XmlError, what));
+                let what = format!("Unknown model type '{model}'{hint}");
+                return Err(node.attr_error("model", Code::ConfigUnsupported, what));
             }
             controller.model = Some(model.to_string());
         }
@@ -261,6 +261,6 @@ mod tests {
     fn a_model_is_checked_against_its_type() {
         let xml = "<controller type='usb' index='0' model='virtio-scsi'/>";
         let error = rewrite(xml, Controller::read, |_, _| {}).expect_err("refused");
-        assert!(error.detail.starts_with("Unknown model type 'virtio-scsi' for usb controller"), "{}", error.detail);
+        assert!(error.detail.starts_with("Unknown model type 'virtio-scsi'"), "{}", error.detail);
     }
 }

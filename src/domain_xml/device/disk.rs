@@ -280,7 +280,7 @@ impl DiskDriver {
 }
 
 impl Disk {
-    /// Reads `<disk>`. Errors: code 27; a missing target is code 11 in libvirt, 27 here.
+    /// Reads `<disk>`. Errors: code 27, and 20 for a missing target.
     pub(crate) fn read(node: Node<'_>) -> Result<Self> {
         let mut disk = Disk {
             device: node.attr_value("device")?.unwrap_or_default(),
@@ -314,8 +314,8 @@ impl Disk {
         }
         let target = node.child("target").filter(|target| target.attr("dev").is_some_and(|dev| !dev.is_empty()));
         let Some(target) = target else {
-            let what = format!("missing target information for device{}", describe(&disk));
-            return Err(node.error(Code::XmlError, what));
+            let source = disk.source.path.as_deref().unwrap_or_default();
+            return Err(node.error(Code::NoTarget, source));
         };
         disk.target = DiskTarget::read(target)?;
         disk.iotune = node.child("iotune").map(IoTune::read).transpose()?;
@@ -335,7 +335,7 @@ impl Disk {
         if let (Some(wwn), Some(child)) = (&disk.wwn, node.child("wwn"))
             && (wwn.len() != 16 || !wwn.bytes().all(|b| b.is_ascii_hexdigit()))
         {
-            return Err(child.error(Code::XmlError, format!("malformed wwn: {wwn}")));
+            return Err(child.error(Code::InternalError, format!("Malformed wwn: {wwn}")));
         }
         disk.vendor = node.child_string("vendor");
         disk.product = node.child_string("product");
@@ -403,10 +403,6 @@ impl Disk {
         self.mirror = None;
         self.info.make_inactive();
     }
-}
-
-fn describe(disk: &Disk) -> String {
-    disk.source.path.as_ref().map(|path| format!(" '{path}'")).unwrap_or_default()
 }
 
 impl DiskMirror {
@@ -514,11 +510,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case("<disk><target bus='ide'/></disk>", "missing target information for device")]
+    #[case("<disk><source file='/x'/><target bus='ide'/></disk>", "/x")]
     #[case("<disk type='fil'><target dev='a'/></disk>", "element 'disk': 'fil'. did you mean 'file'?")]
     #[case("<disk><driver cache='no'/><target dev='a'/></disk>", "attribute 'cache' in element 'driver': 'no'.")]
     #[case("<disk><target dev='a'/><boot order='0'/></disk>", "Zero is not permitted")]
-    #[case("<disk><target dev='a'/><wwn>xyz</wwn></disk>", "malformed wwn: xyz")]
+    #[case("<disk><target dev='a'/><wwn>xyz</wwn></disk>", "Malformed wwn: xyz")]
     fn refused(#[case] xml: &str, #[case] expected: &str) {
         let error = again(xml, false).expect_err("refused");
         assert!(error.detail.contains(expected), "{}", error.detail);

@@ -279,7 +279,9 @@ pub(crate) fn read_pci(node: Node<'_>) -> Result<PciAddress> {
     let part = |name, max: u32| -> Result<u32> {
         let value = node.attr_any_base32(name)?.unwrap_or_default();
         if value > max {
-            let what = format!("Invalid PCI address {name}='{value:#x}', must be <= {max:#x}");
+            let quote = if name == "function" { "" } else { "'" };
+            let most = if max > 9 { format!("0x{max:X}") } else { max.to_string() };
+            let what = format!("Invalid PCI address {name}={quote}{value:#x}{quote}, must be <= {most}");
             return Err(node.attr_error(name, Code::XmlError, what));
         }
         Ok(value)
@@ -303,7 +305,7 @@ pub(crate) fn write_pci(w: &mut Writer, address: &PciAddress) {
 fn usb_port(node: Node<'_>, port: &str) -> Result<String> {
     let parts: Vec<&str> = port.split('.').collect();
     if parts.len() > 4 || parts.iter().any(|part| crate::xml::parse_unsigned(part).is_none()) {
-        let what = format!("Cannot parse <address> 'port' attribute '{port}'");
+        let what = "Cannot parse <address> 'port' attribute";
         return Err(node.attr_error("port", Code::InternalError, what));
     }
     Ok(port.to_string())
@@ -338,11 +340,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case("<address type='pci' slot='0x20'/>", "Invalid PCI address slot='0x20', must be <= 0x1f")]
+    #[case("<address type='pci' slot='0x20'/>", "Invalid PCI address slot='0x20', must be <= 0x1F")]
     #[case("<address type='pci' slot='x'/>", "Invalid value for attribute 'slot' in element 'address': 'x'")]
     #[case("<address type='moon'/>", "unknown address type 'moon'")]
     #[case("<address/>", "Missing required attribute 'type' in element 'address'")]
-    #[case("<address type='usb' bus='0' port='a'/>", "'port' attribute 'a'")]
+    #[case("<address type='usb' bus='0' port='a'/>", "Cannot parse <address> 'port' attribute")]
     fn refused(#[case] xml: &str, #[case] expected: &str) {
         let error = rewrite(xml, DeviceAddress::read, |address, w| address.write(w)).expect_err("refused");
         assert!(error.detail.contains(expected), "{}", error.detail);

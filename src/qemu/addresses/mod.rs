@@ -6,6 +6,8 @@ mod serial_ports;
 mod spapr;
 mod usb;
 
+pub use pci_space::BusKind;
+
 use crate::domain_xml::DomainDef;
 use crate::error::Result;
 use crate::qemu::complete::Chipset;

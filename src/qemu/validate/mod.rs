@@ -1,12 +1,27 @@
-//! What this driver refuses to run, with libvirt's texts. Called on completed definitions.
+//! What this driver refuses to run, with libvirt's texts, one file per device or group. Called on completed definitions.
+
+#![allow(clippy::collapsible_match, reason = "the condition is inside a macro, where a guard cannot be")]
+
+mod chardev;
+mod controller;
+mod disk;
+mod display;
+mod hostdev;
+mod machine;
+mod memory;
+mod misc;
+mod net;
+mod pci;
 
 use super::capabilities::QemuCaps;
-use super::complete::{Chipset, chipset_of, runs_arch};
+use super::complete::runs_arch;
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::cpu::{Cpu, CpuMode};
-use crate::domain_xml::device::*;
-use crate::domain_xml::model::{LifecycleAction, VirtType};
+use crate::domain_xml::device::DeviceInfo;
+use crate::domain_xml::model::{CrashAction, LifecycleAction, VirtType};
 use crate::domain_xml::os::OsType;
+use crate::domain_xml::validate::{Check, each, refuse};
+use crate::domain_xml::words::YesNo;
 use crate::error::{Code, Error, Result};
 
 /// Checks that need no capabilities, then those that do (when the emulator is installed).
@@ -22,27 +37,49 @@ pub fn validate(def: &DomainDef, caps: Option<&QemuCaps>) -> Result<()> {
     }
     lifecycle(def)?;
     topology(def)?;
-    disks(def)?;
-    iothreads(def)?;
+    machine::machine(def)?;
+    disk::disks(def)?;
+    controller::controllers(def)?;
+    net::interfaces(def)?;
+    chardev::character_devices(def)?;
+    chardev::inputs(def)?;
+    hostdev::hostdevs(def)?;
+    display::displays(def)?;
+    memory::memory_devices(def)?;
+    misc::small_devices(def)?;
+    pci::places(def)?;
     if let Some(caps) = caps {
         against(def, caps)?;
     }
     Ok(())
 }
 
-fn lifecycle(def: &DomainDef) -> Result<()> {
-    let refused = [("on_poweroff", def.on_poweroff), ("on_reboot", def.on_reboot)];
-    for (event, action) in refused {
-        if let Some(action @ (LifecycleAction::Preserve | LifecycleAction::RenameRestart)) = action {
-            let text = format!("qemu driver doesn't support '{action}' action for '{event}'");
-            return Err(Error::unsupported_config(text));
-        }
-    }
-    if def.on_poweroff == Some(LifecycleAction::Restart) && def.on_reboot == Some(LifecycleAction::Destroy) {
-        return Err(Error::unsupported_config(
-            "qemu driver doesn't support 'restart' action for 'on_poweroff' with 'destroy' for 'on_reboot'",
-        ));
-    }
+fn lifecycle(def: &DomainDef) -> Check {
+    let both = [def.on_poweroff, def.on_reboot];
+    refuse!(
+        if both.contains(&Some(LifecycleAction::Preserve)), ConfigUnsupported,
+        "qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'"
+    );
+    let renames =
+        both.contains(&Some(LifecycleAction::RenameRestart)) || def.on_crash == Some(CrashAction::RenameRestart);
+    refuse!(
+        if renames, ConfigUnsupported,
+        "qemu driver doesn't support the 'rename-restart' action for 'on_reboot'/'on_poweroff'/'on_crash'"
+    );
+    refuse!(
+        if both == [Some(LifecycleAction::Restart), Some(LifecycleAction::Destroy)], ConfigUnsupported,
+        "qemu driver doesn't support 'onReboot' set to 'destroy and 'onPoweroff' set to 'reboot'"
+    );
+    Ok(())
+}
+
+/// An option ROM that is switched off cannot be tuned.
+fn rom(info: &DeviceInfo) -> Check {
+    let Some(rom) = &info.rom else { return Ok(()) };
+    refuse!(
+        if rom.enabled == Some(YesNo::No) && (rom.bar.is_some() || rom.file.is_some()), ConfigUnsupported,
+        "ROM tuning is not supported when ROM is disabled"
+    );
     Ok(())
 }
 
@@ -59,65 +96,6 @@ fn topology(def: &DomainDef) -> Result<()> {
     let total = parts.iter().try_fold(1u32, |total, part| total.checked_mul(part.unwrap_or(1)));
     if total != Some(max) {
         return Err(Error::unsupported_config("CPU topology doesn't match maximum vcpu count"));
-    }
-    Ok(())
-}
-
-fn disks(def: &DomainDef) -> Result<()> {
-    for (position, disk) in def.disks.iter().enumerate() {
-        let dev = disk.dev();
-        let q35 = chipset_of(def) == Chipset::Q35;
-        if disk.target.bus == Some(DiskBus::Ide) && q35 {
-            return Err(Error::unsupported_config(
-                "IDE controllers are unsupported for this QEMU binary or machine type",
-            ));
-        }
-        if disk.source.is_empty() && !matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) {
-            return Err(Error::new(
-                Code::XmlError,
-                format!("missing source of disk '{dev}': only a cdrom or floppy may be empty"),
-            ));
-        }
-        for other in &def.disks[..position] {
-            if other.dev() == dev && other.target.bus == disk.target.bus {
-                return Err(Error::new(
-                    Code::XmlError,
-                    format!(
-                        "target '{dev}' duplicated for disk sources '{}' and '{}'",
-                        other.source.path.as_deref().unwrap_or("(null)"),
-                        disk.source.path.as_deref().unwrap_or("(null)")
-                    ),
-                ));
-            }
-            if let (Some(DeviceAddress::Drive { .. }), true) =
-                (&disk.info.address, disk.info.address == other.info.address)
-                && disk.target.bus == other.target.bus
-            {
-                return Err(Error::new(
-                    Code::XmlError,
-                    format!("Found duplicate drive address for disk with target name '{dev}'"),
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn iothreads(def: &DomainDef) -> Result<()> {
-    let ids = super::complete::iothread_ids(def);
-    for disk in &def.disks {
-        if let Some(id) = disk.driver.iothread {
-            if !ids.contains(&id) {
-                return Err(Error::unsupported_config(format!("Disk iothread '{id}' not defined in iothreadid")));
-            }
-            if disk.target.bus != Some(DiskBus::Virtio) {
-                let bus = disk.target.bus.map(DiskBus::as_str).unwrap_or_default();
-                return Err(Error::unsupported_config(format!(
-                    "IOThreads not available for bus {bus} target {}",
-                    disk.dev()
-                )));
-            }
-        }
     }
     Ok(())
 }

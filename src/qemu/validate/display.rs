@@ -1,0 +1,101 @@
+//! Graphics, video and audio: what QEMU cannot show or play.
+
+use super::{Check, each, refuse};
+use crate::domain_xml::DomainDef;
+use crate::domain_xml::device::*;
+use crate::domain_xml::memory::MemorySource;
+use crate::domain_xml::words::{Switch, YesNo};
+
+/// Every display of a completed definition.
+pub(super) fn displays(def: &DomainDef) -> Check {
+    graphics(def)?;
+    for (nth, video) in def.videos.iter().enumerate() {
+        self::video(def, video, nth == 0).map_err(|error| error.about("devices/video", nth))?;
+    }
+    let spice = def.graphics.iter().any(|graphics| matches!(graphics.kind, GraphicsKind::Spice(_)));
+    each("devices/audio", &def.audios, |audio| {
+        refuse!(
+            if audio.kind == AudioType::Spice && !spice, ConfigUnsupported,
+            "Spice audio is not supported without spice graphics"
+        );
+        Ok(())
+    })
+}
+
+fn uses_gl(kind: &GraphicsKind) -> bool {
+    let on = |gl: &Option<DisplayGl>| gl.as_ref().is_some_and(|gl| gl.enable == Some(YesNo::Yes));
+    match kind {
+        GraphicsKind::EglHeadless { .. } => true,
+        GraphicsKind::Spice(spice) => on(&spice.gl),
+        GraphicsKind::Sdl(sdl) => on(&sdl.gl),
+        GraphicsKind::Dbus(dbus) => on(&dbus.gl),
+        _ => false,
+    }
+}
+
+fn graphics(def: &DomainDef) -> Check {
+    each("devices/graphics", &def.graphics, |graphics| match &graphics.kind {
+        GraphicsKind::Vnc(vnc) => {
+            let length = vnc.password.passwd.as_ref().map_or(0, String::len);
+            refuse!(
+                if length > 8, ConfigUnsupported,
+                "VNC password is {length} characters long, only 8 permitted"
+            );
+            listens(graphics)
+        }
+        GraphicsKind::Spice(_) => listens(graphics),
+        GraphicsKind::Desktop { .. } => {
+            refuse!(ConfigUnsupported, "{} graphics are not supported with this QEMU", graphics.kind.type_name())
+        }
+        _ => Ok(()),
+    })?;
+    let egl = def.graphics.iter().any(|graphics| matches!(graphics.kind, GraphicsKind::EglHeadless { .. }));
+    let remote = |graphics: &Graphics| matches!(graphics.kind, GraphicsKind::Vnc(_) | GraphicsKind::Spice(_));
+    let other = |graphics: &Graphics| !remote(graphics) && !matches!(graphics.kind, GraphicsKind::EglHeadless { .. });
+    refuse!(
+        if egl && def.graphics.iter().any(other), ConfigUnsupported,
+        "graphics type 'egl-headless' is only supported with one of: 'vnc', 'spice' graphics types"
+    );
+    let different: std::collections::HashSet<&str> =
+        def.graphics.iter().filter(|g| uses_gl(&g.kind)).map(|g| g.kind.type_name()).collect();
+    refuse!(if different.len() > 1, ConfigUnsupported, "multiple OpenGL displays are not supported by QEMU");
+    Ok(())
+}
+
+fn listens(graphics: &Graphics) -> Check {
+    let kind = graphics.kind.type_name();
+    refuse!(
+        if graphics.listens.len() > 1, ConfigUnsupported,
+        "qemu does not support multiple listen elements for one graphics device of type '{kind}'"
+    );
+    Ok(())
+}
+
+fn video(def: &DomainDef, video: &Video, first: bool) -> Check {
+    let (model, kind) = (&video.model, video.model.kind);
+    let foreign = matches!(kind, VideoType::Xen | VideoType::Vbox | VideoType::Parallels | VideoType::Gop);
+    refuse!(if foreign, ConfigUnsupported, "domain configuration does not support video model '{kind}'");
+    let alone =
+        matches!(kind, VideoType::Vga | VideoType::Cirrus | VideoType::Vmvga | VideoType::Bochs | VideoType::Ramfb);
+    let second = !first && matches!(kind, VideoType::Vga | VideoType::Cirrus | VideoType::Vmvga | VideoType::Ramfb);
+    refuse!(
+        if second, ConfigUnsupported,
+        "video type '{kind}' is only valid as primary video device"
+    );
+    refuse!(
+        if alone && model.heads.is_some_and(|heads| heads != 1), ConfigUnsupported,
+        "video type '{kind}' doesn't support multiple 'heads'"
+    );
+    let vram = matches!(kind, VideoType::Vga | VideoType::Cirrus | VideoType::Vmvga | VideoType::Bochs);
+    refuse!(
+        if vram && model.vram.is_some_and(|kib| kib > 0 && kib < 1024), ConfigUnsupported,
+        "value for 'vram' must be at least 1 MiB (1024 KiB)"
+    );
+    refuse!(
+        if kind == VideoType::Virtio && model.blob == Some(Switch::On)
+            && def.memory_backing.source != Some(MemorySource::Memfd),
+        ConfigUnsupported,
+        "'blob' support for virtio-gpu devices requires a memfd memory backend"
+    );
+    Ok(())
+}
