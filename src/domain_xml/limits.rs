@@ -76,7 +76,7 @@ mod tests {
     )]
     #[case("<devices><serial type='pty'><target port='4294967295'/></serial></devices>", "target/@port")]
     #[case(
-        "<devices><interface type='ethernet'><driver queues='99999'/></interface></devices>",
+        "<devices><interface type='ethernet'><model type='virtio'/><driver queues='99999'/></interface></devices>",
         "interface/driver/@queues"
     )]
     fn counts_are_limited(#[case] rest: &str, #[case] expected: &str) {
