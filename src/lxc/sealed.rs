@@ -79,7 +79,7 @@ mod tests {
         let fd = sealed.get().unwrap();
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
         if rustix::fs::fcntl_get_seals(&fd).unwrap().contains(SealFlags::EXEC) {
-            let nothing = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0);
+            let nothing = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o000);
             assert!(std::fs::set_permissions(&path, nothing).is_err());
         }
         assert!(
