@@ -445,21 +445,6 @@ fn a_fault_during_the_start_leaves_nothing(#[case] fault: &str) {
     assert!(!mounts.contains(&*dir.path().to_string_lossy()), "{fault}: a mount is left");
 }
 
-/// Makes an ext4 image of `root`; `None` where mkfs or loop devices are missing.
-fn image_of(root: &std::path::Path, image: &std::path::Path) -> Option<()> {
-    fs::File::create(image).unwrap().set_len(16 << 20).unwrap();
-    let mkfs = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].into_iter().find(|path| std::path::Path::new(path).exists());
-    let made = mkfs.is_some_and(|mkfs| {
-        let args = [std::ffi::OsStr::new("-q"), "-d".as_ref(), root.as_ref(), image.as_ref()];
-        std::process::Command::new(mkfs).args(args).status().is_ok_and(|status| status.success())
-    });
-    if !made || !std::path::Path::new("/dev/loop-control").exists() {
-        eprintln!("SKIP containers: needs mkfs.ext4 and loop devices");
-        return None;
-    }
-    Some(())
-}
-
 #[test]
 fn an_image_file_is_a_root() {
     if !able() {

@@ -58,6 +58,8 @@ fn seal(path: &Path) -> io::Result<OwnedFd> {
     let fd = memfd_create("domus-run", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("domus-run", flags))?;
     let mut copy = File::from(fd);
     io::copy(&mut source, &mut copy)?;
+    // A privileged container could still make it one that nobody may execute (Linux 6.3 has a seal against that).
+    let _ = fcntl_add_seals(&copy, SealFlags::EXEC);
     fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     // Only a descriptor that was opened for reading may be executed while nobody can write.
     Ok(rustix::fs::open(
@@ -76,6 +78,10 @@ mod tests {
         let sealed = Sealed::new(Some("/bin/true".into()));
         let fd = sealed.get().unwrap();
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        if rustix::fs::fcntl_get_seals(&fd).unwrap().contains(SealFlags::EXEC) {
+            let nothing = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o000);
+            assert!(std::fs::set_permissions(&path, nothing).is_err());
+        }
         assert!(
             std::fs::OpenOptions::new()
                 .write(true)

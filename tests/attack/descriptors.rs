@@ -48,7 +48,7 @@ pub fn groups_of_the_starter() -> Outcome {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o640)).unwrap();
     // A thread of its own: groups are a thread's, and what it starts gets them.
     let (record, log) = std::thread::spawn(move || {
-        nix_setgroups(group);
+        join_group(group);
         run_script("cat /secret; grep Groups: /proc/self/status", |_, dir| {
             // Owned by an id that the container has not, so that it is shown as it is.
             std::fs::copy(&secret, dir.join("root/secret")).unwrap();
@@ -70,7 +70,7 @@ pub fn groups_of_the_starter() -> Outcome {
 }
 
 /// Only of the calling thread: the C library's function would change all.
-fn nix_setgroups(group: u32) {
+pub fn join_group(group: u32) {
     // SAFETY: one group id, whose address is valid for the call.
     let result = unsafe { nix::libc::syscall(nix::libc::SYS_setgroups, 1, &raw const group) };
     assert_eq!(result, 0);

@@ -101,6 +101,22 @@ pub fn writing_the_binary_that_enters() -> Outcome {
     })
 }
 
+/// What enters a privileged container is in groups of its starter's.
+pub fn groups_of_what_enters() -> Outcome {
+    let live = live("", |spec, _| spec.ids = None);
+    let running = (live.running.init, live.running.init_start);
+    let dir = live.dir.path().to_path_buf();
+    // A thread of its own: groups are a thread's, and what it starts gets them.
+    let output = std::thread::spawn(move || {
+        crate::descriptors::join_group(60_606);
+        let spec = entering(running, false, &["/bin/grep", "Groups:", "/proc/self/status"]);
+        enter(env!("CARGO_BIN_EXE_domus-run"), &spec, &dir).output().unwrap()
+    });
+    let output = String::from_utf8(output.join().unwrap().stdout).unwrap();
+    assert!(output.starts_with("Groups:"), "{output}");
+    verdict(&output.contains("60606").then(|| output.trim().to_string()).into_iter().collect::<Vec<_>>())
+}
+
 /// Looks at every process that is not its own, as fast as it can.
 pub fn watch_inside() {
     say("up");

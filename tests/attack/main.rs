@@ -62,6 +62,7 @@ attacks! {
     "B3", start::the_old_root, "keep-old-root";
     "B4", kernel::status_of_init, "no-seccomp";
     "B4", descriptors::groups_of_the_starter, "keep-groups";
+    "B4", entry::groups_of_what_enters, "keep-groups";
     "B5", descriptors::fifty_open_directories_at_the_start, "keep-fds";
     "B5", descriptors::a_working_directory_outside, "any-cwd";
     "B6", entry::writing_the_binary_that_enters, "unsealed";
@@ -78,6 +79,7 @@ attacks! {
     "C6", paths::mounts_over_kernel_file_systems, "kernel-targets";
     "C7", paths::device_nodes_in_the_image, "image-devices";
     "C7", driver::a_set_user_id_program_for_other_users, "open-overlay";
+    "C8", paths::a_disk_that_says_it_is_another_format, "any-fstype";
     "C8", paths::the_hosts_proc_as_an_image, "any-fstype";
     "D1", driver::more_capabilities_than_the_policy_gives, "keep-caps";
     "D2", kernel::denied_calls_of_x86_64, "no-seccomp";

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use domus::lxc::spec::{Mount, MountSource};
+use domus::lxc::spec::{Mount, MountSource, Root};
 
 use crate::harness::{Outcome, verdict};
 use crate::lxc_support::*;
@@ -277,4 +277,47 @@ pub fn the_hosts_proc_as_an_image() -> Outcome {
             .into_iter()
             .collect::<Vec<_>>(),
     )
+}
+
+/// A disk of the guest's whose beginning is the header of a qcow2 image that names a file of the host as its backing
+/// file. It is mounted as what the definition says it is: its own ext4, which begins behind that header. Taken for
+/// anything else it would show the host's file.
+pub fn a_disk_that_says_it_is_another_format() -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let root =
+        busybox_root(dir.path(), "cat /content; grep ' / ' /proc/1/mountinfo; test -d /1/fd && echo sees the host");
+    fs::write(root.join("content"), "its own content\n").unwrap();
+    let image = dir.path().join("disk.raw");
+    let Some(()) = image_of(&root, &image) else { return Outcome::Skipped("needs mkfs.ext4 and loop devices".into()) };
+    let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
+    let backing = b"/etc/shadow";
+    header.extend(256u64.to_be_bytes());
+    header.extend((backing.len() as u32).to_be_bytes());
+    header.resize(256, 0);
+    header.extend(backing);
+    // The first 1024 bytes are the boot block, which ext4 leaves alone.
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &header, 0).unwrap();
+    drop(file);
+    let run = |number: u32, fstype: &str| {
+        let run_dir = dir.path().join(format!("run{number}"));
+        fs::create_dir(&run_dir).unwrap();
+        let mut spec = spec(&run_dir, &root);
+        spec.ids = None;
+        spec.root = Root::Image { source: image.clone(), fstype: fstype.into(), loop_device: true, readonly: false };
+        Run::start(&spec).output()
+    };
+    let (record, log) = run(0, "ext4");
+    assert_eq!(record.message, None);
+    assert!(log.starts_with("its own content\n") && log.contains(" - ext4 /dev/loop"), "{log}");
+    // No word for "find out", and no type that is none of a disk.
+    let mut broken = Vec::new();
+    for (number, fstype) in ["auto", "qcow2", "tmpfs", "overlay", "proc"].into_iter().enumerate() {
+        let (record, _) = run(number as u32 + 1, fstype);
+        let message = record.message.unwrap_or_default();
+        if !message.contains("is not one of") {
+            broken.push(format!("type '{fstype}' was tried: {message}"));
+        }
+    }
+    verdict(&broken)
 }

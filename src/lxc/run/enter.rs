@@ -186,11 +186,10 @@ fn forbid_tracing() -> Result<()> {
 
 /// `Ok(None)`: there is no such program.
 fn become_program(spec: &Enter) -> Result<Option<std::convert::Infallible>> {
-    if spec.user_namespace {
-        init::become_root()?;
-        // Changing ids has set it back to the system's default for set-user-id programs.
-        forbid_tracing()?;
-    }
+    // Also where root inside is root outside: the starter's groups are not the container's.
+    init::become_root()?;
+    // Changing ids has set it back to the system's default for set-user-id programs.
+    forbid_tracing()?;
     init::die_with_parent()?;
     rustix::process::setsid().at("session", "cannot make a session")?;
     if spec.terminal {

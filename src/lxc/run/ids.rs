@@ -30,7 +30,7 @@ pub fn outside(ranges: &[IdRange], id: u32) -> Option<u32> {
     ranges
         .iter()
         .find(|range| id >= range.inside && id - range.inside < range.count)
-        .map(|range| range.outside + (id - range.inside))
+        .and_then(|range| range.outside.checked_add(id - range.inside))
 }
 
 /// Whether an id outside is one of the container's: then a tree it owns was shifted on disk already.

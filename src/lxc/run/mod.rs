@@ -33,6 +33,8 @@ mod shutdown;
 mod start;
 mod supervisor;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::os::fd::OwnedFd;

@@ -61,6 +61,11 @@ impl Channel {
         }
     }
 
+    #[cfg(test)]
+    pub fn say(&self, bytes: &[u8]) {
+        let _ = packet::send(self.socket.as_fd(), bytes, &[]);
+    }
+
     /// Tells the other side why it is over. Best effort.
     pub fn fail(&self, failure: &Failure) {
         let step = Step::Error { stage: failure.stage.clone(), message: failure.message.clone() };
