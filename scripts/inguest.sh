@@ -8,7 +8,7 @@
 # DOMUS_KERNEL_DEB   a Debian linux-image package (not the "cloud" flavour); without it the current one is downloaded
 # DOMUS_CACHE        where the Debian tree, its image and the kernel are kept (see cache_dir in lib.sh)
 # DOMUS_BIN          directory with domusd, domus and domus-run (target/debug); without it they and the tests are built
-# DOMUS_INGUEST_RAM, DOMUS_INGUEST_CPUS, DOMUS_INGUEST_SECONDS: 2048 MiB, 2, 600
+# DOMUS_INGUEST_RAM, DOMUS_INGUEST_CPUS, DOMUS_INGUEST_SECONDS: 2048 MiB, 2, 900
 #
 # The checkout is the guest's, read-only and at the same path (test binaries have paths in them); its root is a throw-away
 # layer over the image. Downloads packages the first time, so it is no part of `make test`.
@@ -136,7 +136,7 @@ mapfile -t drives < <(
 )
 started=$SECONDS
 # The first serial line is the kernel's, the second the command's.
-timeout --foreground -s KILL "${DOMUS_INGUEST_SECONDS:-600}" qemu-system-x86_64 -nodefaults -no-user-config \
+timeout --foreground -s KILL "${DOMUS_INGUEST_SECONDS:-900}" qemu-system-x86_64 -nodefaults -no-user-config \
     -display none -no-reboot -accel tcg,thread=multi -cpu max -M q35 \
     -m "${DOMUS_INGUEST_RAM:-2048}" -smp "${DOMUS_INGUEST_CPUS:-2}" \
     -serial "file:$work/console" -chardev stdio,id=out,signal=off -serial chardev:out \
@@ -146,7 +146,7 @@ timeout --foreground -s KILL "${DOMUS_INGUEST_SECONDS:-600}" qemu-system-x86_64 
 systemd.unit=domus-inguest.target systemd.show_status=0 systemd.mask=systemd-udev-trigger.service \
 systemd.mask=systemd-udev-settle.service systemd.mask=e2scrub_reap.service systemd.mask=systemd-random-seed.service \
 systemd.mask=apt-daily.timer systemd.mask=apt-daily-upgrade.timer systemd.mask=systemd-timesyncd.service" \
-    </dev/null | tr -d '\r' | tee "$work/out" || true
+    </dev/null | sed -u 's/\r$//' | tee "$work/out" || true
 if [ ! -e "$share/status" ]; then
     printf -- '-- the guest gave no result; the end of its console\n' >&2
     tail -n 30 "$work/console" >&2

@@ -163,6 +163,14 @@ fi
 systemctl daemon-reload
 same "systemd's reload leaves them" "$(limits)" "$wanted"
 
+check "live: less memory" domus memtune box --live --hard-limit 40M --soft-limit 20M --swap-hard-limit 50M
+same "live: in the kernel's files" "$(values "$group" memory.max memory.high memory.swap.max)" "memory.max=41943040 memory.high=20971520 memory.swap.max=10485760 "
+same "live: read back" "$(domus -q memtune box | sed -n 's/^\([a-z_]*\) *: */\1=/p' | grep limit | paste -sd' ')" "hard_limit=40960 soft_limit=20480 swap_hard_limit=51200"
+check "live: no limit at all" domus memtune box --live --hard-limit -1 --soft-limit -1 --swap-hard-limit -1
+same "live: none in the kernel's files" "$(values "$group" memory.max memory.high memory.swap.max)" "memory.max=max memory.high=max memory.swap.max=max "
+check "live: shares, quota, period" domus schedinfo box --live cpu_shares=1024 vcpu_quota=20000 vcpu_period=50000
+same "live: in the kernel's files" "$(values "$group" cpu.weight cpu.max)" "cpu.weight=39 cpu.max=20000 50000 "
+
 # ---- inside the container --------------------------------------------------------------------------------------------
 
 check "the container has looked around" within 30 test -s $work/busybox/report
