@@ -26,7 +26,7 @@ const SUPERVISOR: &str = "supervisor";
 /// Where the processes of a container go.
 #[derive(Debug, Default)]
 pub struct ContainerDirs {
-    /// Opened `cgroup.procs` files the supervisor joins before it runs; init is born in the v1 ones.
+    /// What the supervisor is started with ([`Group::procs`]); init is born in the v1 ones.
     pub supervisor: Vec<OwnedFd>,
     /// Directories only init joins.
     pub init: Vec<PathBuf>,
@@ -54,9 +54,7 @@ impl Group {
                 delegate(place, &guest, owner)?;
                 dirs.guest = Some(guest);
             }
-            let file = joined.join("cgroup.procs");
-            let procs = fs::OpenOptions::new().write(true).open(&file).map_err(|error| failed("open", &file, error))?;
-            dirs.supervisor.push(procs.into());
+            dirs.supervisor.push(super::door(&joined, place.v2)?);
         }
         Ok(dirs)
     }

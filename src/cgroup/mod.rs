@@ -105,6 +105,24 @@ pub struct Settings {
     pub v2: bool,
 }
 
+/// Through which a process enters the group in `dir`.
+///
+/// v1: the `tasks` file, into which a process of one thread writes "0". Through `cgroup.procs`, or from outside, the
+/// kernel would wait for an RCU grace period to be sure that no thread is born meanwhile: 3 to 15 ms. v2: the directory,
+/// for `CLONE_INTO_CGROUP`, which does not wait either.
+fn door(dir: &Path, v2: bool) -> Result<OwnedFd> {
+    let path = if v2 { dir.to_path_buf() } else { dir.join("tasks") };
+    let mut options = fs::OpenOptions::new();
+    if v2 {
+        options.read(true)
+    } else {
+        options.write(true)
+    };
+    options.open(&path).map(OwnedFd::from).map_err(|error| {
+        Error::system(format!("cannot open '{}'", path.display()), error).with_subsystem(Subsystem::Cgroup)
+    })
+}
+
 impl Manager {
     /// Looks at what is mounted.
     pub fn detect(mode: Mode) -> Manager {
@@ -276,15 +294,9 @@ impl Group {
         }
     }
 
-    /// Opened `cgroup.procs` files: a process that writes "0" into each is in the group.
+    /// What `sys::exec::spawn_guest` needs to start a process in the group.
     pub fn procs(&self) -> Result<Vec<OwnedFd>> {
-        let open = |place: &Place| {
-            let file = place.dir.join("cgroup.procs");
-            fs::OpenOptions::new().write(true).open(&file).map(OwnedFd::from).map_err(|error| {
-                Error::system(format!("cannot open '{}'", file.display()), error).with_subsystem(Subsystem::Cgroup)
-            })
-        };
-        self.places.iter().map(open).collect()
+        self.places.iter().map(|place| door(&place.dir, place.v2)).collect()
     }
 
     /// The directory that has `controller`.

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::libc;
 
 /// `CLONE_INTO_CGROUP`; the libc crate's constant is of a type too narrow for it.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What [`clone3`] returns, as `fork(2)` would.
 #[derive(Debug)]

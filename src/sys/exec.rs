@@ -178,7 +178,8 @@ pub struct GuestSpec {
     pub fds: Vec<(RawFd, OwnedFd)>,
     /// Standard output and error. Standard input is /dev/null.
     pub output: OwnedFd,
-    /// Opened `cgroup.procs` files; the process joins them before it runs its program.
+    /// Groups of the process from its first instruction: opened `tasks` files of v1 groups, and the directory of one v2
+    /// group.
     pub cgroup_procs: Vec<OwnedFd>,
     /// Gets "PID STARTTIME\n" from the process itself before it runs its program.
     pub pidfile: Option<OwnedFd>,
@@ -201,6 +202,11 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
     let program = spec.argv.first().cloned().unwrap_or_default();
     let null = open_null().map_err(|source| ExecError::Io { program: program.clone(), source })?;
     let output = spec.output.as_raw_fd();
+    let is_dir = |fd: &&OwnedFd| {
+        rustix::fs::fstat(fd)
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+    };
+    let (dirs, files): (Vec<&OwnedFd>, Vec<&OwnedFd>) = spec.cgroup_procs.iter().partition(is_dir);
     let request = Request {
         argv: spec.argv.iter().map(OsStr::new).collect(),
         env: env_of(&spec.env),
@@ -212,7 +218,8 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
         cwd: Some(&spec.working_dir),
         stdio: [null.as_raw_fd(), output, output],
         fds: spec.fds.iter().map(|(target, fd)| (*target, fd.as_raw_fd())).collect(),
-        cgroups: spec.cgroup_procs.iter().map(AsRawFd::as_raw_fd).collect(),
+        cgroups: files.into_iter().map(AsRawFd::as_raw_fd).collect(),
+        born_in: dirs.first().map(|dir| dir.as_raw_fd()),
         pidfile: spec.pidfile.as_ref().map(AsRawFd::as_raw_fd),
         no_new_privs: spec.no_new_privs,
     };

@@ -5,9 +5,9 @@
 //! nor leave a pid file before the program runs. Here the child borrows our memory while the calling thread sleeps.
 //!
 //! ```text
-//! parent thread                     child (our memory, own fds, own signal table)
-//! block all signals, clone ------>  PDEATHSIG=KILL, getppid check
-//!   (sleeps)                        join cgroups, setsid, umask, limits, chdir
+//! parent thread                     child (our memory, own fds, own signal table; born in its v2 cgroup)
+//! block all signals, clone3 ----->  PDEATHSIG=KILL, getppid check
+//!   (sleeps)                        join v1 cgroups, setsid, umask, limits, chdir
 //!                                   descriptors: all CLOEXEC, then dup to their numbers
 //!                                   setgroups, setresgid, setresuid  (clears PDEATHSIG, so again)
 //!                                   pid file, PDEATHSIG off, default signals, execve
@@ -83,7 +83,10 @@ pub(super) struct Request<'a> {
     pub stdio: [RawFd; 3],
     /// (number in the child, our descriptor).
     pub fds: Vec<(RawFd, RawFd)>,
+    /// Files the child writes "0" to.
     pub cgroups: Vec<RawFd>,
+    /// Directory of the v2 group it is born in, which costs nothing; to join one later waits for an RCU grace period.
+    pub born_in: Option<RawFd>,
     pub pidfile: Option<RawFd>,
     pub no_new_privs: bool,
 }
@@ -216,26 +219,30 @@ pub(super) fn spawn(request: &Request<'_>) -> Result<Born, SpawnError> {
     let mut stack = vec![0u128; STACK / 16];
     let mut pidfd: c_int = -1;
     let in_flight = InFlight::enter();
-    let pid = {
+    // Kernels and machines that cannot give birth in a group: the child joins.
+    let mut procs = None;
+    let (pid, clone_error) = {
         let _masked = SignalsBlocked::new();
-        let plan_ptr: *mut Plan = &raw mut plan;
-        // SAFETY: CLONE_VFORK suspends this thread until the child has called execve or _exit, so `plan`, the strings
-        // its pointers refer to, `stack` and `pidfd` outlive every access of the child, and nobody accesses them
-        // concurrently. All signals are blocked, so no handler of ours runs on the child's stack. The child calls
-        // only thin system call wrappers, takes no lock and allocates nothing. The pointer passed as stack is the end
-        // of `stack`, 16-byte aligned.
-        unsafe {
-            let top = stack.as_mut_ptr().add(stack.len()).cast::<c_void>();
-            libc::clone(
-                child_main,
-                top,
-                libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
-                plan_ptr.cast::<c_void>(),
-                &raw mut pidfd,
-            )
+        let mut born = None;
+        if let Some(group) = request.born_in {
+            // SAFETY: as for `born_anywhere` below.
+            born = unsafe { born_in(group, &mut plan, &mut stack, &mut pidfd) };
+            if born.is_none() {
+                let file = open_procs(group).map_err(|error| SpawnError::new("open cgroup.procs", error))?;
+                plan.cgroups.push(file.as_raw_fd());
+                procs = Some(file);
+            }
+        }
+        match born {
+            Some(pid) => (pid, io::Error::from_raw_os_error(0)),
+            // SAFETY: CLONE_VFORK suspends this thread until the child has called execve or _exit, so `plan`, the
+            // strings its pointers refer to, `stack` and `pidfd` outlive every access of the child, and nobody accesses
+            // them concurrently. All signals are blocked, so no handler of ours runs on the child's stack. The child
+            // calls only thin system call wrappers, takes no lock and allocates nothing.
+            None => unsafe { born_anywhere(&mut plan, &mut stack, &mut pidfd) },
         }
     };
-    let clone_error = io::Error::last_os_error();
+    drop(procs);
     drop(in_flight);
     if pid < 0 {
         return Err(SpawnError::new("clone", clone_error));
@@ -251,6 +258,132 @@ pub(super) fn spawn(request: &Request<'_>) -> Result<Born, SpawnError> {
     }
     // Killed from outside before execve (out of memory, an operator): the pidfd then just reports the end.
     Ok(Born { pid, pidfd, start_time: plan.start_time })
+}
+
+const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+
+/// The child's pid, or -1 and why.
+///
+/// # Safety
+/// All signals are blocked, and `plan` is complete.
+unsafe fn born_anywhere(plan: &mut Plan, stack: &mut [u128], pidfd: &mut c_int) -> (libc::pid_t, io::Error) {
+    let plan: *mut Plan = plan;
+    let pidfd: *mut c_int = pidfd;
+    // SAFETY: by the contract. The pointer passed as stack is the end of `stack`, 16-byte aligned.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(stack.len()).cast::<c_void>();
+        libc::clone(child_main, top, FLAGS | libc::SIGCHLD, plan.cast::<c_void>(), pidfd)
+    };
+    (pid, io::Error::last_os_error())
+}
+
+/// The same by `clone3(2)` into the cgroup v2 directory `group`; `None` when that is not possible here.
+///
+/// # Safety
+/// As for [`born_anywhere`].
+unsafe fn born_in(group: RawFd, plan: &mut Plan, stack: &mut [u128], pidfd: &mut c_int) -> Option<libc::pid_t> {
+    let plan: *mut Plan = plan;
+    let pidfd: *mut c_int = pidfd;
+    let args = libc::clone_args {
+        flags: FLAGS as u64 | super::clone::CLONE_INTO_CGROUP,
+        pidfd: pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: size_of_val(stack) as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: group as u64,
+    };
+    // SAFETY: by the contract; `args` describes `stack` and is fully initialised.
+    let pid = unsafe { clone3_call(&raw const args, child_main, plan.cast::<c_void>()) };
+    libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0)
+}
+
+/// `clone3(2)`, which the C library does not offer: the child calls `main(arg)` on the stack in `args`; the parent gets
+/// its pid or a negative errno.
+///
+/// # Safety
+/// `args` asks for a stack of the child's own and for CLONE_VFORK; `main` never returns.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3_call(
+    args: *const libc::clone_args,
+    main: extern "C" fn(*mut c_void) -> c_int,
+    arg: *mut c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: the parent's registers and stack are as before the call but for the declared outputs. The child has an
+    // empty, aligned stack, a zero frame pointer (end of the chain) and leaves through `main` alone.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args,
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r12") arg,
+            in("r13") main,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// As above.
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3_call(
+    args: *const libc::clone_args,
+    main: extern "C" fn(*mut c_void) -> c_int,
+    arg: *mut c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            inlateout("x0") args => result,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x8") libc::SYS_clone3,
+            in("x20") arg,
+            in("x21") main,
+            lateout("x30") _,
+        );
+    }
+    result
+}
+
+/// Elsewhere nothing is born in a group.
+///
+/// # Safety
+/// None needed.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn clone3_call(_: *const libc::clone_args, _: extern "C" fn(*mut c_void) -> c_int, _: *mut c_void) -> i64 {
+    -i64::from(libc::ENOSYS)
+}
+
+fn open_procs(group: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the caller of `spawn` holds it open for the call.
+    let group = unsafe { std::os::fd::BorrowedFd::borrow_raw(group) };
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(group, "cgroup.procs", flags, rustix::fs::Mode::empty())?)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

@@ -40,8 +40,9 @@ const MASKED: [&str; 11] = [
 const READ_ONLY: [&str; 4] = ["bus", "fs", "irq", "sys"];
 
 /// Never returns: becomes init, or reports and ends.
-pub fn run(spec: &Spec, channel: &Channel) -> ! {
-    let failure = match build(spec, channel) {
+/// `doors`: of the cgroups of [`crate::lxc::spec::Cgroups::init`].
+pub fn run(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> ! {
+    let failure = match build(spec, channel, doors) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -51,7 +52,10 @@ pub fn run(spec: &Spec, channel: &Channel) -> ! {
     std::process::exit(FAILED)
 }
 
-fn build(spec: &Spec, channel: &Channel) -> Result<std::convert::Infallible> {
+fn build(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> Result<std::convert::Infallible> {
+    for (door, dir) in doors.iter().zip(&spec.cgroup.init) {
+        super::start::join_cgroup(door, dir)?;
+    }
     channel.expect(&Step::Mapped)?;
     become_root()?;
     die_with_parent()?;

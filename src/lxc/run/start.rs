@@ -33,7 +33,7 @@ pub struct Pending {
 /// Once per supervisor: cgroups of its own, a private copy of the mounts, the staging tmpfs as working directory.
 pub fn prepare(spec: &Spec, proc: &HostProc) -> Result<()> {
     for dir in spec.cgroup.supervisor.iter().chain(&spec.cgroup.inherit) {
-        join_cgroup(dir, "0")?;
+        join_cgroup(&open_door(dir)?, dir)?;
     }
     // The container's memory limit may hold for this process too; it must not be the one that is chosen to die.
     // Without CAP_SYS_RESOURCE (the daemon itself in a container) it stays as the daemon's is.
@@ -71,13 +71,14 @@ pub fn build(spec: &Spec, proc: &HostProc) -> Result<Pending> {
         ),
         None => None,
     };
+    let doors = spec.cgroup.init.iter().map(|dir| open_door(dir)).collect::<Result<Vec<_>>>()?;
     let alone = SingleThread::prove().at("clone", "this process has threads")?;
     let forked =
         clone3(flags_of(spec), guest.as_ref().map(AsFd::as_fd), &alone).at("clone", "cannot make the namespaces")?;
     let (pid, pidfd) = match forked {
         Forked::Child => {
             drop(ours);
-            init::run(spec, &theirs)
+            init::run(spec, &theirs, &doors)
         }
         Forked::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -102,9 +103,6 @@ impl Pending {
         let pid = self.pid;
         fault_point("run.cloned")?;
         self.start_time = proc.start_time(pid)?;
-        for dir in &spec.cgroup.init {
-            join_cgroup(dir, &pid.to_string())?;
-        }
         let _ = proc.write(&format!("{pid}/oom_score_adj"), "0");
         if let Some(maps) = &spec.ids {
             ids::write_maps(proc, pid, maps)?;
@@ -166,14 +164,18 @@ fn flags_of(spec: &Spec) -> u64 {
     flags as u64
 }
 
-fn join_cgroup(dir: &Path, pid: &str) -> Result<()> {
-    use std::io::Write;
-    let path = dir.join("cgroup.procs");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(pid.as_bytes()))
-        .at("cgroup", format_args!("cannot join '{}'", path.display()))
+/// The file through which a process of one thread joins a v1 group without waiting for a grace period (see
+/// `cgroup::door`); of a v2 group the one there is.
+fn open_door(dir: &Path) -> Result<OwnedFd> {
+    let open_one = |name: &str| open(dir.join(name), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    open_one("tasks")
+        .or_else(|_| open_one("cgroup.procs"))
+        .at("cgroup", format_args!("cannot join '{}'", dir.display()))
+}
+
+/// Puts the calling process into the group behind `door`; `dir` is for the message.
+pub fn join_cgroup(door: &OwnedFd, dir: &Path) -> Result<()> {
+    rustix::io::write(door, b"0").map(drop).at("cgroup", format_args!("cannot join '{}'", dir.display()))
 }
 
 /// Namespaces of others the container shares: entered before the clone, because afterwards a child in a user namespace

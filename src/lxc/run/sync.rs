@@ -14,7 +14,7 @@ use crate::sys::packet;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// To the child: id maps are written, cgroups joined.
+    /// To the child: id maps are written.
     Mapped,
     /// To the child: fds of detached mounts: root, /dev, /sys unless the child makes it, then those of the spec that come from outside, in order.
     Mounts,
