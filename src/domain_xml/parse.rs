@@ -10,6 +10,7 @@ use super::memory::{MemTune, Memory, MemoryBacking};
 use super::metadata::Metadata;
 use super::model::{DomainDef, GenId, LxcNamespace, LxcShare, LxcShareKind, Pm, QemuCommandline, Resource, VirtType};
 use super::os::{IdMap, Os, Sysinfo};
+use super::post_parse::insert_disk;
 use super::seclabel::Seclabel;
 use super::tune::{BlkioTune, CpuTune, IoThread, Vcpu, read_vcpus};
 use super::{Parsed, Warning};
@@ -326,7 +327,7 @@ fn read_devices(devices: Node<'_>, def: &mut DomainDef) -> Result<()> {
     let mut balloons = 0;
     for node in devices.all_children().filter(|node| DEVICE_NAMES.contains(&node.name())) {
         match read_device(node)? {
-            Device::Disk(disk) => def.disks.push(*disk),
+            Device::Disk(disk) => insert_disk(&mut def.disks, *disk),
             Device::Controller(controller) => def.controllers.push(*controller),
             Device::Lease(lease) => def.leases.push(lease),
             Device::Filesystem(filesystem) => def.filesystems.push(*filesystem),
