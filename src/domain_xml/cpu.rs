@@ -177,6 +177,7 @@ impl Cpu {
             cpu.numa_cells.sort_by_key(|cell| cell.id);
             complete_distances(&mut cpu.numa_cells);
             cpu.later = Foreign::read_all(numa, &["interconnects"]);
+            cpu.later.iter_mut().for_each(plain_units);
         }
         Ok(cpu)
     }
@@ -227,6 +228,23 @@ impl Cpu {
     }
 }
 
+/// Sizes of memory caches and speeds between cells in libvirt's units: bytes for lines, KiB for all else.
+fn plain_units(element: &mut Foreign) {
+    let unit = match element.name.as_str() {
+        "line" => "B",
+        "size" | "bandwidth" => "KiB",
+        _ => return element.children.iter_mut().for_each(plain_units),
+    };
+    let get = |name| element.attributes.iter().position(|(attribute, _)| attribute == name);
+    let (Some(value), Some(given)) = (get("value"), get("unit")) else { return };
+    let number: Option<u64> = element.attributes[value].1.parse().ok();
+    let scale = crate::types::size::unit_scale(&element.attributes[given].1, 1);
+    if let Some(bytes) = number.zip(scale).and_then(|(number, scale)| number.checked_mul(scale)) {
+        element.attributes[value].1 = if unit == "B" { bytes } else { bytes.div_ceil(1024) }.to_string();
+        element.attributes[given].1 = unit.to_string();
+    }
+}
+
 /// Distances between cells hold both ways, and a cell that has any is 10 from itself.
 fn complete_distances(cells: &mut [NumaCell]) {
     fn set(cell: &mut NumaCell, id: u32, value: u32) {
@@ -264,6 +282,7 @@ impl NumaCell {
             distances: Vec::new(),
             later: Foreign::read_all(node, &["cache"]),
         };
+        cell.later.iter_mut().for_each(plain_units);
         if let Some(distances) = node.child("distances") {
             for sibling in distances.children("sibling") {
                 cell.distances.push((sibling.require("id")?, sibling.require("value")?));

@@ -306,7 +306,10 @@ impl Hyperv {
             mode: Some(node.attr_value("mode")?.unwrap_or_default()),
             relaxed: switch("relaxed")?,
             vapic: switch("vapic")?,
-            spinlocks: node.child("spinlocks").map(HypervSpinlocks::read).transpose()?,
+            spinlocks: node.child("spinlocks").map(HypervSpinlocks::read).transpose()?.map(|mut spinlocks| {
+                spinlocks.retries = spinlocks.retries.filter(|_| spinlocks.state != Some(Switch::Off));
+                spinlocks
+            }),
             vpindex: switch("vpindex")?,
             runtime: switch("runtime")?,
             synic: switch("synic")?,
@@ -315,7 +318,7 @@ impl Hyperv {
                 .map(|child| {
                     Ok::<_, crate::error::Error>(HypervStimer {
                         state: child.attr_value("state")?,
-                        direct: nested(child, "direct")?,
+                        direct: nested(child, "direct")?.filter(|direct| *direct == Switch::On),
                     })
                 })
                 .transpose()?,
@@ -328,8 +331,8 @@ impl Hyperv {
                 .map(|child| {
                     Ok::<_, crate::error::Error>(HypervTlbflush {
                         state: child.attr_value("state")?,
-                        direct: nested(child, "direct")?,
-                        extended: nested(child, "extended")?,
+                        direct: nested(child, "direct")?.filter(|direct| *direct == Switch::On),
+                        extended: nested(child, "extended")?.filter(|extended| *extended == Switch::On),
                     })
                 })
                 .transpose()?,

@@ -11,6 +11,7 @@ use super::memory::{MemTune, Memory, MemoryBacking};
 use super::metadata::Metadata;
 use super::model::{DomainDef, GenId, LxcNamespace, LxcShare, LxcShareKind, Pm, QemuCommandline, Resource, VirtType};
 use super::os::{IdMap, Os, Sysinfo};
+use super::post_parse::insert_disk;
 use super::seclabel::Seclabel;
 use super::tune::{BlkioTune, CpuTune, IoThread, Vcpu, read_vcpus};
 use super::{Parsed, Warning};
@@ -370,7 +371,7 @@ fn read_devices(devices: Node<'_>, def: &mut DomainDef) -> Result<()> {
     for node in devices.all_children().filter(|node| DEVICE_NAMES.contains(&node.name())) {
         let Some(device) = node.tolerate(read_device(node))? else { continue };
         match device {
-            Device::Disk(disk) => def.disks.push(*disk),
+            Device::Disk(disk) => insert_disk(&mut def.disks, *disk),
             Device::Controller(controller) => def.controllers.push(*controller),
             Device::Lease(lease) => def.leases.push(lease),
             Device::Filesystem(filesystem) => def.filesystems.push(*filesystem),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::cpu::{Cpu, CpuFallback, CpuMatch, CpuMode, FeaturePolicy, NumaMemory, NumaMode, NumaPlacement, NumaTune};
 use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
-use super::os::{BootDev, LoaderType, OsType};
+use super::os::{BootDev, FirmwareFormat, LoaderType, OsType};
 use super::seclabel::{Seclabel, SeclabelType};
 use super::tune::{IoThread, Placement, VcpuState};
 use super::words::YesNo;
@@ -309,14 +309,19 @@ fn consoles(def: &mut DomainDef) {
                 ..Default::default()
             });
         }
-        (None, Some(serial))
-            if !matches!(serial.target_type, Some(SerialTarget::Pci | SerialTarget::Usb | SerialTarget::IsaDebug)) =>
+        (console, Some(serial))
+            if console.is_none_or(|console| console.target_type != Some(ConsoleTarget::Serial))
+                && !matches!(
+                    serial.target_type,
+                    Some(SerialTarget::Pci | SerialTarget::Usb | SerialTarget::IsaDebug)
+                ) =>
         {
-            def.consoles.push(Console {
+            let mirror = Console {
                 source: serial.source.clone(),
                 target_type: Some(ConsoleTarget::Serial),
                 ..Default::default()
-            });
+            };
+            def.consoles.insert(0, mirror);
         }
         _ => {}
     }
@@ -338,7 +343,12 @@ fn ports(def: &mut DomainDef) {
         }
     }
     number(def.serials.iter_mut().map(|serial| &mut serial.port));
-    number(def.parallels.iter_mut().map(|parallel| &mut parallel.port));
+    // Parallel ports only look at those before them.
+    let mut next = 0;
+    for parallel in &mut def.parallels {
+        let port = *parallel.port.get_or_insert(next);
+        next = next.max(port + 1);
+    }
     for (index, console) in def.consoles.iter_mut().enumerate() {
         console.port = Some(index as u32);
     }
@@ -391,6 +401,9 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
     let fixed: Vec<(ControllerType, u32)> =
         given.iter().filter_map(|controller| controller.index.map(|index| (controller.kind, index))).collect();
     for mut controller in given {
+        if controller.index.is_none() && is_ich9(&controller) {
+            controller.index = companion_index(&def.controllers, &controller);
+        }
         if controller.index.is_none() {
             let taken = |index: u32| {
                 let own = def.controllers.iter().filter_map(|c| Some((c.kind, c.index?)));
@@ -464,6 +477,14 @@ fn smartcards(def: &mut DomainDef) {
     }
 }
 
+/// A USB 2 controller without an index joins the group before it, unless that has one like it already.
+fn companion_index(before: &[Controller], new: &Controller) -> Option<u32> {
+    let last = before.iter().rev().find(|other| other.kind == ControllerType::Usb).filter(|last| is_ich9(last))?;
+    let same = |other: &&Controller| other.kind == ControllerType::Usb && other.index == last.index;
+    let taken = before.iter().filter(same).any(|other| other.model == new.model);
+    last.index.filter(|_| !taken)
+}
+
 fn is_ich9(controller: &Controller) -> bool {
     controller.model.as_deref().is_some_and(|model| model.starts_with("ich9-"))
 }
@@ -512,6 +533,24 @@ fn boot(def: &mut DomainDef) -> Result<()> {
     Ok(())
 }
 
+/// Whether libvirt has a word of its own for a NIC's model.
+pub fn is_known_nic(model: &str) -> bool {
+    INTERFACE_MODELS.contains(&model)
+}
+
+/// Puts a disk behind those of its bus with a smaller name, before those with a greater one.
+pub(super) fn insert_disk(disks: &mut Vec<Disk>, new: Disk) {
+    let mut place = None;
+    for (position, other) in disks.iter().enumerate().rev().filter(|(_, other)| other.target.bus == new.target.bus) {
+        if disk_index(other.dev()) > disk_index(new.dev()) {
+            place = Some(position);
+        } else {
+            place.get_or_insert(position + 1);
+        }
+    }
+    disks.insert(place.unwrap_or(disks.len()), new);
+}
+
 /// Interface models that libvirt knows; it takes them in any case.
 const INTERFACE_MODELS: &[&str] = &[
     "netfront",
@@ -540,8 +579,12 @@ const INTERFACE_MODELS: &[&str] = &[
 fn firmware(def: &mut DomainDef) {
     if let Some(loader) = def.os.loader.as_mut().filter(|loader| loader.path.is_some())
         && def.os.firmware.is_none()
+        && loader.kind.is_none()
     {
-        loader.kind.get_or_insert(LoaderType::Rom);
+        loader.kind = Some(LoaderType::Rom);
+        if matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf) {
+            loader.format.get_or_insert(FirmwareFormat::Raw);
+        }
     }
 }
 
@@ -567,7 +610,7 @@ fn small_devices(def: &mut DomainDef) {
         }
     }
     for filesystem in &mut def.filesystems {
-        if filesystem.driver.kind != Some(FsDriverType::Virtiofs) || filesystem.source.socket.is_none() {
+        if filesystem.source.socket.is_none() {
             filesystem.accessmode.get_or_insert(FsAccessMode::Passthrough);
         }
     }

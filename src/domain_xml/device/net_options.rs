@@ -163,9 +163,23 @@ impl Vlan {
     }
 }
 
+impl Rate {
+    /// 0 is the same as not given.
+    fn read_nonzero(node: Node<'_>) -> Result<Self> {
+        let rate = Self::read(node)?;
+        let some = |value: Option<u64>| value.filter(|value| *value != 0);
+        Ok(Rate {
+            average: some(rate.average),
+            peak: some(rate.peak),
+            floor: some(rate.floor),
+            burst: some(rate.burst),
+        })
+    }
+}
+
 impl Bandwidth {
     pub(crate) fn read(node: Node<'_>) -> Result<Self> {
-        let rate = |name| node.child(name).map(Rate::read).transpose();
+        let rate = |name| node.child(name).map(Rate::read_nonzero).transpose();
         Ok(Bandwidth { inbound: rate("inbound")?, outbound: rate("outbound")? })
     }
 

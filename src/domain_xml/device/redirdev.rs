@@ -54,6 +54,16 @@ impl RedirFilterRule {
     /// Reads `<usbdev>`; a minor version of one digit means tenths (`9.4` is 9.40).
     pub(crate) fn read_rule(node: Node<'_>) -> Result<Self> {
         let mut rule = Self::read(node)?;
+        let number = |text: &str, digits: usize| {
+            let value = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+                Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                None => text.parse().ok(),
+            };
+            value.map(|value: u32| format!("0x{value:0digits$X}"))
+        };
+        rule.class = rule.class.map(|text| number(&text, 2).unwrap_or(text));
+        rule.vendor = rule.vendor.map(|text| number(&text, 4).unwrap_or(text));
+        rule.product = rule.product.map(|text| number(&text, 4).unwrap_or(text));
         if let Some(version) = &mut rule.version
             && version.split_once('.').is_some_and(|(_, minor)| minor.len() == 1)
         {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::lifecycle::refuse_autodestroy;
 use super::{call, check_flags};
+use crate::domain_xml::device::VirtualPortType;
 use crate::domain_xml::model::GenId;
 use crate::domain_xml::{self, DomainDef, FormatOptions, Warning};
 use crate::engine::cleanup::fault_point;
@@ -43,6 +44,7 @@ pub(super) async fn read(on: &Connection, xml: &str) -> Result<(DomainDef, Vec<W
     }
     def.id = None;
     give_macs(&mut def);
+    give_port_ids(&mut def);
     if def.genid == Some(GenId::Generate) {
         def.genid = Some(GenId::Value(Uuid::new_v4()));
     }
@@ -56,6 +58,18 @@ fn give_macs(def: &mut DomainDef) {
     for interface in def.interfaces.iter_mut().filter(|interface| interface.mac.is_none()) {
         let random = Uuid::new_v4().into_bytes();
         interface.mac = Some(MacAddr([0x52, 0x54, 0x00, random[0], random[1], random[2]]));
+    }
+}
+
+/// Ports of switches that know them by an id get one, kept in the definition.
+fn give_port_ids(def: &mut DomainDef) {
+    for port in def.interfaces.iter_mut().filter_map(|interface| interface.virtualport.as_mut()) {
+        let id = match port.kind {
+            Some(VirtualPortType::Openvswitch) => &mut port.parameters.interfaceid,
+            Some(VirtualPortType::Vepa) => &mut port.parameters.instanceid,
+            _ => continue,
+        };
+        id.get_or_insert_with(|| Uuid::new_v4().to_string());
     }
 }
 

@@ -3,6 +3,7 @@
 use super::pci_space::{BusKind, Need, PciError, PciSpace, Plug};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
+use crate::domain_xml::post_parse;
 use crate::domain_xml::words::Switch;
 use crate::error::{Code, Error, Result};
 use crate::qemu::complete::{Chipset, pci_options};
@@ -115,6 +116,8 @@ fn need(def: &DomainDef, dev: Dev) -> Option<Need> {
         Dev::Nic(i) => match def.interfaces[i].model.as_deref() {
             Some("virtio" | "virtio-non-transitional" | "e1000e" | "igb") => Some(Need::PCIE),
             Some("usb-net" | "ne2k_isa" | "spapr-vlan") => None,
+            // QEMU may know more about it than anybody here; modern is the better guess.
+            Some(model) if !post_parse::is_known_nic(model) => Some(Need::PCIE),
             _ => Some(Need::PCI),
         },
         Dev::HostdevNic(i) => match &def.interfaces[i].source {
@@ -301,6 +304,10 @@ fn place(def: &mut DomainDef, chipset: Chipset, space: &mut PciSpace) -> Result<
     match chipset {
         Chipset::Q35 => built_in_q35(def, space)?,
         _ => built_in_i440fx(def, space)?,
+    }
+    if space.is_growing() && chipset != Chipset::Q35 && !space.is_full() {
+        // One slot stays free for the bridge that a later device may need.
+        space.take_next(Need::PCI, 0).map_err(refused)?;
     }
     for dev in order(def) {
         let Some(need) = need_on(def, dev, chipset) else { continue };

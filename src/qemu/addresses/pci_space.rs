@@ -224,6 +224,19 @@ impl PciSpace {
         }
     }
 
+    /// Whether buses are still added.
+    pub fn is_growing(&self) -> bool {
+        self.growing
+    }
+
+    /// Whether every slot of every bus is in use.
+    pub fn is_full(&self) -> bool {
+        self.buses.iter().flatten().all(|bus| {
+            let (first, last) = bus.kind.slots();
+            bus.taken[first as usize..=last as usize].iter().all(|functions| *functions != 0)
+        })
+    }
+
     /// The kind of a bus.
     pub fn kind(&self, index: usize) -> Option<BusKind> {
         Some(self.buses.get(index)?.as_ref()?.kind)

@@ -35,28 +35,6 @@ fn guess_bus(disk: &Disk) -> Option<DiskBus> {
         .map(|(_, bus)| bus)
 }
 
-/// Disks of one bus stand in the order of their target names, as libvirt inserts them; buses stay where they were.
-fn sort(disks: &mut Vec<Disk>) {
-    let mut sorted: Vec<Disk> = Vec::with_capacity(disks.len());
-    for disk in disks.drain(..) {
-        let index = disk_index(disk.dev());
-        // From the end: behind the last one of this bus with a lower number, before those with a higher one.
-        let mut place = sorted.len();
-        for (position, other) in sorted.iter().enumerate().rev() {
-            if other.target.bus != disk.target.bus {
-                continue;
-            }
-            if disk_index(other.dev()) <= index {
-                place = if place == sorted.len() { sorted.len() } else { position + 1 };
-                break;
-            }
-            place = position;
-        }
-        sorted.insert(place, disk);
-    }
-    *disks = sorted;
-}
-
 /// Fills in buses, drive addresses and controllers.
 pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
     for disk in &mut def.disks {
@@ -64,7 +42,6 @@ pub(super) fn complete(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             disk.target.bus = guess_bus(disk);
         }
     }
-    sort(&mut def.disks);
     for index in 0..def.disks.len() {
         let disk = &def.disks[index];
         if disk.info.address.is_none()

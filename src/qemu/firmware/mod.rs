@@ -49,7 +49,6 @@ const LEGACY: &[(&str, &str)] = &[
 pub fn complete(def: &mut DomainDef, choice: &FirmwareChoice) -> Result<()> {
     let rom = def.os.loader.as_ref().is_none_or(|loader| loader.kind == Some(LoaderType::Rom));
     if def.os.firmware.is_none() && rom {
-        default_format(def);
         return Ok(());
     }
     match choice.descriptors.iter().find(|descriptor| fits(def, descriptor)) {
@@ -256,10 +255,14 @@ fn nvram(def: &mut DomainDef, choice: &FirmwareChoice) {
         return;
     }
     let nvram = def.os.nvram.get_or_insert_default();
-    let format = *nvram.format.get_or_insert(loader.format.unwrap_or(FirmwareFormat::Raw));
-    if nvram.source.as_ref().is_some_and(|source| !source.is_empty()) {
+    let format = nvram.template_format.or(loader.format).unwrap_or(FirmwareFormat::Raw);
+    nvram.format.get_or_insert(format);
+    if let Some(source) = nvram.source.as_mut().filter(|source| !source.is_empty()) {
+        source.default_ports();
         return;
     }
+    // A store that is made from the template has its format, whatever was asked for.
+    nvram.format = Some(format);
     let raw = nvram.template.as_ref().is_some_and(|template| template.ends_with(".raw"));
     let extension = match format {
         FirmwareFormat::Qcow2 => "qcow2",
