@@ -337,9 +337,10 @@ fn consoles(def: &mut DomainDef) {
 fn ports(def: &mut DomainDef) {
     fn number<'a>(ports: impl Iterator<Item = &'a mut Option<u32>>) {
         let mut ports: Vec<_> = ports.collect();
-        let next = ports.iter().filter_map(|port| port.map(|port| port.saturating_add(1))).max().unwrap_or(0);
-        for (number, port) in (next..).zip(ports.iter_mut().filter(|port| port.is_none())) {
-            **port = Some(number);
+        let mut next = ports.iter().filter_map(|port| port.map(|port| port.saturating_add(1))).max().unwrap_or(0);
+        for port in ports.iter_mut().filter(|port| port.is_none()) {
+            **port = Some(next);
+            next = next.saturating_add(1);
         }
     }
     number(def.serials.iter_mut().map(|serial| &mut serial.port));
@@ -443,6 +444,7 @@ pub fn implicit_controllers(def: &mut DomainDef) {
             _ => None,
         });
         if let Some(last) = last.max() {
+            few_controllers(bus, last)?;
             (0..=last).for_each(|index| need_controller(def, kind, index));
         }
     }
@@ -483,6 +485,20 @@ fn companion_index(before: &[Controller], new: &Controller) -> Option<u32> {
     let same = |other: &&Controller| other.kind == ControllerType::Usb && other.index == last.index;
     let taken = before.iter().filter(same).any(|other| other.model == new.model);
     last.index.filter(|_| !taken)
+}
+
+/// The highest controller that a drive address may name: each up to it is added to the definition.
+const MOST_CONTROLLERS: u32 = 1024;
+
+fn few_controllers(bus: DiskBus, last: u32) -> Result<()> {
+    if last < MOST_CONTROLLERS {
+        return Ok(());
+    }
+    Err(Error::internal(match bus {
+        DiskBus::Ide => String::from("Only 1 IDE controller is supported"),
+        DiskBus::Fdc => String::from("Only 1 fdc controller is supported"),
+        _ => format!("controller='{last}' of a drive address is too large: at most {}", MOST_CONTROLLERS - 1),
+    }))
 }
 
 fn is_ich9(controller: &Controller) -> bool {
@@ -739,6 +755,10 @@ mod tests {
     #[case(
         "<disk><source file='/x'/><target dev='vda'/></disk><disk><source file='/y'/><target dev='vda'/></disk>",
         "target 'vda' duplicated for disk sources '/x' and '/y'"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='sda'/><address type='drive' controller='4294967295'/></disk>",
+        "controller='4294967295' of a drive address is too large"
     )]
     #[case(
         "<controller type='usb' index='0'/><controller type='usb' index='0'/>",

@@ -290,13 +290,23 @@ fn disk(disk: Node<'_>) -> Result<()> {
     if let Some(target) = target.filter(|target| target.attr("removable").is_some()) {
         let bus = target.attr("bus");
         let named = target.attr("dev").is_some_and(|dev| dev.starts_with("sd"));
-        let removable = matches!(bus, Some("usb" | "scsi")) || (bus.is_none() && named);
-        if !removable {
+        let possible = bus.map_or(named, |bus| matches!(bus, "usb" | "scsi"));
+        if !possible {
             let what = "removable is only valid for usb or scsi disks";
             return Err(target.attr_error("removable", Code::XmlError, what));
         }
     }
     let Some(source) = disk.child("source") else { return Ok(()) };
+    if disk.attr("type") == Some("vhostuser") && source.attr("type").is_none() {
+        return Err(source.error(Code::XmlError, "missing 'type' attribute for vhostuser disk source"));
+    }
+    if let Some(identity) = source.child("identity").filter(|_| source.attr("protocol") == Some("ssh")) {
+        needs(identity, "username")?;
+        if identity.attr("keyfile").is_none() && identity.attr("agentsock").is_none() {
+            let what = "element 'identity' requires either 'keyfile' or 'agentsock' attribute";
+            return Err(identity.error(Code::XmlError, what));
+        }
+    }
     if disk.attr("type") == Some("nvme") {
         if source.attr("type").is_none() {
             return Err(source.error(Code::XmlError, "missing 'type' attribute to disk source"));

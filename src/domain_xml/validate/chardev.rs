@@ -99,3 +99,44 @@ fn smartcard(card: &Smartcard) -> Check {
     refuse!(if !ccid, ConfigUnsupported, "Controllers must use the 'ccid' address type");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("<serial type='unix'/>", "internal error: Missing source path attribute for char device")]
+    #[case(
+        "<serial type='unix'><source mode='bind' path='/x'><reconnect enabled='yes' timeout='3'/></source></serial>",
+        "internal error: chardev reconnect is possible only for connect mode (line 1"
+    )]
+    #[case(
+        "<serial type='unix'><source mode='connect' path='/x'><reconnect enabled='yes'/></source></serial>",
+        "XML error: Missing required attribute 'timeout' in element 'reconnect'"
+    )]
+    #[case(
+        "<serial type='pty'><target type='isa-serial'><model name='pci-serial'/></target></serial>",
+        "unsupported configuration: Target model 'pci-serial' requires target type 'pci-serial'"
+    )]
+    #[case(
+        "<channel type='pty'><target type='guestfwd'/></channel>",
+        "XML error: guestfwd channel does not define a target address"
+    )]
+    #[case(
+        "<channel type='pty'><target type='guestfwd' address='2001::1' port='1'/></channel>",
+        "unsupported configuration: guestfwd channel only supports IPv4 addresses"
+    )]
+    #[case(
+        "<redirdev bus='usb' type='pty'><address type='pci' slot='9'/></redirdev>",
+        "XML error: Invalid address for a USB device"
+    )]
+    #[case(
+        "<smartcard mode='host'><address type='usb' bus='0' port='1'/></smartcard>",
+        "unsupported configuration: Controllers must use the 'ccid' address type"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -2,12 +2,13 @@
 
 use super::{Check, refuse};
 use crate::domain_xml::device::*;
-use crate::domain_xml::model::DomainDef;
+use crate::domain_xml::model::{DomainDef, VirtType};
 
 /// Every controller of a definition.
 pub(super) fn controllers(def: &DomainDef) -> Check {
     def.controllers.iter().try_for_each(|device| {
-        controller(device).map_err(|error| error.about_one("devices/controller", 0, attributes(device)))
+        let checked = controller(device).and_then(|()| root_model(def, device));
+        checked.map_err(|error| error.about_one("devices/controller", 0, attributes(device)))
     })?;
     usb(def)
 }
@@ -17,6 +18,21 @@ pub fn attributes(controller: &Controller) -> Vec<(&'static str, String)> {
     let mut out = vec![("type", controller.kind.to_string())];
     out.extend(controller.index.map(|index| ("index", index.to_string())));
     out
+}
+
+/// The root bus needs no controller element, but one that is there has to say what it is.
+fn root_model(def: &DomainDef, controller: &Controller) -> Check {
+    let nameless = controller.kind == ControllerType::Pci && controller.index == Some(0) && controller.model.is_none();
+    if !nameless || !matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm) {
+        return Ok(());
+    }
+    let q35 = def.os.machine.as_deref().is_some_and(|machine| machine.contains("q35"));
+    let root = if q35 { "pcie-root" } else { "pci-root" };
+    refuse!(
+        XmlError,
+        "The PCI controller with index='0' must be model='{root}' for this machine type, but model='(null)' was found \
+         instead"
+    )
 }
 
 fn controller(controller: &Controller) -> Check {
@@ -107,4 +123,50 @@ fn usb(def: &DomainDef) -> Check {
 
 fn is_companion(controller: &Controller) -> bool {
     controller.model.as_deref().is_some_and(|model| model.starts_with("ich9-uhci"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<controller type='pci' index='1' model='pci-root'/>",
+        "XML error: pci-root and pcie-root controllers should have index 0 (line 1"
+    )]
+    #[case(
+        "<controller type='pci' index='0'/>",
+        "XML error: The PCI controller with index='0' must be model='pci-root'"
+    )]
+    #[case("<controller type='pci' index='1'/>", "internal error: PCI controller model was not set correctly")]
+    #[case(
+        "<controller type='usb' model='nec-xhci' ports='16'/>",
+        "unsupported configuration: 'nec-xhci' controller only supports up to '15' ports"
+    )]
+    #[case(
+        "<controller type='pci' index='1' model='pci-bridge'><target chassisNr='0'/></controller>",
+        "unsupported configuration: PCI controller chassisNr '0' out of range - must be 1-255"
+    )]
+    #[case(
+        "<controller type='scsi' model='lsilogic'><driver iothread='1'/></controller>",
+        "XML error: 'iothread' attribute only supported for virtio scsi controllers"
+    )]
+    #[case("<controller type='usb' model='ich9-uhci1'/>", "No master USB controller specified")]
+    #[case(
+        "<controller type='usb' model='none'/><hub type='usb'/>",
+        "unsupported configuration: Can't add USB hub: USB is disabled for this domain"
+    )]
+    #[case(
+        "<controller type='usb' model='none'/><sound model='usb'/>",
+        "unsupported configuration: USB is disabled for this domain, but USB devices are present"
+    )]
+    #[case(
+        "<controller type='usb' index='4294967295'/>",
+        "XML error: Invalid value for attribute 'index' in element 'controller': '4294967295'"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
 }

@@ -192,3 +192,71 @@ pub(super) fn duplicate_targets(def: &DomainDef) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<disk device='floppy'><target dev='hda'/></disk>",
+        "internal error: Invalid floppy device name: hda (line 1, column "
+    )]
+    #[case(
+        "<disk type='block'><target dev='vda'/></disk>",
+        "missing source information for device vda (line 1, column "
+    )]
+    #[case(
+        "<disk rawio='yes'><source file='/x'/><target dev='sda'/></disk>",
+        "unsupported configuration: rawio can be used only with device='lun'"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='sda' tray='open'/></disk>",
+        "unsupported configuration: tray is only valid for cdrom and floppy"
+    )]
+    #[case(
+        "<disk model='virtio'><source file='/x'/><target dev='sda'/></disk>",
+        "unsupported configuration: disk model 'virtio' not supported for bus 'scsi'"
+    )]
+    #[case(
+        "<disk><driver ats='on'/><source file='/x'/><target dev='sda'/></disk>",
+        "unsupported configuration: ats driver option is only supported for virtio devices"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='sda'/><vendor>123456789</vendor></disk>",
+        "unsupported configuration: disk vendor is more than 8 characters"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='vda'/><vendor>1</vendor></disk>",
+        "unsupported configuration: Only scsi disk supports 'vendor'"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='vda'/><iotune><total_iops_sec>1</total_iops_sec><read_iops_sec>1</read_iops_sec></iotune></disk>",
+        "XML error: total and read/write iops_sec cannot be set at the same time"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='vda'/><throttlefilters><throttlefilter group='x'/></throttlefilters></disk>",
+        "XML error: throttle group 'x' not found (line 1"
+    )]
+    #[case(
+        "<disk><source file='/x' startupPolicy='requisite'/><target dev='vda'/></disk>",
+        "XML error: disk startupPolicy 'requisite' is allowed only for cdrom or floppy"
+    )]
+    #[case(
+        "<disk type='vhostuser'><driver cache='none'/><source type='unix' path='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: cache is not supported with vhostuser disk"
+    )]
+    #[case(
+        "<disk type='vhostuser'><source type='unix' path='/x'/><target dev='sda'/></disk>",
+        "unsupported configuration: vhostuser disk supports only virtio bus"
+    )]
+    #[case(
+        "<disk><driver discard_no_unref='on'/><source file='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: 'discard_no_unref' only works with qcow2 disk format"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -193,3 +193,62 @@ fn direction(element: &str, direction: &AudioDirection) -> Check {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<graphics type='vnc' passwd='1' passwdValidTo='x'/>",
+        "internal error: cannot parse password validity time 'x', expect YYYY-MM-DDTHH:MM:SS (line 1"
+    )]
+    #[case(
+        "<graphics type='vnc' passwd='1' connected='fail'/>",
+        "unsupported configuration: VNC supports connected='keep' only"
+    )]
+    #[case("<graphics type='dbus' p2p='yes' address='x'/>", "XML error: D-Bus p2p with an address is not supported")]
+    #[case(
+        "<video><model type='none'></model></video><video><model type='vga'></model></video>",
+        "unsupported configuration: a 'none' video type must be the only video device"
+    )]
+    #[case(
+        "<video><model type='virtio' primary='yes'></model></video><video><model type='virtio' primary='yes'></model></video>",
+        "unsupported configuration: Only one primary video device is supported"
+    )]
+    #[case(
+        "<video><model type='cirrus'><resolution x='1' y='2'/></model></video>",
+        "XML error: model resolution is not supported"
+    )]
+    #[case(
+        "<video><model type='vga' ram='5'></model></video>",
+        "unsupported configuration: ram attribute only supported for video type qxl"
+    )]
+    #[case(
+        "<video><model type='vga' blob='on'></model></video>",
+        "unsupported configuration: video type 'vga' does not support blob resources"
+    )]
+    #[case(
+        "<video><model type='vga'><acceleration accel3d='yes'/></model></video>",
+        "unsupported configuration: 3d acceleration is supported only with 'virtio' video device"
+    )]
+    #[case("<sound model='ich6'><audio id='7'/></sound>", "XML error: no audio device with ID 7")]
+    #[case("<audio id='1' type='none'/><audio id='1' type='none'/>", "XML error: audio ID 1 is used multiple times")]
+    #[case(
+        "<audio id='1' type='none'><input fixedSettings='yes'/></audio>",
+        "unsupported configuration: fixed audio settings requires mixing engine"
+    )]
+    #[case(
+        "<audio id='1' type='none'><input><settings frequency='1'/></input></audio>",
+        "unsupported configuration: audio settings specified without fixed settings flag"
+    )]
+    #[case(
+        "<audio id='1' type='none'><input voices='0'/></audio>",
+        "XML error: Invalid value for attribute 'voices' in element 'input': Zero is not permitted"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -81,3 +81,43 @@ fn hostdev(def: &DomainDef, device: &Hostdev, again: bool) -> Check {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<hostdev mode='subsystem' type='usb' ><source><address bus='1' device='2'/></source></hostdev><hostdev mode='subsystem' type='usb' ><source><address bus='1' device='2'/></source></hostdev>",
+        "XML error: Hostdev already exists in the domain configuration (line 1"
+    )]
+    #[case(
+        "<hostdev mode='subsystem' type='usb' ><source><address bus='1' device='2'/></source><address type='pci' slot='9'/></hostdev>",
+        "unsupported configuration: USB host device must use 'usb' address type"
+    )]
+    #[case(
+        "<hostdev mode='subsystem' type='pci' ><source><address bus='6' slot='3'/></source><address type='usb' bus='0'/></hostdev>",
+        "internal error: PCI host devices must use 'pci' or 'unassigned' address type"
+    )]
+    #[case(
+        "<hostdev mode='subsystem' type='scsi_host' ><source protocol='vhost' wwpn='x'></source></hostdev>",
+        "XML error: malformed 'wwpn' value"
+    )]
+    #[case(
+        "<hostdev mode='subsystem' type='mdev' ><source><address uuid='53764d0e-85a0-42b4-af5c-2046b460b1dc'/></source></hostdev>",
+        "XML error: Missing required attribute 'model' in element 'hostdev'"
+    )]
+    #[case(
+        "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='x'/></source></hostdev>",
+        "internal error: Cannot parse uuid attribute of element <address>"
+    )]
+    #[case(
+        "<hostdev mode='subsystem' type='mdev' model='vfio-pci' display='on'><source><address uuid='53764d0e-85a0-42b4-af5c-2046b460b1dc'/></source></hostdev>",
+        "unsupported configuration: graphics device is needed for attribute value 'display=on' in <hostdev>"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -91,3 +91,39 @@ fn memory(device: &MemoryDevice) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("<shmem name='a/b'/>", "unsupported configuration: shmem name cannot include '/' character")]
+    #[case(
+        "<shmem name='a'><size unit='M'>3</size></shmem>",
+        "XML error: shmem size must be a power of 2 and at least 1 MiB (1024 KiB) (line 1"
+    )]
+    #[case("<shmem name='a'><msi vectors='4'/></shmem>", "XML error: msi option is only supported with a server")]
+    #[case(
+        "<iommu model='virtio'><driver iotlb='on'/></iommu>",
+        "XML error: iommu model 'virtio' doesn't support additional attributes"
+    )]
+    #[case(
+        "<iommu model='intel'><address type='pci' slot='9'/></iommu>",
+        "XML error: iommu model 'intel' can't have address"
+    )]
+    #[case("<vsock><cid address='1'/></vsock>", "unsupported configuration: guest CIDs must be >= 3")]
+    #[case("<memory model='nvdimm'><target><size>1024</size></target></memory>", "path is required for model 'nvdimm'")]
+    #[case(
+        "<memory model='virtio-mem'><target><size>1024</size><block>3000</block></target></memory>",
+        "block size must be a power of two"
+    )]
+    #[case(
+        "<memory model='dimm'><target><size>99999999</size></target></memory>",
+        "XML error: Total size of memory devices exceeds the total memory size"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

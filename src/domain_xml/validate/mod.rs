@@ -15,6 +15,8 @@ mod resctrl;
 mod resources;
 mod source;
 mod system;
+#[cfg(test)]
+mod testing;
 
 use super::device::VirtioOptions;
 use super::model::DomainDef;
@@ -28,11 +30,12 @@ pub type Check = Result<()>;
 /// `refuse!(if condition, Code, "text")` returns an error with libvirt's text when the condition holds;
 /// `refuse!(Code, "text")` is that error.
 macro_rules! refuse {
-    (if $condition:expr, $code:ident, $($text:tt)*) => {
-        if $condition {
+    (if $condition:expr, $code:ident, $($text:tt)*) => {{
+        let refused: bool = $condition;
+        if refused {
             return Err($crate::error::Error::new($crate::error::Code::$code, format!($($text)*)));
         }
-    };
+    }};
     ($code:ident, $($text:tt)*) => {
         Err::<(), $crate::error::Error>($crate::error::Error::new($crate::error::Code::$code, format!($($text)*)))
     };

@@ -228,3 +228,79 @@ fn teaming(teaming: &Teaming) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><backend type='passt'/></interface>",
+        "unsupported configuration: The 'passt' backend can only be used with interface type='user'"
+    )]
+    #[case(
+        "<interface type='user'><portForward proto='tcp'/></interface>",
+        "unsupported configuration: The <portForward> element can only be used with the 'passt' backend"
+    )]
+    #[case(
+        "<interface type='user'><backend type='passt'/><portForward proto='tcp'><range start='0'/></portForward></interface>",
+        "XML error: Invalid value for attribute 'start' in element 'range': Zero is not permitted"
+    )]
+    #[case(
+        "<interface type='user'><ip address='1.2.3.4' family='ipv6'/></interface>",
+        "XML error: Invalid address '1.2.3.4' in <ip> (line 1"
+    )]
+    #[case(
+        "<interface type='user'><ip address='1.2.3.4' prefix='40'/></interface>",
+        "XML error: Invalid prefix value '40' in <ip>"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><virtualport/></interface>",
+        "XML error: missing required virtualport type"
+    )]
+    #[case(
+        "<interface type='user'><virtualport type='openvswitch'/></interface>",
+        "unsupported configuration: <virtualport> element unsupported for <interface type='user'>"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><virtualport type='midonet'/></interface>",
+        "XML error: missing interfaceid in <virtualport type='midonet'>"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><virtualport type='openvswitch'><parameters managerid='1'/></virtualport></interface>",
+        "XML error: extra managerid unsupported in <virtualport type='openvswitch'>"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><vlan trunk='no'><tag id='5'/><tag id='6'/></vlan></interface>",
+        "XML error: invalid \"trunk='no'\" in <vlan>"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><bandwidth><inbound peak='5'/></bandwidth></interface>",
+        "Missing mandatory average or floor attributes"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><bandwidth><inbound average='1' floor='5'/></bandwidth></interface>",
+        "unsupported configuration: floor attribute is not supported for this config"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><model type='e1000'/><driver iommu='on'/></interface>",
+        "unsupported configuration: iommu driver option is only supported for virtio devices"
+    )]
+    #[case(
+        "<interface type='bridge'><source bridge='b'/><teaming type='transient'/></interface>",
+        "unsupported configuration: teaming persistent attribute must be set if teaming type is 'transient'"
+    )]
+    #[case(
+        "<interface type='udp'><source address='1.2.3.4' port='4'/></interface>",
+        "XML error: '<local>' element missing for 'udp' socket interface"
+    )]
+    #[case(
+        "<interface type='vhostuser'><source type='memfd' path='/x' mode='client'/></interface>",
+        "unsupported configuration: Type='memfd' unsupported for <interface type='vhostuser'>"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -126,3 +126,41 @@ fn nodes(element: &Foreign) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("<cputune><cachetune/></cputune>", "XML error: Missing cachetune attribute 'vcpus' (line 1")]
+    #[case("<cputune><cachetune vcpus='x'/></cputune>", "XML error: Invalid cachetune attribute 'vcpus' value 'x'")]
+    #[case(
+        "<cputune><cachetune vcpus='0-1'/><cachetune vcpus='1-2'/></cputune>",
+        "XML error: Overlapping vcpus in resctrls"
+    )]
+    #[case(
+        "<cputune><cachetune vcpus='0-1'/><cachetune vcpus='0-1'/></cputune>",
+        "XML error: Identical vcpus in cachetunes found"
+    )]
+    #[case(
+        "<cputune><cachetune vcpus='0'><cache id='0' level='3' type='both' size='3'/><cache id='0' level='3' type='code' size='3'/></cachetune></cputune>",
+        "XML error: Colliding cache allocations for cache level '3' id '0', type 'code'"
+    )]
+    #[case(
+        "<cputune><cachetune vcpus='0'><monitor level='3' vcpus='1'/></cachetune></cputune>",
+        "invalid argument: Monitor vcpus conflicts with allocation"
+    )]
+    #[case(
+        "<cputune><cachetune vcpus='0'><monitor level='5' vcpus='0'/></cachetune></cputune>",
+        "XML error: Invalid monitor cache level '5'"
+    )]
+    #[case(
+        "<cputune><memorytune vcpus='0'><node id='0' bandwidth='20'/><node id='0' bandwidth='20'/></memorytune></cputune>",
+        "XML error: Memory Bandwidth already defined for node 0"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

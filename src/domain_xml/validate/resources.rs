@@ -258,3 +258,68 @@ fn numa_tune(def: &DomainDef) -> Check {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<vcpus><vcpu id='9' enabled='yes'/></vcpus>",
+        "XML error: vcpu id '9' is out of range of maximum vcpu count (line 1"
+    )]
+    #[case("<vcpus><vcpu id='0' enabled='no'/></vcpus>", "unsupported configuration: vcpu 0 can't be offline")]
+    #[case(
+        "<iothreadids><iothread id='0'/></iothreadids>",
+        "XML error: Invalid value for attribute 'id' in element 'iothread': Zero is not permitted"
+    )]
+    #[case(
+        "<iothreadids><iothread id='1'/><iothread id='1'/></iothreadids>",
+        "XML error: duplicate iothread id '1' found"
+    )]
+    #[case(
+        "<cputune><iothreadpin iothread='1' cpuset='0'/></cputune>",
+        "unsupported configuration: Cannot find 'iothread' : 1"
+    )]
+    #[case(
+        "<cputune><vcpusched vcpus='0' scheduler='fifo'/></cputune>",
+        "XML error: Missing required attribute 'priority' in element 'vcpusched'"
+    )]
+    #[case(
+        "<cputune><vcpusched vcpus='0' scheduler='idle'/><vcpusched vcpus='0' scheduler='idle'/></cputune>",
+        "'vcpusched' attributes 'vcpus' must not overlap"
+    )]
+    #[case(
+        "<memoryBacking><hugepages/><allocation mode='ondemand'/></memoryBacking>",
+        "unsupported configuration: hugepages are not allowed with memory allocation ondemand"
+    )]
+    #[case(
+        "<memoryBacking><hugepages><page size='2048'/><page size='1048576'/></hugepages></memoryBacking>",
+        "two master hugepages detected: 1048576 and 2048"
+    )]
+    #[case(
+        "<cpu><numa><cell id='0' cpus='0-3' memory='1048576'/><cell id='1' cpus='1-2' memory='5'/></numa></cpu>",
+        "unsupported configuration: NUMA cells 1 and 0 have overlapping vCPU ids"
+    )]
+    #[case(
+        "<cpu><numa><cell id='0' cpus='0-3' memory='1048576'><distances><sibling id='0' value='20'/></distances></cell></numa></cpu>",
+        "XML error: 'value 20' is invalid for 'sibling id 0' under NUMA 'cell id 0'"
+    )]
+    #[case(
+        "<cpu><numa><cell id='0' cpus='0-9' memory='5'/></numa></cpu>",
+        "internal error: Number of CPUs in <numa> exceeds the <vcpu> count"
+    )]
+    #[case(
+        "<numatune><memnode cellid='0' mode='strict' nodeset='0'/></numatune>",
+        "XML error: Element 'memnode' is invalid without any guest NUMA cells"
+    )]
+    #[case(
+        "<blkiotune><device><path>/x</path></device><device><path>/x</path></device></blkiotune>",
+        "unsupported configuration: duplicate blkio device path '/x'"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

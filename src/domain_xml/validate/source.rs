@@ -96,8 +96,73 @@ fn authentication(source: &StorageSource, protocol: NetworkProtocol) -> Check {
 
 fn secret(secret: &SecretRef) -> Check {
     refuse!(if secret.uuid.is_none() && secret.usage.is_none(), XmlError, "missing secret uuid or usage attribute");
+    refuse!(if secret.uuid.is_some() && secret.usage.is_some(), XmlError, "either secret uuid or usage expected");
     if let Some(uuid) = &secret.uuid {
         refuse!(if Uuid::parse_str(uuid).is_err(), XmlError, "invalid secret uuid '{uuid}'");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<disk type='network'><source protocol='rbd' name='x'></source><target dev='vda'/></disk>",
+        "XML error: can't split path 'x' into pool name and image name (line 1"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='rbd'></source><target dev='vda'/></disk>",
+        "XML error: missing name for disk source"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='sheepdog' name='x'></source><target dev='vda'/></disk>",
+        "unsupported configuration: 'sheepdog' protocol is no longer supported"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='nbd'><host transport='unix'/></source><target dev='vda'/></disk>",
+        "XML error: missing socket for unix transport"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='nbd'><host/></source><target dev='vda'/></disk>",
+        "XML error: missing name for host"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='nbd'><host name='a' socket='/x'/></source><target dev='vda'/></disk>",
+        "XML error: transport 'tcp' does not support socket attribute"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='nbd'><host name='a' port='99999'/></source><target dev='vda'/></disk>",
+        "invalid argument: port '99999' out of range"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='http' name='x'><host name='a'/><cookies><cookie name='a b'>c</cookie></cookies></source><target dev='vda'/></disk>",
+        "XML error: cookie name 'a b' contains invalid characters"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='http' name='x'><host name='a'/><cookies><cookie name='a'>c;d</cookie></cookies></source><target dev='vda'/></disk>",
+        "XML error: value of cookie 'a' contains invalid characters"
+    )]
+    #[case(
+        "<disk type='network'><source protocol='iscsi' name='x'><host name='a'/><auth username='u'><secret type='ceph' usage='q'/></auth></source><target dev='vda'/></disk>",
+        "unsupported configuration: invalid secret type 'ceph'"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='vda'/><encryption format='luks'><secret type='passphrase' uuid='x'/></encryption></disk>",
+        "XML error: invalid secret uuid 'x'"
+    )]
+    #[case(
+        "<disk><source file='/x'/><target dev='vda'/><encryption format='luks'><secret type='moon' usage='x'/></encryption></disk>",
+        "unsupported configuration: unknown volume encryption secret type moon"
+    )]
+    #[case(
+        "<disk><source file='/x'><slices><slice type='storage' size='1'/></slices></source><target dev='vda'/></disk>",
+        "XML error: missing offset or size attribute of slice"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
 }

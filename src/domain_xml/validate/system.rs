@@ -208,6 +208,9 @@ fn seclabels(def: &DomainDef) -> Check {
         refuse!(if kind == SeclabelType::Static && label.label.is_none(), XmlError, "security label is missing");
         match &label.model {
             None if labels.len() > 1 => refuse!(XmlError, "missing security model when using multiple labels"),
+            None if kind == SeclabelType::Static || label.baselabel.is_some() => {
+                refuse!(XmlError, "missing security model in domain seclabel")
+            }
             Some(model) if !seen.insert(model) => refuse!(XmlDetail, "seclabel for model {model} is already provided"),
             _ => Ok(()),
         }
@@ -272,4 +275,73 @@ fn perf(def: &DomainDef) -> Check {
         refuse!(if !seen.insert(name), XmlError, "perf event '{name}' was already specified");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "<cpu mode='host-model' migratable='off'/>",
+        "unsupported configuration: Attribute migratable is only allowed for 'host-passthrough' / 'maximum' CPU mode (line 1"
+    )]
+    #[case(
+        "<cpu mode='host-model'><cache level='5' mode='emulate'/></cpu>",
+        "XML error: invalid CPU cache level, must be in range [1,3]"
+    )]
+    #[case(
+        "<cpu mode='maximum'><maxphysaddr mode='emulate' limit='5'/></cpu>",
+        "unsupported configuration: attribute 'limit' is only supported for maxphysaddr mode 'passthrough'"
+    )]
+    #[case(
+        "<features><hyperv><spinlocks state='on' retries='100'/></hyperv></features>",
+        "XML error: HyperV spinlock retry count must be at least 4095"
+    )]
+    #[case(
+        "<features><hyperv><vendor_id state='on' value='a,b'/></hyperv></features>",
+        "XML error: HyperV vendor_id value is invalid"
+    )]
+    #[case(
+        "<features><kvm><dirty-ring state='on' size='1000'/></kvm></features>",
+        "XML error: dirty ring must be power of 2 and ranges [1024, 65536]"
+    )]
+    #[case(
+        "<seclabel type='dynamic' relabel='no' model='dac'/>",
+        "unsupported configuration: dynamic label type must use resource relabeling"
+    )]
+    #[case("<seclabel type='static' model='dac'/>", "XML error: security label is missing")]
+    #[case(
+        "<sysinfo type='fwcfg'><entry name='opt/ovmf/x'>z</entry></sysinfo>",
+        "unsupported configuration: That firmware name is reserved"
+    )]
+    #[case(
+        "<perf><event name='cmt' enabled='yes'/><event name='cmt' enabled='yes'/></perf>",
+        "XML error: perf event 'cmt' was already specified"
+    )]
+    fn refused(#[case] xml: &str, #[case] expected: &str) {
+        let text = refusal(xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[rstest]
+    #[case("<os firmware='bios'><type>hvm</type><nvram>/x</nvram></os>", "firmware type 'bios' does not support nvram")]
+    #[case(
+        "<os><type>hvm</type><nvram>/x</nvram></os>",
+        "no loader path specified and firmware auto selection disabled"
+    )]
+    #[case(
+        "<os><type>hvm</type><loader type='rom' stateless='no'>/x</loader></os>",
+        "Only pflash loader type permits NVRAM"
+    )]
+    #[case(
+        "<os><type>hvm</type><loader type='pflash' stateless='yes'>/x</loader><nvram>/y</nvram></os>",
+        "NVRAM is not permitted when loader is stateless"
+    )]
+    fn firmware_refused(#[case] os: &str, #[case] expected: &str) {
+        let xml = format!("<domain type='qemu'><name>a</name><memory>1024</memory>{os}</domain>");
+        let text = crate::domain_xml::parse(&xml).expect_err("refused").message();
+        assert!(text.starts_with(expected), "{text}");
+    }
 }

@@ -25,7 +25,10 @@ pub(super) fn character_devices(def: &DomainDef) -> Check {
     for (nth, console) in def.consoles.iter().enumerate() {
         self::console(console, nth).map_err(|error| error.about("devices/console", nth))?;
     }
-    each("devices/channel", &def.channels, |device| source(&device.source, spice))?;
+    each("devices/channel", &def.channels, |device| {
+        generated_path(&device.source)?;
+        source(&device.source, spice)
+    })?;
     each("devices/redirdev", &def.redirdevs, |device| source(&device.source, spice))?;
     each("devices/smartcard", &def.smartcards, |device| match &device.kind {
         SmartcardKind::Passthrough(backend) => source(backend, spice),
@@ -48,6 +51,20 @@ fn source(source: &CharSource, spice: bool) -> Check {
         }
         _ => Ok(()),
     }
+}
+
+/// Where libvirt puts the sockets of channels.
+const CHANNEL_DIRECTORY: &str = "/var/lib/libvirt/qemu/channel/";
+
+/// A path that libvirt generated is generated anew: the channel listens there, whatever it says.
+fn generated_path(source: &CharSource) -> Check {
+    let CharKind::Unix { path: Some(path), reconnect: Some(reconnect), .. } = &source.kind else { return Ok(()) };
+    let on = reconnect.enabled.is_some_and(|enabled| enabled.is_yes());
+    refuse!(
+        if on && path.starts_with(CHANNEL_DIRECTORY), InternalError,
+        "chardev reconnect is possible only for connect mode"
+    );
+    Ok(())
 }
 
 fn serial(serial: &Serial) -> Check {
@@ -153,4 +170,67 @@ fn input(input: &Input) -> Check {
         "virtio (non-)transitional models are not supported for input type={kind}"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<serial type='tcp'><source mode='connect' host='a' service='1'/><protocol type='tls'/></serial>",
+        "unsupported configuration: tcp chardev protocol 'tls' not supported (line 2"
+    )]
+    #[case(
+        "pc",
+        "<channel type='spicevmc'><target type='virtio' name='x'/></channel>",
+        "unsupported configuration: chardev 'spicevmc' not supported without spice graphics"
+    )]
+    #[case(
+        "pc",
+        "<serial type='pty'><target type='isa-serial'/><address type='usb' bus='0' port='1'/></serial>",
+        "unsupported configuration: Target type 'isa-serial' requires address type 'isa'"
+    )]
+    #[case(
+        "pc",
+        "<console type='pty'/><console type='pty'/>",
+        "unsupported configuration: Only the first console can be a serial port"
+    )]
+    #[case(
+        "pc",
+        "<console type='pty'><target type='xen'/></console>",
+        "unsupported configuration: unsupported console target type xen"
+    )]
+    #[case(
+        "pc",
+        "<smartcard mode='host'/><smartcard mode='host'/>",
+        "unsupported configuration: this QEMU binary lacks multiple smartcard support"
+    )]
+    #[case(
+        "pc",
+        "<channel type='pty'><target type='virtio' name='a'/><address type='virtio-serial' controller='0' bus='0' port='50'/></channel>",
+        "XML error: virtio serial controller 0 does not have port 50"
+    )]
+    #[case(
+        "pc",
+        "<channel type='unix'><source mode='connect' path='/var/lib/libvirt/qemu/channel/target/d/a'><reconnect enabled='yes' timeout='3'/></source><target type='virtio' name='a'/></channel>",
+        "internal error: chardev reconnect is possible only for connect mode"
+    )]
+    #[case("pc", "<input type='tablet' bus='ps2'/>", "internal error: ps2 bus does not support tablet input device")]
+    #[case(
+        "pc",
+        "<input type='passthrough' bus='usb'><source evdev='/x'/></input>",
+        "unsupported configuration: only bus 'virtio' is supported for 'passthrough' input devices"
+    )]
+    #[case(
+        "pc",
+        "<input type='keyboard' bus='virtio' model='virtio-transitional'/>",
+        "unsupported configuration: virtio (non-)transitional models are not supported for input type=keyboard"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
 }

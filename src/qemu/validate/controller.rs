@@ -170,3 +170,50 @@ fn pci(def: &DomainDef, controller: &Controller) -> Check {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<controller type='ide' index='1'/>",
+        "unsupported configuration: Only a single IDE controller is supported for this machine type (line 2"
+    )]
+    #[case(
+        "pc",
+        "<controller type='usb' model='qusb1'/>",
+        "unsupported configuration: USB controller model type 'qusb1' or 'qusb2' is not supported in qemu"
+    )]
+    #[case(
+        "pc",
+        "<controller type='scsi' model='lsilogic'><driver queues='3'/></controller>",
+        "unsupported configuration: 'queues' is only supported by virtio-scsi controller"
+    )]
+    #[case(
+        "pc",
+        "<controller type='scsi' model='virtio-scsi'><driver iothread='1'/></controller>",
+        "unsupported configuration: controller iothread '1' not defined in iothreadid"
+    )]
+    #[case(
+        "q35",
+        "<controller type='pci' index='1' model='pcie-root-port'><target busNr='3'/></controller>",
+        "unsupported configuration: Option 'busNr' is not valid for PCI controller with index '1', model 'pcie-root-port'"
+    )]
+    #[case(
+        "q35",
+        "<controller type='pci' index='1' model='pcie-root-port'><model name='pxb'/></controller>",
+        "unsupported configuration: Option 'modelName' has invalid value"
+    )]
+    #[case(
+        "pc",
+        "<controller type='pci' index='1' model='pci-expander-bus'><target><node>1</node></target></controller>",
+        "XML error: pci-expander-bus with index 1 is configured for a NUMA node (1)"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

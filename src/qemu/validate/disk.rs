@@ -345,3 +345,100 @@ fn mapping(threads: &[(u32, Vec<u32>)], queues: Option<u32>, ids: &[u32]) -> Che
     let missing = (0..queues.unwrap_or(0)).find(|queue| !assigned.contains(queue)).filter(|_| with_queues > 0);
     missing.map_or(Ok(()), |queue| refuse!(ConfigUnsupported, "missing iothread mapping for queue '{queue}'"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "q35",
+        "<disk><source file='/x'/><target dev='hda' bus='ide'/></disk>",
+        "unsupported configuration: IDE controllers are unsupported for this QEMU binary or machine type"
+    )]
+    #[case(
+        "pc",
+        "<disk device='cdrom'><target dev='vda'/></disk>",
+        "unsupported configuration: disk type of 'vda' does not support ejectable media (line 2"
+    )]
+    #[case(
+        "pc",
+        "<disk type='block' device='lun'><source dev='/x'/><target dev='hda'/></disk>",
+        "unsupported configuration: disk device='lun' is not supported for bus='ide'"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='vda'/><serial>a:b</serial></disk>",
+        "internal error: driver serial 'a:b' contains unsafe characters"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='vda'/><geometry cyls='1' heads='1' secs='1' trans='lba'/></disk>",
+        "unsupported configuration: CHS translation mode can only be set for 'ide' bus not 'virtio'"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='vda'/><address type='drive'/></disk>",
+        "unsupported configuration: virtio disk cannot have an address of type 'drive'"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='hde' bus='ide'/></disk>",
+        "internal error: Only 1 IDE controller is supported"
+    )]
+    #[case(
+        "pc",
+        "<disk><driver type='qcow2'/><source file='/x'/><target dev='vda'/><shareable/></disk>",
+        "unsupported configuration: shared access for disk 'vda' requires use of supported storage format"
+    )]
+    #[case(
+        "pc",
+        "<disk><driver type='iso'/><source file='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: storage format 'iso' is not directly supported by QEMU, use 'raw' instead"
+    )]
+    #[case(
+        "pc",
+        "<disk type='dir'><source dir='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: storage type 'dir' requires use of storage format 'fat'"
+    )]
+    #[case(
+        "pc",
+        "<disk><driver type='vmdk'/><source file='/x'/><target dev='vda'/><encryption format='luks'/></disk>",
+        "unsupported configuration: encryption is supported only with 'raw' and 'qcow2' image format"
+    )]
+    #[case(
+        "pc",
+        "<disk><driver io='native'/><source file='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: io='native' needs either no disk cache or directsync cache mode"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='hda'/><readonly/></disk>",
+        "unsupported configuration: readonly ide disks are not supported"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='vda'/><transient/><readonly/></disk>",
+        "unsupported configuration: transient disk 'vda' must not be read-only"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='vda'/><iotune><group_name>g</group_name></iotune></disk>",
+        "unsupported configuration: group_name can be configured only together with settings"
+    )]
+    #[case(
+        "pc",
+        "<disk><driver iothread='1'/><source file='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: Disk iothread '1' not defined in iothreadid"
+    )]
+    #[case(
+        "pc",
+        "<disk><driver><iothreads><iothread id='3'/></iothreads></driver><source file='/x'/><target dev='vda'/></disk>",
+        "unsupported configuration: iothread '3' not defined in iothreadid"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

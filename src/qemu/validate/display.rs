@@ -99,3 +99,60 @@ fn video(def: &DomainDef, video: &Video, first: bool) -> Check {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<graphics type='vnc' passwd='123456789'/>",
+        "unsupported configuration: VNC password is 9 characters long, only 8 permitted (line 2"
+    )]
+    #[case(
+        "pc",
+        "<graphics type='dbus'/><graphics type='egl-headless'/>",
+        "unsupported configuration: graphics type 'egl-headless' is only supported with one of"
+    )]
+    #[case(
+        "pc",
+        "<graphics type='spice'><gl enable='yes'/></graphics><graphics type='egl-headless'/>",
+        "unsupported configuration: multiple OpenGL displays are not supported by QEMU"
+    )]
+    #[case(
+        "pc",
+        "<video><model type='xen'></model></video>",
+        "unsupported configuration: domain configuration does not support video model 'xen'"
+    )]
+    #[case(
+        "pc",
+        "<video><model type='vga'></model></video><video><model type='vga'></model></video>",
+        "unsupported configuration: video type 'vga' is only valid as primary video device"
+    )]
+    #[case(
+        "pc",
+        "<video><model type='vga' heads='2'></model></video>",
+        "unsupported configuration: video type 'vga' doesn't support multiple 'heads'"
+    )]
+    #[case(
+        "pc",
+        "<video><model type='vga' vram='100'></model></video>",
+        "unsupported configuration: value for 'vram' must be at least 1 MiB (1024 KiB)"
+    )]
+    #[case(
+        "pc",
+        "<video><model type='virtio' blob='on'></model></video>",
+        "unsupported configuration: 'blob' support for virtio-gpu devices requires a memfd memory backend"
+    )]
+    #[case(
+        "pc",
+        "<audio id='1' type='spice'/>",
+        "unsupported configuration: Spice audio is not supported without spice graphics"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

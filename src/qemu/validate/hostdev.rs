@@ -65,3 +65,35 @@ fn drive_place(def: &DomainDef, device: &Hostdev, nth: usize) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<hostdev mode='capabilities' type='storage'><source><block>/dev/x</block></source></hostdev>",
+        "unsupported configuration: hostdev mode 'capabilities' is not supported in qemu (line 2"
+    )]
+    #[case(
+        "pc",
+        "<hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='naa.5123456789abcde0'/><boot order='1'/></hostdev>",
+        "unsupported configuration: booting from assigned devices is not supported by vhost SCSI devices"
+    )]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='sda'/></disk><hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/><address bus='0' target='0' unit='0'/></source><address type='drive' controller='0' bus='0' target='0' unit='0'/></hostdev>",
+        "XML error: using disk target name 'sda' conflicts with SCSI host device address"
+    )]
+    #[case(
+        "pc",
+        "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/><address bus='0' target='0' unit='0'/></source><address type='drive' controller='0' bus='0' target='0' unit='5'/></hostdev><hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/><address bus='0' target='0' unit='1'/></source><address type='drive' controller='0' bus='0' target='0' unit='5'/></hostdev>",
+        "unsupported configuration: SCSI host address controller='0' bus='0' target='0' unit='5' in use by another SCSI host device"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -114,3 +114,56 @@ fn timer(def: &DomainDef, timer: &Timer) -> Check {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("pc", "<bootloader>/x</bootloader>", "unsupported configuration: bootloader is not supported by QEMU")]
+    #[case(
+        "pc",
+        "<features><gic version='2'/></features>",
+        "unsupported configuration: The 'gic' feature is not supported for architecture 'x86_64' or machine type 'pc' (line 2"
+    )]
+    #[case(
+        "pc",
+        "<features><hpt resizing='enabled'/></features>",
+        "unsupported configuration: The 'hpt' feature is not supported"
+    )]
+    #[case(
+        "pc",
+        "<features><smm state='on'><tseg>5</tseg></smm></features>",
+        "unsupported configuration: SMM TSEG is only supported with q35 machine type"
+    )]
+    #[case(
+        "pc",
+        "<clock><timer name='platform'/></clock>",
+        "unsupported configuration: unsupported timer type (name) 'platform'"
+    )]
+    #[case(
+        "pc",
+        "<clock><timer name='hpet' track='wall'/></clock>",
+        "unsupported configuration: timer hpet doesn't support setting of timer track"
+    )]
+    #[case(
+        "pc",
+        "<clock><timer name='rtc' tickpolicy='merge'/></clock>",
+        "unsupported configuration: unsupported rtc timer tickpolicy 'merge'"
+    )]
+    #[case(
+        "pc",
+        "<clock><timer name='rtc' tickpolicy='delay'><catchup slew='5'/></timer></clock>",
+        "XML error: setting of timer catchup policies is only supported"
+    )]
+    #[case(
+        "pc",
+        "<memtune><min_guarantee>5</min_guarantee></memtune>",
+        "unsupported configuration: Parameter 'min_guarantee' not supported by QEMU."
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -87,3 +87,20 @@ fn memory_device(def: &DomainDef, device: &MemoryDevice) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<memory model='dimm'><target><size>1024</size></target></memory>",
+        "unsupported configuration: cannot use/hotplug a memory device when domain 'maxMemory' is not defined (line 2"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

@@ -232,3 +232,79 @@ fn filesystem(def: &DomainDef, fs: &Filesystem) -> Check {
     refuse!(if fs.multidevs.is_some(), ConfigUnsupported, "virtiofs does not support multidevs");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<watchdog model='itco'/>",
+        "unsupported configuration: itco model of watchdog is only part of q35 machine (line 2"
+    )]
+    #[case(
+        "pc",
+        "<watchdog model='ib700'/><watchdog model='ib700'/>",
+        "unsupported configuration: domain can only have one watchdog with model 'ib700'"
+    )]
+    #[case(
+        "pc",
+        "<watchdog model='ib700' action='none'/><watchdog model='i6300esb' action='reset'/>",
+        "unsupported configuration: watchdogs with different actions are not supported"
+    )]
+    #[case(
+        "pc",
+        "<tpm><backend type='emulator' version='2.0'><encryption secret='x'/></backend></tpm>",
+        "internal error: Unable to parse secret uuid 'x'"
+    )]
+    #[case(
+        "pc",
+        "<tpm><backend type='passthrough'/></tpm><tpm><backend type='passthrough'/></tpm>",
+        "unsupported configuration: only a single TPM non-proxy device is supported"
+    )]
+    #[case("pc", "<shmem name='a'/>", "unsupported configuration: ivshmem device is no longer supported")]
+    #[case("pc", "<panic model='isa'/><panic model='isa'/>", "XML error: Multiple panic devices with model 'isa'")]
+    #[case(
+        "pc",
+        "<panic model='hyperv'><address type='isa'/></panic>",
+        "unsupported configuration: setting the panic device address is not supported for model 'hyperv'"
+    )]
+    #[case(
+        "pc",
+        "<iommu model='intel'/>",
+        "unsupported configuration: IOMMU device: 'intel' is only supported with Q35 machines"
+    )]
+    #[case(
+        "q35",
+        "<iommu model='intel'><driver eim='on'/></iommu>",
+        "unsupported configuration: IOMMU eim requires interrupt remapping to be enabled"
+    )]
+    #[case(
+        "pc",
+        "<filesystem type='mount' fmode='644'><source dir='/x'/><target dir='x'/></filesystem>",
+        "unsupported configuration: fmode and dmode must be used with accessmode=mapped"
+    )]
+    #[case(
+        "pc",
+        "<filesystem type='mount'><driver type='virtiofs'/><source dir='/x'/><target dir='x'/></filesystem>",
+        "unsupported configuration: 'virtiofs' requires shared memory"
+    )]
+    #[case("pc", "<nvram/>", "unsupported configuration: nvram device is only supported for PPC64")]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<filesystem type='mount' multidevs='remap'><driver type='virtiofs'/><source dir='/x'/><target dir='x'/></filesystem>",
+        "unsupported configuration: virtiofs does not support multidevs"
+    )]
+    fn refused_with_shared_memory(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = shared_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

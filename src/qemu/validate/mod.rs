@@ -12,6 +12,8 @@ mod memory;
 mod misc;
 mod net;
 mod pci;
+#[cfg(test)]
+mod testing;
 
 use super::capabilities::QemuCaps;
 use super::complete::runs_arch;

@@ -98,3 +98,65 @@ fn addresses(nic: &Interface, kind: &str) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<interface type='vdpa'><source dev='/x'/><model type='e1000'/></interface>",
+        "unsupported configuration: invalid model for interface of type 'vdpa': 'e1000' - must be 'virtio' (line 2"
+    )]
+    #[case(
+        "pc",
+        "<interface type='vhostuser'><source type='unix' path='/x' mode='client'/><model type='virtio'/></interface>",
+        "unsupported configuration: 'interface' requires shared memory"
+    )]
+    #[case(
+        "pc",
+        "<interface type='user'><mtu size='1500'/></interface>",
+        "unsupported configuration: setting MTU on interface type user is not supported yet"
+    )]
+    #[case(
+        "pc",
+        "<interface type='user'><ip address='1.2.3.4'/><ip address='1.2.3.5'/></interface>",
+        "unsupported configuration: Only one IPv4 address per interface is allowed"
+    )]
+    #[case(
+        "pc",
+        "<interface type='user'><ip address='1.2.3.4' prefix='28'/></interface>",
+        "XML error: invalid prefix, must be in range of 4-27"
+    )]
+    #[case(
+        "pc",
+        "<interface type='bridge'><source bridge='b'/><ip address='1.2.3.4'/></interface>",
+        "unsupported configuration: Invalid attempt to set network interface guest-side IP address info"
+    )]
+    #[case(
+        "pc",
+        "<interface type='bridge'><source bridge='b'/><model type='virtio'/><driver rx_queue_size='100'/></interface>",
+        "unsupported configuration: rx_queue_size has to be a power of two"
+    )]
+    #[case(
+        "pc",
+        "<interface type='bridge'><source bridge='b'/><target dev='x' managed='no'/></interface>",
+        "unsupported configuration: unmanaged target dev is not supported on interfaces of type 'bridge'"
+    )]
+    #[case(
+        "pc",
+        "<interface type='bridge'><source bridge='b'/><model type='e1000'/><teaming type='persistent'/></interface>",
+        "unsupported configuration: virtio-net teaming persistent interface must be <model type='virtio'/>, not 'e1000'"
+    )]
+    #[case(
+        "pc",
+        "<interface type='user'><rom enabled='no' file='/x'/></interface>",
+        "unsupported configuration: ROM tuning is not supported when ROM is disabled"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}

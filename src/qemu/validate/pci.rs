@@ -146,7 +146,7 @@ fn built_in(def: &DomainDef) -> Check {
             return taken(def, &place);
         }
     }
-    let mut copy = def.clone();
+    let mut copy = addressed(def);
     let found = infos(&mut copy).filter_map(|info| info.pci().copied()).find(|address| reserved.contains(address));
     match found {
         Some(address) => taken(def, &address),
@@ -164,18 +164,22 @@ fn taken(def: &DomainDef, address: &PciAddress) -> Check {
 }
 
 fn twice(def: &DomainDef) -> Check {
-    let mut copy = def.clone();
-    // The first console stands for the first serial port.
-    copy.consoles.clear();
-    let balloon = copy.memballoon.as_ref().is_some_and(|balloon| balloon.model == BalloonModel::None);
-    if balloon {
-        copy.memballoon = None;
-    }
+    let mut copy = addressed(def);
     let mut seen = std::collections::HashSet::new();
     let again = infos(&mut copy)
         .filter_map(|info| info.pci().copied())
         .find(|address| *address != PciAddress::default() && !seen.insert(*address));
     again.map_or(Ok(()), |address| taken(def, &address))
+}
+
+/// The definition without devices whose address says nothing.
+fn addressed(def: &DomainDef) -> DomainDef {
+    let mut copy = def.clone();
+    // The first console stands for the first serial port.
+    copy.consoles.clear();
+    copy.memballoon.take_if(|balloon| balloon.model == BalloonModel::None);
+    copy.inputs.retain(|input| matches!(input.bus, Some(InputBus::Usb | InputBus::Virtio)));
+    copy
 }
 
 fn unassigned(def: &DomainDef) -> Check {
@@ -203,7 +207,7 @@ fn usb_hubs(def: &DomainDef) -> Check {
         _ => None,
     };
     let hubs: Vec<(u32, String)> = def.hubs.iter().filter_map(|hub| place(&hub.info)).collect();
-    let mut copy = def.clone();
+    let mut copy = addressed(def);
     for (bus, port) in infos(&mut copy).filter_map(|info| place(info)) {
         let Some((parent, _)) = port.rsplit_once('.') else { continue };
         let mut depth = String::new();
@@ -216,4 +220,51 @@ fn usb_hubs(def: &DomainDef) -> Check {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "pc",
+        "<disk><source file='/x'/><target dev='vda'/><address type='pci' slot='1'/></disk>",
+        "XML error: Attempted double use of PCI Address 0000:00:01.0 (line 2"
+    )]
+    #[case(
+        "q35",
+        "<disk><source file='/x'/><target dev='vda'/><address type='pci' slot='31' function='3'/></disk>",
+        "XML error: Attempted double use of PCI Address 0000:00:1f.3"
+    )]
+    #[case(
+        "pc",
+        "<controller type='ide' index='0'/><disk><source file='/x'/><target dev='vda'/><address type='pci' slot='1' function='1'/></disk>",
+        "XML error: Attempted double use of PCI Address 0000:00:01.1"
+    )]
+    #[case(
+        "q35",
+        "<controller type='pci' index='1' model='pcie-switch-upstream-port'><address type='pci' slot='5'/></controller>",
+        "XML error: The device at PCI address 0000:00:05.0 cannot be plugged into the PCI controller with index='0'. It requires a controller that accepts a pcie-switch-upstream-port."
+    )]
+    #[case(
+        "q35",
+        "<controller type='pci' index='1' model='pcie-root-port'/><panic model='pvpanic'><address type='pci' bus='1' slot='0'/></panic>",
+        "XML error: The device at PCI address 0000:01:00.0 needs to be an integrated device (bus=0)"
+    )]
+    #[case(
+        "pc",
+        "<sound model='ac97'><address type='unassigned'/></sound>",
+        "unsupported configuration: address of type 'unassigned' is supported only for hostdevs"
+    )]
+    #[case(
+        "pc",
+        "<input type='mouse' bus='usb'><address type='usb' bus='0' port='1.1'/></input>",
+        "XML error: there is no hub at port 1 in USB address bus: 0 port: 1.1"
+    )]
+    fn refused(#[case] machine: &str, #[case] xml: &str, #[case] expected: &str) {
+        let text = device_refusal(machine, xml);
+        assert!(text.starts_with(expected), "{text}");
+    }
 }
