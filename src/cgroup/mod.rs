@@ -27,6 +27,7 @@ use std::time::Duration;
 
 pub use blkio::DeviceLimits;
 pub use container::ContainerDirs;
+pub use devices::DeviceRule;
 pub use hierarchy::{Controller, Mode};
 
 use crate::error::{Error, Result, Subsystem};

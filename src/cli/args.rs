@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
-use super::{console, define, devices, edit, event, exec, host, info, lifecycle, list, plan, stats, tune, vcpu};
+use super::{console, define, devices, edit, event, exec, host, info, lifecycle, list, plan, plug, stats, tune, vcpu};
 
 const AFTER: &str = "\
 A DOMAIN is given by name, id or UUID. Without --connect all drivers of the daemon are asked for it.
@@ -226,6 +226,20 @@ pub enum Command {
     Domname(DomainArg),
     /// Print the UUID of a domain given by name or id
     Domuuid(DomainArg),
+    /// Put a device from an XML file into a domain
+    AttachDevice(plug::DeviceArgs),
+    /// Take a device out of a domain
+    DetachDevice(plug::DeviceArgs),
+    /// Change a device of a domain
+    UpdateDevice(plug::UpdateArgs),
+    /// Put a network interface into a domain
+    AttachInterface(plug::AttachInterfaceArgs),
+    /// Take a network interface out of a domain
+    DetachInterface(plug::DetachInterfaceArgs),
+    /// Set the link of a domain's interface up or down
+    DomifSetlink(plug::SetlinkArgs),
+    /// Print whether the link of a domain's interface is up
+    DomifGetlink(plug::GetlinkArgs),
     /// Print the memory statistics of a domain
     Dommemstat(info::MemstatArgs),
     /// Print statistics of domains

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod cleanup;
+pub mod devices;
 pub mod domain;
 pub mod driver;
 pub mod event;

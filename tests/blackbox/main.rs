@@ -16,6 +16,7 @@ mod ends;
 mod exec;
 mod mock_define;
 mod mock_life;
+mod plug;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;

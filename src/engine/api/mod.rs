@@ -7,6 +7,7 @@
 mod capability;
 mod console;
 mod define;
+mod device;
 mod exec;
 mod info;
 mod lifecycle;
@@ -24,6 +25,7 @@ pub use capability::{
 };
 pub use console::{ConsoleArgs, OpenConsole, ResizeArgs, ResizeConsole};
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
+pub use device::{AttachDevice, DetachDevice, UpdateDevice};
 pub use exec::{ExecArgs, RunProgram};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,

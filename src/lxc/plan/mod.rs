@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 pub use caps::CAPABILITIES;
 pub use init::DEFAULT_INIT;
 pub use network::host_name;
+pub use network::interface_of as interface;
 
 /// What planning needs to know besides the definition.
 #[derive(Clone, Debug)]
@@ -204,7 +205,6 @@ fn consoles(def: &DomainDef, host: &Host) -> Result<Vec<Console>> {
 pub fn check(def: &DomainDef) -> Result<()> {
     let unsupported = [
         (!def.disks.is_empty(), "disk"),
-        (!def.hostdevs.is_empty(), "hostdev"),
         (!def.graphics.is_empty(), "graphics"),
         (!def.tpms.is_empty(), "tpm"),
         (!def.serials.is_empty(), "serial"),
@@ -218,6 +218,7 @@ pub fn check(def: &DomainDef) -> Result<()> {
             )));
         }
     }
+    def.hostdevs.iter().try_for_each(|hostdev| super::hostdev::path(hostdev).map(drop))?;
     lifecycle(def)
 }
 
