@@ -424,13 +424,13 @@ fn controllers(def: &mut DomainDef) -> Result<()> {
     }
     // A machine has controllers of its own, which stand before these.
     if !matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm | VirtType::Hvf) {
-        implicit_controllers(def);
+        implicit_controllers(def)?;
     }
     Ok(())
 }
 
 /// Controllers for what hangs on one that is not there.
-pub fn implicit_controllers(def: &mut DomainDef) {
+pub fn implicit_controllers(def: &mut DomainDef) -> Result<()> {
     let buses = [
         (DiskBus::Scsi, ControllerType::Scsi),
         (DiskBus::Fdc, ControllerType::Fdc),
@@ -461,6 +461,7 @@ pub fn implicit_controllers(def: &mut DomainDef) {
         need_controller(def, ControllerType::VirtioSerial, index);
     }
     smartcards(def);
+    Ok(())
 }
 
 /// Smart cards without a place get the next slot of the first reader.
@@ -690,7 +691,7 @@ mod tests {
 
     fn written(xml: &str) -> String {
         let mut def = parse(xml).expect("parses").def;
-        implicit_controllers(&mut def);
+        implicit_controllers(&mut def).expect("few controllers");
         format(&def, FormatOptions { inactive: true, ..Default::default() })
     }
 

@@ -202,11 +202,7 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
     let program = spec.argv.first().cloned().unwrap_or_default();
     let null = open_null().map_err(|source| ExecError::Io { program: program.clone(), source })?;
     let output = spec.output.as_raw_fd();
-    let is_dir = |fd: &&OwnedFd| {
-        rustix::fs::fstat(fd)
-            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
-    };
-    let (dirs, files): (Vec<&OwnedFd>, Vec<&OwnedFd>) = spec.cgroup_procs.iter().partition(is_dir);
+    let (born_in, files) = doors(&spec.cgroup_procs);
     let request = Request {
         argv: spec.argv.iter().map(OsStr::new).collect(),
         env: env_of(&spec.env),
@@ -218,8 +214,8 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
         cwd: Some(&spec.working_dir),
         stdio: [null.as_raw_fd(), output, output],
         fds: spec.fds.iter().map(|(target, fd)| (*target, fd.as_raw_fd())).collect(),
-        cgroups: files.into_iter().map(AsRawFd::as_raw_fd).collect(),
-        born_in: dirs.first().map(|dir| dir.as_raw_fd()),
+        cgroups: files,
+        born_in,
         pidfile: spec.pidfile.as_ref().map(AsRawFd::as_raw_fd),
         no_new_privs: spec.no_new_privs,
     };
@@ -231,6 +227,16 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
         start_time: born.start_time,
         pidfd: PidFd::of_child(born.pid, born.start_time, born.pidfd),
     })
+}
+
+/// The group to be born in (a directory, v2), and the files of those to join (v1).
+fn doors(groups: &[OwnedFd]) -> (Option<RawFd>, Vec<RawFd>) {
+    let is_dir = |fd: &&OwnedFd| {
+        rustix::fs::fstat(fd)
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+    };
+    let (dirs, files): (Vec<&OwnedFd>, Vec<&OwnedFd>) = groups.iter().partition(is_dir);
+    (dirs.first().map(|dir| dir.as_raw_fd()), files.into_iter().map(AsRawFd::as_raw_fd).collect())
 }
 
 /// What a helper is started with that serves somebody else by descriptors of its own.
@@ -250,6 +256,7 @@ pub struct EntrySpec {
 pub fn spawn_entry(spec: EntrySpec) -> Result<GuestProcess, ExecError> {
     let program = spec.argv.first().cloned().unwrap_or_default();
     let root = PathBuf::from("/");
+    let (born_in, files) = doors(&spec.cgroup_procs);
     let request = Request {
         argv: spec.argv.iter().map(OsStr::new).collect(),
         env: env_of(&[]),
@@ -261,7 +268,8 @@ pub fn spawn_entry(spec: EntrySpec) -> Result<GuestProcess, ExecError> {
         cwd: Some(&root),
         stdio: spec.stdio.each_ref().map(AsRawFd::as_raw_fd),
         fds: spec.fds.iter().map(|(target, fd)| (*target, fd.as_raw_fd())).collect(),
-        cgroups: spec.cgroup_procs.iter().map(AsRawFd::as_raw_fd).collect(),
+        cgroups: files,
+        born_in,
         pidfile: None,
         no_new_privs: false,
     };

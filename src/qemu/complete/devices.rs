@@ -148,7 +148,7 @@ fn controllers(def: &mut DomainDef, chipset: Chipset) -> Result<()> {
             }
         }
     }
-    post_parse::implicit_controllers(def);
+    post_parse::implicit_controllers(def)?;
     for controller in &mut def.controllers {
         let default = match controller.kind {
             ControllerType::Usb if chipset != Chipset::Other => Some("piix3-uhci"),

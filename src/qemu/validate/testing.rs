@@ -10,7 +10,12 @@ fn answer(machine: &str, rest: &str, devices: &str) -> Result<(), Error> {
          machine='{machine}'>hvm</type></os>{rest}<devices>{devices}</devices></domain>"
     );
     let mut def = parse_inactive(&xml)?.def;
-    complete::complete(&mut def, "/usr/bin/qemu-system-x86_64", None)?;
+    complete::complete(
+        &mut def,
+        "/usr/bin/qemu-system-x86_64",
+        None,
+        &crate::qemu::firmware::FirmwareChoice::default(),
+    )?;
     super::validate(&def, None).map_err(|error| crate::domain_xml::place(error, &xml))
 }
 
