@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::{Controller, Group, container, setting_failed, write};
-use crate::error::{Error, Result, Subsystem};
+use crate::error::{Code, Error, Result, Subsystem};
 use crate::sys::bpf::{BpfInsn, attach_device_filter};
 
 /// Character devices every container may use: major, minor (`None`: all).
@@ -23,27 +23,64 @@ const ALLOWED: [(u32, Option<u32>); 11] = [
     (10, Some(200)),
 ];
 
+/// A device a container is given beside the standard set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    pub block: bool,
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl DeviceRule {
+    fn v1(self) -> String {
+        format!("{} {}:{} rwm", if self.block { 'b' } else { 'c' }, self.major, self.minor)
+    }
+}
+
 impl Group {
-    /// Denies the container every device but the standard set; making a node that cannot be opened is harmless and
-    /// allowed. Call it after [`Group::container`] and before init is there.
-    pub fn restrict_devices(&self) -> Result<()> {
+    /// Denies the container every device but the standard set and `given`; making a node that cannot be opened is
+    /// harmless and allowed. Call it after [`Group::container`] and before init is there.
+    pub fn restrict_devices(&self, given: &[DeviceRule]) -> Result<()> {
         let Some(place) = self.place(Controller::Devices) else { return Ok(()) };
         if !place.v2 {
-            return restrict_v1(&place.dir);
+            restrict_v1(&place.dir)?;
+            return given.iter().try_for_each(|rule| put(&place.dir, "devices.allow", &rule.v1()));
         }
         let guest = place.dir.join(container::GUEST);
         let dir = if guest.is_dir() { guest } else { place.dir.clone() };
-        let attached = fs::File::open(&dir).and_then(|cgroup| attach_device_filter(cgroup.as_fd(), &program()));
+        let attached = fs::File::open(&dir).and_then(|cgroup| attach_device_filter(cgroup.as_fd(), &program(given)));
         attached.map_err(|error| {
             Error::system(format!("cannot attach a device filter to cgroup '{}'", dir.display()), error)
                 .with_subsystem(Subsystem::Cgroup)
         })
     }
+
+    /// Gives a running container one more device, or takes it back. Errors: code 84 on v2, where a filter once attached
+    /// holds as long as the group.
+    pub fn allow_device(&self, rule: DeviceRule, allow: bool) -> Result<()> {
+        let Some(place) = self.place(Controller::Devices) else { return Ok(()) };
+        if place.v2 {
+            return Err(Error::new(
+                Code::OperationUnsupported,
+                "the devices of a running container cannot be changed on cgroup v2: change the definition with --config",
+            ));
+        }
+        let (file, rule) = if allow {
+            ("devices.allow", rule.v1())
+        } else {
+            // Making nodes stays allowed, as it is for every device.
+            ("devices.deny", rule.v1().replace("rwm", "rw"))
+        };
+        put(&place.dir, file, &rule)
+    }
+}
+
+fn put(dir: &Path, file: &str, rule: &str) -> Result<()> {
+    write(&dir.join(file), rule).map_err(|error| setting_failed(dir, file, rule, error))
 }
 
 fn restrict_v1(dir: &Path) -> Result<()> {
-    let set =
-        |file: &str, rule: &str| write(&dir.join(file), rule).map_err(|error| setting_failed(dir, file, rule, error));
+    let set = |file: &str, rule: &str| put(dir, file, rule);
     set("devices.deny", "a")?;
     for rule in ["c *:* m", "b *:* m"] {
         set("devices.allow", rule)?;
@@ -56,7 +93,7 @@ fn restrict_v1(dir: &Path) -> Result<()> {
 
 /// The same rules for `BPF_PROG_TYPE_CGROUP_DEVICE`: r1 points at `struct bpf_cgroup_dev_ctx` (access and type, major,
 /// minor; 32 bits each), r0 is 1 to allow.
-fn program() -> Vec<BpfInsn> {
+fn program(given: &[DeviceRule]) -> Vec<BpfInsn> {
     const LDX_W: u8 = 0x61;
     const MOV_REG: u8 = 0xbf;
     const MOV_IMM: u8 = 0xb7;
@@ -79,12 +116,10 @@ fn program() -> Vec<BpfInsn> {
         insn(JNE_IMM, 3, 0, 2, MKNOD),
         insn(MOV_IMM, 0, 0, 0, 1),
         insn(EXIT, 0, 0, 0, 0),
-        // Block devices: none.
-        insn(MOV_IMM, 0, 0, 0, 0),
         insn(JNE_IMM, 2, 0, 0, CHAR),
     ];
     let not_char = code.len() - 1;
-    for (major, minor) in ALLOWED {
+    let allow = |code: &mut Vec<BpfInsn>, major: u32, minor: Option<u32>| {
         let rest = 2 + i16::from(minor.is_some());
         code.push(insn(JNE_IMM, 4, 0, rest, major as i32));
         if let Some(minor) = minor {
@@ -92,8 +127,15 @@ fn program() -> Vec<BpfInsn> {
         }
         code.push(insn(MOV_IMM, 0, 0, 0, 1));
         code.push(insn(EXIT, 0, 0, 0, 0));
-    }
+    };
+    ALLOWED.iter().for_each(|(major, minor)| allow(&mut code, *major, *minor));
+    let given_of = |block| given.iter().filter(move |rule| rule.block == block);
+    given_of(false).for_each(|rule| allow(&mut code, rule.major, Some(rule.minor)));
+    code.push(insn(MOV_IMM, 0, 0, 0, 0));
+    code.push(insn(EXIT, 0, 0, 0, 0));
+    // Block devices: what was given, else none.
     code[not_char].off = (code.len() - not_char - 1) as i16;
+    given_of(true).for_each(|rule| allow(&mut code, rule.major, Some(rule.minor)));
     code.push(insn(MOV_IMM, 0, 0, 0, 0));
     code.push(insn(EXIT, 0, 0, 0, 0));
     code
@@ -105,7 +147,11 @@ mod tests {
 
     /// Runs the program as the kernel would.
     fn verdict(kind: u64, access: u64, major: u64, minor: u64) -> u64 {
-        let code = program();
+        verdict_with(&[], kind, access, major, minor)
+    }
+
+    fn verdict_with(given: &[DeviceRule], kind: u64, access: u64, major: u64, minor: u64) -> u64 {
+        let code = program(given);
         let context = [kind | access << 16, major, minor];
         let mut regs = [0u64; 11];
         let mut pc = 0;
@@ -143,5 +189,19 @@ mod tests {
         #[case] allowed: u64,
     ) {
         assert_eq!(verdict(kind, access, major, minor), allowed);
+    }
+
+    #[test]
+    fn given_devices_are_those_and_no_others() {
+        let given = [
+            DeviceRule { block: true, major: 7, minor: 3 },
+            DeviceRule { block: false, major: 10, minor: 200 },
+            DeviceRule { block: false, major: 4, minor: 64 },
+        ];
+        for (kind, major, minor, allowed) in
+            [(1, 7, 3, 1), (1, 7, 4, 0), (2, 7, 3, 0), (2, 4, 64, 1), (1, 4, 64, 0), (2, 1, 3, 1), (2, 1, 1, 0)]
+        {
+            assert_eq!(verdict_with(&given, kind, 6, major, minor), allowed, "{kind} {major}:{minor}");
+        }
     }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub use blkio::DeviceLimits;
 pub use container::ContainerDirs;
+pub use devices::DeviceRule;
 pub use hierarchy::{Controller, Mode};
 pub use scope::Scopes;
 

@@ -15,7 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, stats, tune, vcpu,
+    console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, plug, stats, tune,
+    vcpu,
 };
 
 const AFTER: &str = "\
@@ -234,6 +235,20 @@ pub enum Command {
     Domname(DomainArg),
     /// Print the UUID of a domain given by name or id
     Domuuid(DomainArg),
+    /// Put a device from an XML file into a domain
+    AttachDevice(plug::DeviceArgs),
+    /// Take a device out of a domain
+    DetachDevice(plug::DeviceArgs),
+    /// Change a device of a domain
+    UpdateDevice(plug::UpdateArgs),
+    /// Put a network interface into a domain
+    AttachInterface(plug::AttachInterfaceArgs),
+    /// Take a network interface out of a domain
+    DetachInterface(plug::DetachInterfaceArgs),
+    /// Set the link of a domain's interface up or down
+    DomifSetlink(plug::SetlinkArgs),
+    /// Print whether the link of a domain's interface is up
+    DomifGetlink(plug::GetlinkArgs),
     /// Print the memory statistics of a domain
     Dommemstat(info::MemstatArgs),
     /// Print statistics of domains

@@ -251,7 +251,7 @@ fn name(element: &BytesStart<'_>) -> String {
 }
 
 /// The first of these attributes that is there.
-fn attribute(element: &BytesStart<'_>, names: &[&str]) -> Option<String> {
+pub(super) fn attribute(element: &BytesStart<'_>, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| {
         let attribute = element.try_get_attribute(name).ok()??;
         attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).ok().map(|value| value.into_owned())

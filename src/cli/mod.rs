@@ -29,6 +29,7 @@ mod native;
 mod output;
 mod params;
 mod plan;
+mod plug;
 mod stats;
 mod tune;
 mod vcpu;
@@ -115,6 +116,13 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Domid(args) => info::domid(session, args).await,
         Command::Domname(args) => info::domname(session, args).await,
         Command::Domuuid(args) => info::domuuid(session, args).await,
+        Command::AttachDevice(args) => plug::attach(session, args).await,
+        Command::DetachDevice(args) => plug::detach(session, args).await,
+        Command::UpdateDevice(args) => plug::update(session, args).await,
+        Command::AttachInterface(args) => plug::attach_interface(session, args).await,
+        Command::DetachInterface(args) => plug::detach_interface(session, args).await,
+        Command::DomifSetlink(args) => plug::setlink(session, args).await,
+        Command::DomifGetlink(args) => plug::getlink(session, args).await,
         Command::Dommemstat(args) => info::dommemstat(session, args).await,
         Command::Domstats(args) => stats::domstats(session, args).await,
         Command::Setmem(args) => tune::setmem(session, args).await,

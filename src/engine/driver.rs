@@ -14,7 +14,7 @@ use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::cgroup::Settings;
 use crate::domain_xml::tune::BlkioDevice;
-use crate::domain_xml::{DomainDef, Warning};
+use crate::domain_xml::{Device, DomainDef, Warning};
 use crate::error::{Error, Result, Subsystem};
 use crate::host::cpu::Outcome;
 use crate::types::TypedParams;
@@ -330,6 +330,25 @@ pub trait Instance: Send + Sync + fmt::Debug {
     /// What is set on its cgroup, as the kernel has it.
     fn settings(&self) -> Settings {
         Settings::default()
+    }
+
+    /// Plugs a device into the running guest; `live` is its definition. What is made is pushed to `undo` before.
+    /// The device with what only the run knows (alias, names).
+    async fn attach(&self, live: &DomainDef, device: Device, undo: &dyn UndoLog) -> Result<Device> {
+        let _ = (live, device, undo);
+        Err(Error::no_support("virDomainAttachDevice"))
+    }
+
+    /// Unplugs a device of the running guest, given as its live definition has it.
+    async fn detach(&self, live: &DomainDef, device: &Device) -> Result<()> {
+        let _ = (live, device);
+        Err(Error::no_support("virDomainDetachDevice"))
+    }
+
+    /// Changes a device of the running guest from `old`, which the live definition has, to `new`; what it is then.
+    async fn update(&self, live: &DomainDef, old: &Device, new: Device) -> Result<Device> {
+        let _ = (live, old, new);
+        Err(Error::no_support("virDomainUpdateDeviceFlags"))
     }
 
     /// Runs a program inside the running guest and returns once it was started; `live` is the guest's definition.

@@ -23,8 +23,8 @@ use super::launch::reason_of;
 use super::protocol::{Call, Cause, Event, ExitRecord, Running};
 use super::tune::Restarts;
 use crate::cgroup::{Group, Settings};
-use crate::domain_xml::DomainDef;
-use crate::engine::driver::{Exec, ExecRequest, Instance, InstanceEvent, InstanceInfo, Tune};
+use crate::domain_xml::{Device, DomainDef};
+use crate::engine::driver::{Exec, ExecRequest, Instance, InstanceEvent, InstanceInfo, Tune, UndoLog};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Code, Error, Result};
 use crate::net::Netlink;
@@ -43,6 +43,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct NewInstance<'a> {
     pub def: &'a DomainDef,
+    pub run_id: String,
     pub client: Client,
     pub group: Group,
     pub shared: Arc<Shared>,
@@ -68,7 +69,8 @@ pub struct LxcInstance {
     /// Aliases of the consoles, in order.
     consoles: Vec<String>,
     /// Host ends of the interfaces.
-    nics: Vec<String>,
+    pub(super) nics: Mutex<Vec<String>>,
+    pub(super) run_id: String,
     /// Maximum, KiB.
     memory: u64,
     /// What it may use now, KiB.
@@ -97,7 +99,8 @@ impl LxcInstance {
             init_pid: AtomicI32::new(new.status.init),
             held: AtomicBool::new(new.held),
             consoles: consoles.collect(),
-            nics: def.interfaces.iter().filter_map(|interface| interface.target.dev.clone()).collect(),
+            nics: Mutex::new(def.interfaces.iter().filter_map(|interface| interface.target.dev.clone()).collect()),
+            run_id: new.run_id,
             memory: def.memory.size,
             current: AtomicU64::new(def.memory.current.unwrap_or(def.memory.size)),
             vcpus: def.vcpu.current.unwrap_or(def.vcpu.max).max(1),
@@ -337,6 +340,18 @@ impl Instance for LxcInstance {
         Ok(())
     }
 
+    async fn attach(&self, live: &DomainDef, device: Device, undo: &dyn UndoLog) -> Result<Device> {
+        self.plug(live, device, undo).await
+    }
+
+    async fn detach(&self, _live: &DomainDef, device: &Device) -> Result<()> {
+        self.unplug(device).await
+    }
+
+    async fn update(&self, _live: &DomainDef, old: &Device, new: Device) -> Result<Device> {
+        self.change(old, new).await
+    }
+
     async fn exec(&self, live: &DomainDef, request: ExecRequest) -> Result<Exec> {
         if self.held.load(Ordering::Relaxed) {
             return Err(Error::invalid_state("domain is paused: nothing runs in it yet"));
@@ -369,8 +384,9 @@ impl LxcInstance {
     /// Interface counters as the guest sees them: the host end receives what the guest sends.
     async fn interface_stats(&self, params: &mut TypedParams) {
         let Ok(netlink) = Netlink::open() else { return };
-        params.uint("net.count", u32::try_from(self.nics.len()).unwrap_or(0));
-        for (index, name) in self.nics.iter().enumerate() {
+        let nics = self.nics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        params.uint("net.count", u32::try_from(nics.len()).unwrap_or(0));
+        for (index, name) in nics.iter().enumerate() {
             params.string(format!("net.{index}.name"), name.as_str());
             let mut put = |what: &str, value: u64| params.ullong(format!("net.{index}.{what}"), value);
             let Ok(Some(link)) = netlink.stats(name).await else { continue };

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::client::Client;
 use super::driver::Shared;
+use super::hostdev;
 use super::instance::{LxcInstance, NewInstance};
 use super::plan::{self, Host, Peers};
 use super::protocol::{CONTROL_FD, Cause, EXIT_RECORD_NAME, Event, ExitRecord, Running, SPEC_FD};
@@ -120,8 +121,9 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
             let group = make_group(&shared, &def, &cgroup)?;
             let mut spec = plan::plan(&def, &host)?;
             let dirs = group.container(owner(spec.ids.as_ref()))?;
+            spec.devices = def.hostdevs.iter().map(hostdev::node).collect::<Result<_>>()?;
             if !weakened("any-device") {
-                group.restrict_devices()?;
+                group.restrict_devices(&spec.devices.iter().map(hostdev::rule).collect::<Vec<_>>())?;
             }
             spec.cgroup = Cgroups {
                 inherit: Vec::new(),
@@ -167,6 +169,7 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
     let run_state = serde_json::to_value(run_state).map_err(|error| Error::internal(error.to_string()))?;
     let new = NewInstance {
         def: &live,
+        run_id: start.run_id.clone(),
         client,
         group,
         shared: shared.clone(),
@@ -370,6 +373,9 @@ fn live(def: &DomainDef, id: i32, spec: &Spec, running: &Running) -> DomainDef {
     for (index, filesystem) in live.filesystems.iter_mut().enumerate() {
         filesystem.info.alias.get_or_insert_with(|| format!("fs{index}"));
     }
+    for (index, hostdev) in live.hostdevs.iter_mut().enumerate() {
+        hostdev.info.alias.get_or_insert_with(|| format!("hostdev{index}"));
+    }
     live
 }
 
@@ -410,7 +416,8 @@ pub async fn reattach(shared: &Arc<Shared>, run: &RunRecord) -> Result<Reattache
     };
     let group = shared.cgroups.open(&state.cgroup)?;
     let held = status.held;
-    let new = NewInstance { def: &run.live, client, group, shared: shared.clone(), supervisor, status, held };
+    let run_id = run.run_id.clone();
+    let new = NewInstance { def: &run.live, run_id, client, group, shared: shared.clone(), supervisor, status, held };
     let (instance, receiver) = LxcInstance::run(new, events);
     shared.remember(&run.live.name, &instance);
     Ok(Reattached::Running(Launched {

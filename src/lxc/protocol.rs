@@ -38,6 +38,16 @@ pub enum Call {
     Console { index: usize, force: bool },
     /// Sets the size of console `index`, in characters.
     Resize { index: usize, rows: u16, columns: u16 },
+    /// Plugs an interface, now and in later runs of init.
+    PlugNic { nic: super::spec::Nic },
+    /// Removes the interface with this host end.
+    UnplugNic { host: String },
+    /// Sets a host end up or down; the container sees a carrier or none.
+    LinkState { host: String, up: bool },
+    /// Makes a device node in /dev.
+    AddDevice { device: super::spec::Device },
+    /// Removes one, by its name below /dev.
+    RemoveDevice { name: String },
     /// Sends init a signal.
     Signal { signal: i32 },
     /// Asks init to power off or reboot, by the ways given, the first that works.

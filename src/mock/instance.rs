@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::Behaviour;
-use crate::domain_xml::DomainDef;
-use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune, VcpuInfo};
+use crate::domain_xml::{Device, DomainDef};
+use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune, UndoLog, VcpuInfo};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Error, Result};
 use crate::types::TypedParams;
@@ -157,6 +157,24 @@ impl Instance for MockInstance {
 
     fn pid(&self) -> Option<i32> {
         None
+    }
+
+    async fn attach(&self, live: &DomainDef, mut device: Device, _undo: &dyn UndoLog) -> Result<Device> {
+        self.obey().await;
+        if let Device::Interface(nic) = &mut device {
+            nic.info.alias.get_or_insert_with(|| format!("net{}", live.interfaces.len()));
+        }
+        Ok(device)
+    }
+
+    async fn detach(&self, _live: &DomainDef, _device: &Device) -> Result<()> {
+        self.obey().await;
+        Ok(())
+    }
+
+    async fn update(&self, _live: &DomainDef, _old: &Device, new: Device) -> Result<Device> {
+        self.obey().await;
+        Ok(new)
     }
 
     async fn tune(&self, _live: &DomainDef, tune: &Tune) -> Result<()> {

@@ -17,6 +17,7 @@ mod exec;
 mod mock_define;
 mod mock_life;
 mod native;
+mod plug;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;

@@ -5,13 +5,13 @@ use crate::dbus::call::{Invocation, domain, domain_fact, domain_property};
 use crate::dbus::codec::{self, Params, Tags, optional};
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    self, Create, Destroy, GetAutostart, GetBlkioParameters, GetControlInfo, GetDomainHostname, GetEmulatorPinInfo,
-    GetJobInfo, GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
-    GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
-    HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs, MemoryStats, MetadataArgs, ParamsArgs,
-    PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters,
-    SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetVcpus,
-    Shutdown, StatsArgs, Suspend, Undefine, VcpusArgs,
+    self, AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo,
+    GetDomainHostname, GetEmulatorPinInfo, GetJobInfo, GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType,
+    GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus,
+    GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs, MemoryStats, MetadataArgs,
+    ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
+    SetBlkioParameters, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
+    SetSchedulerParameters, SetVcpus, Shutdown, StatsArgs, Suspend, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use std::collections::HashMap;
 use zbus::{OwnedVariant, Variant};
@@ -62,7 +62,11 @@ const PROPERTIES: &[Property] = &[
 const METHODS: &[Method] = &[
     m("AbortJob", "", "", "virDomainAbortJob"),
     m("AddIOThread", "iothreadId u, flags u", "", "virDomainAddIOThread"),
-    m("AttachDevice", "xml s, flags u", "", "virDomainAttachDeviceFlags"),
+    m("AttachDevice", "xml s, flags u", "", "virDomainAttachDeviceFlags").served(domain!(
+        AttachDevice,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |_, ()| ()
+    )),
     m("BlockCommit", "disk s, base s, top s, bandwidth t, flags u", "", "virDomainBlockCommit"),
     m("BlockCopy", "disk s, destxml s, params a{sv}, flags u", "", "virDomainBlockCopy"),
     m("BlockJobAbort", "disk s, flags u", "", "virDomainBlockJobAbort"),
@@ -76,7 +80,11 @@ const METHODS: &[Method] = &[
     m("CreateWithFiles", "files ah, flags u", "", "virDomainCreateWithFiles"),
     m("DelIOThread", "iothreadId u, flags u", "", "virDomainDelIOThread"),
     m("Destroy", "flags u", "", "virDomainDestroyFlags").served(domain!(Destroy, |flags: u32| Ok(flags), |_, ()| ())),
-    m("DetachDevice", "xml s, flags u", "", "virDomainDetachDeviceFlags"),
+    m("DetachDevice", "xml s, flags u", "", "virDomainDetachDeviceFlags").served(domain!(
+        DetachDevice,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |_, ()| ()
+    )),
     m("FSFreeze", "mountpoints as, flags u", "frozenFilesystems u", "virDomainFSFreeze"),
     m("FSThaw", "mountpoints as, flags u", "thawedFilesystems u", "virDomainFSThaw"),
     m("FSTrim", "mountpoint s, minimum t, flags u", "", "virDomainFSTrim"),
@@ -272,7 +280,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, ()| ()
     )),
-    m("UpdateDevice", "xml s, flags u", "", "virDomainUpdateDeviceFlags"),
+    m("UpdateDevice", "xml s, flags u", "", "virDomainUpdateDeviceFlags").served(domain!(
+        UpdateDevice,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |_, ()| ()
+    )),
 ];
 
 const SIGNALS: &[Signal] = &[

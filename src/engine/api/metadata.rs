@@ -89,7 +89,7 @@ call! {
             config: edit,
             complete: false,
             // The guest has no part in it.
-            live: Box::new(move |_, _| {
+            live: Box::new(move |_, _, _| {
                 let applied = Applied { edit: live, events: vec![event] };
                 Box::pin(std::future::ready(Ok(applied)))
             }),

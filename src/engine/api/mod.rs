@@ -8,6 +8,7 @@ mod capability;
 mod console;
 mod cpu;
 mod define;
+mod device;
 mod device_stats;
 mod exec;
 mod info;
@@ -32,6 +33,7 @@ pub use cpu::{
     CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
 };
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
+pub use device::{AttachDevice, DetachDevice, UpdateDevice};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
 pub use info::{

@@ -55,7 +55,7 @@ pub(super) async fn tune(
         flags,
         config: edit.clone(),
         complete: true,
-        live: Box::new(move |instance, def| {
+        live: Box::new(move |instance, def, _| {
             Box::pin(async move {
                 // What the definition refuses, the guest is not asked for.
                 let mut new = def.as_ref().clone();
@@ -104,7 +104,7 @@ async fn set_maximum(on: &Domain, memory: u64, flags: u32) -> Result<()> {
     let change = Change {
         flags: flags & LIVE_CONFIG,
         complete: true,
-        live: Box::new(|_, _| {
+        live: Box::new(|_, _, _| {
             let error = Error::invalid_state("cannot resize the maximum memory on an active domain");
             Box::pin(std::future::ready(Err(error)))
         }),

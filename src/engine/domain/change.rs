@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 
 use super::super::driver::Instance;
 use super::super::event::EventKind;
+use super::super::record::RunFile;
 use super::super::runtime::DriverRuntime;
 use super::{Outcome, Snapshot};
 use crate::domain_xml::{self, DomainDef, FormatOptions};
@@ -24,8 +25,9 @@ use crate::types::flags::affect;
 
 /// Changes a definition; may be run on more than one copy.
 pub(crate) type Edit = Arc<dyn Fn(&mut DomainDef) -> Result<()> + Send + Sync>;
-/// Tells the guest; gets it and its live definition.
-pub(crate) type Live = Box<dyn FnOnce(Arc<dyn Instance>, Arc<DomainDef>) -> BoxFuture<'static, Result<Applied>> + Send>;
+/// Tells the guest; gets it, its live definition, and where what is about to be made is noted.
+pub(crate) type Live =
+    Box<dyn FnOnce(Arc<dyn Instance>, Arc<DomainDef>, RunFile) -> BoxFuture<'static, Result<Applied>> + Send>;
 
 /// What the guest did.
 pub(crate) struct Applied {
@@ -79,24 +81,38 @@ pub(crate) fn impact(flags: u32, active: bool, persistent: bool) -> Result<(bool
     Ok((live, config))
 }
 
+/// The guest's half of a change.
+struct LiveHalf {
+    instance: Arc<dyn Instance>,
+    def: Arc<DomainDef>,
+    file: RunFile,
+    tell: Live,
+}
+
 /// What a change job works on.
 pub(super) struct ChangeJob {
     runtime: Arc<DriverRuntime>,
     uuid: Uuid,
-    live: Option<(Arc<dyn Instance>, Arc<DomainDef>, Live)>,
+    live: Option<LiveHalf>,
     config: Option<(Arc<DomainDef>, Edit)>,
     complete: bool,
 }
 
 impl ChangeJob {
     /// Decides which halves are meant.
-    pub fn new(runtime: Arc<DriverRuntime>, snapshot: &Snapshot, change: Change) -> Result<ChangeJob> {
+    pub fn new(
+        runtime: Arc<DriverRuntime>,
+        snapshot: &Snapshot,
+        file: Option<RunFile>,
+        change: Change,
+    ) -> Result<ChangeJob> {
         let (live, config) = impact(change.flags, snapshot.active(), snapshot.persistent())?;
         let gone = || Error::invalid_state("domain is not running");
         let live = match live {
             true => {
                 let instance = snapshot.instance.clone().ok_or_else(gone)?;
-                Some((instance, snapshot.live.clone().ok_or_else(gone)?, change.live))
+                let (def, file) = (snapshot.live.clone().ok_or_else(gone)?, file.ok_or_else(gone)?);
+                Some(LiveHalf { instance, def, file, tell: change.live })
             }
             false => None,
         };
@@ -116,6 +132,9 @@ impl ChangeJob {
                 let mut def = before.as_ref().clone();
                 edit(&mut def)?;
                 if self.complete {
+                    // As a define of the whole would read it: defaults, addresses, what may not be there twice.
+                    let whole = FormatOptions { secure: true, inactive: true, ..Default::default() };
+                    def = domain_xml::parse_inactive(&domain_xml::format(&def, whole))?.def;
                     self.runtime.driver().complete(&mut def, &mut Vec::new()).await?;
                     self.runtime.driver().validate(&def).await?;
                 }
@@ -123,8 +142,8 @@ impl ChangeJob {
             }
             None => None,
         };
-        if let Some((instance, def, live)) = self.live {
-            *applied = Some(live(instance, def).await?);
+        if let Some(LiveHalf { instance, def, file, tell }) = self.live {
+            *applied = Some(tell(instance, def, file).await?);
         }
         if let Some(def) = config {
             let xml = domain_xml::format(&def, FormatOptions { secure: true, inactive: true, ..Default::default() });

@@ -183,7 +183,8 @@ impl Task {
                 self.begin_stop(kind, shutoff::DESTROYED, flags & flags::destroy::GRACEFUL != 0, Some(reply));
             }
             Op::Change(change) => {
-                match ChangeJob::new(self.domain.runtime().clone(), &self.domain.snapshot(), *change) {
+                let file = self.run.as_ref().map(|run| run.file.clone());
+                match ChangeJob::new(self.domain.runtime().clone(), &self.domain.snapshot(), file, *change) {
                     Ok(job) => self.spawn_job(kind, Some(reply), None, job.run()),
                     Err(error) => answer(reply, Err(error)),
                 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 pub use caps::CAPABILITIES;
 pub use init::DEFAULT_INIT;
 pub use network::host_name;
+pub use network::interface_of as interface;
 
 /// What planning needs to know besides the definition.
 #[derive(Clone, Debug)]
@@ -220,6 +221,7 @@ pub fn check(def: &DomainDef) -> Result<()> {
             )));
         }
     }
+    def.hostdevs.iter().try_for_each(|hostdev| super::hostdev::path(hostdev).map(drop))?;
     lifecycle(def)
 }
 

@@ -12,7 +12,7 @@ use crate::net::tap::{check_name, is_generated_name};
 pub(super) fn plan(def: &DomainDef, host: &Host) -> Result<Vec<Nic>> {
     let mut nics: Vec<Nic> = Vec::new();
     for (index, interface) in def.interfaces.iter().enumerate() {
-        let nic = nic(interface, index, host)?;
+        let nic = interface_of(interface, index, &host.run_id)?;
         if let Some(twin) = nics.iter().find(|other| other.guest == nic.guest || other.host == nic.host) {
             return Err(Error::unsupported_config(format!(
                 "two interfaces have the same name ('{}' on the host, '{}' inside)",
@@ -24,7 +24,8 @@ pub(super) fn plan(def: &DomainDef, host: &Host) -> Result<Vec<Nic>> {
     Ok(nics)
 }
 
-fn nic(interface: &Interface, index: usize, host: &Host) -> Result<Nic> {
+/// One interface, the `index`th of its run.
+pub fn interface_of(interface: &Interface, index: usize, run_id: &str) -> Result<Nic> {
     let bridge = match &interface.source {
         InterfaceSource::Bridge { bridge } => {
             check_name(bridge)?;
@@ -56,8 +57,8 @@ fn nic(interface: &Interface, index: usize, host: &Host) -> Result<Nic> {
         return Err(Error::internal(format!("interface {index} has no MAC address")));
     };
     Ok(Nic {
-        host: host_name(interface, index, &host.run_id)?,
-        alias: alias(&host.run_id),
+        host: host_name(interface, index, run_id)?,
+        alias: alias(run_id),
         guest,
         mac: mac.0,
         mtu: interface.mtu,

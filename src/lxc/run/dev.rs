@@ -85,6 +85,34 @@ pub fn build(spec: &Spec) -> Result<OwnedFd> {
     Ok(dev)
 }
 
+/// Supervisor: one more node in the /dev of a container that runs, which may have put anything there: names are only
+/// ever looked up below `dev` itself, and what is there already is left alone.
+pub fn add(dev: &OwnedFd, device: &Device, ids: Option<&IdMaps>) -> Result<()> {
+    let (uid, gid) = owner(ids);
+    if let Some((dir, _)) = device.name.rsplit_once('/') {
+        inroot::make_dir(dev, dir, Links::Refuse)?;
+    }
+    let (dir, name) = parent(dev, &device.name)?;
+    node(&dir, &Device { name, ..device.clone() }, uid, gid)
+}
+
+/// Supervisor: removes a node that was added.
+pub fn remove(dev: &OwnedFd, name: &str) -> Result<()> {
+    let (dir, last) = parent(dev, name)?;
+    match rustix::fs::unlinkat(&dir, last.as_str(), AtFlags::empty()) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        result => result.at(STAGE, format_args!("cannot remove /dev/{name}")),
+    }
+}
+
+/// The directory of a node, and the node's name in it.
+fn parent(dev: &OwnedFd, name: &str) -> Result<(OwnedFd, String)> {
+    match name.rsplit_once('/') {
+        Some((dir, last)) => Ok((inroot::open_path(dev, dir, Links::Refuse)?, last.to_string())),
+        None => Ok((dev.try_clone().at(STAGE, "cannot copy a descriptor")?, name.to_string())),
+    }
+}
+
 fn owner(ids: Option<&IdMaps>) -> (Option<Uid>, Option<Gid>) {
     let uid = ids.map_or(Some(0), |ids| outside(&ids.uid, 0)).map(Uid::from_raw);
     let gid = ids.map_or(Some(0), |ids| outside(&ids.gid, 0)).map(Gid::from_raw);

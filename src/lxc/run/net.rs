@@ -14,9 +14,14 @@ pub fn plug(spec: &Spec, proc: &HostProc, init: i32) -> Result<()> {
     if spec.nics.is_empty() {
         return Ok(());
     }
+    spec.nics.iter().try_for_each(|nic| plug_one(nic, proc, init))
+}
+
+/// Supervisor: makes one pair.
+pub fn plug_one(nic: &Nic, proc: &HostProc, init: i32) -> Result<()> {
     let netns = proc.namespace(init, "net")?;
     let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
-    for nic in &spec.nics {
+    {
         let master = match &nic.bridge {
             Some(bridge) => Some(index_of(bridge).at(STAGE, format_args!("cannot find bridge '{bridge}'"))?),
             None => None,
@@ -59,6 +64,20 @@ pub fn unplug(spec: &Spec) {
             let _ = rtnl.remove(index);
         }
     }
+}
+
+/// Supervisor: removes one pair, by its host end; one that is gone is no error.
+pub fn unplug_one(host: &str) {
+    if let (Ok(rtnl), Ok(index)) = (Rtnl::open(), index_of(host)) {
+        let _ = rtnl.remove(index);
+    }
+}
+
+/// Supervisor: sets a host end up or down.
+pub fn set_up(host: &str, up: bool) -> Result<()> {
+    let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
+    let index = index_of(host).at(STAGE, format_args!("cannot find '{host}'"))?;
+    rtnl.set_up(index, up).at(STAGE, format_args!("cannot change the state of '{host}'"))
 }
 
 /// Child: loopback, addresses, routes, up.

@@ -27,6 +27,8 @@ pub struct Pending {
     pub pidfd: OwnedFd,
     /// Console masters, in the spec's order.
     pub masters: Vec<OwnedFd>,
+    /// The container's /dev, once it is made.
+    pub dev: Option<OwnedFd>,
     channel: Channel,
 }
 
@@ -83,7 +85,7 @@ pub fn build(spec: &Spec, proc: &HostProc) -> Result<Pending> {
     };
     drop(theirs);
     joined.leave()?;
-    let mut pending = Pending { pid, start_time: 0, pidfd, masters: Vec::new(), channel: ours };
+    let mut pending = Pending { pid, start_time: 0, pidfd, masters: Vec::new(), dev: None, channel: ours };
     match pending.construct(spec, proc) {
         Ok(()) => Ok(pending),
         Err(failure) => {
@@ -115,7 +117,9 @@ impl Pending {
 
         let userns = if spec.ids.is_some() { Some(proc.namespace(pid, "user")?) } else { None };
         let builder = Builder { spec, userns };
-        let mut mounts = vec![builder.root()?, dev::build(spec)?];
+        let dev = dev::build(spec)?;
+        self.dev = Some(dev.try_clone().at("dev", "cannot copy a descriptor")?);
+        let mut mounts = vec![builder.root()?, dev];
         if spec.net != Namespace::New {
             mounts.push(builder.sys()?);
         }

@@ -19,9 +19,11 @@ use super::console::{Console, Side};
 use super::control::Connection;
 use super::procfs::HostProc;
 use super::start::{self, Pending};
-use super::{Context, Failure, Result, exit, net, shutdown};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::{Context, Failure, Result, dev, exit, failure, net, shutdown};
 use crate::lxc::protocol::{Call, Cause, Event, ExitRecord, Request, Running, SOCKET_NAME};
-use crate::lxc::spec::Spec;
+use crate::lxc::spec::{Device, Namespace, Nic, Spec};
 use crate::sys::packet;
 
 /// An init that ran shorter than this waits this long for its restart.
@@ -346,6 +348,11 @@ impl Supervisor {
                 None => Err(format!("there is no console {index}")),
                 Some(console) => console.resize(rows, columns).map_err(|error| error.to_string()),
             },
+            Call::PlugNic { nic } => self.plug_nic(nic).map_err(|failure| text(&failure)),
+            Call::UnplugNic { host } => self.unplug_nic(&host).map_err(|failure| text(&failure)),
+            Call::LinkState { host, up } => self.link_state(&host, up).map_err(|failure| text(&failure)),
+            Call::AddDevice { device } => self.add_device(device).map_err(|failure| text(&failure)),
+            Call::RemoveDevice { name } => self.remove_device(&name).map_err(|failure| text(&failure)),
             Call::Signal { signal } => self.send_signal(signal),
             Call::Shutdown { reboot, initctl, signal } => match &self.current {
                 Some(pending) => {
@@ -374,6 +381,75 @@ impl Supervisor {
             connection.send(&reply, fd.as_ref().map(AsFd::as_fd));
         }
         over
+    }
+
+    fn running(&self) -> Result<&Pending> {
+        let Some(pending) = &self.current else { return failure("control", "the container is not running") };
+        Ok(pending)
+    }
+
+    fn dev(&self) -> Result<&OwnedFd> {
+        match &self.running()?.dev {
+            Some(dev) => Ok(dev),
+            None => failure("dev", "the container has no /dev yet"),
+        }
+    }
+
+    fn plug_nic(&mut self, nic: Nic) -> Result<()> {
+        if self.spec.net != Namespace::New {
+            return failure("network", "the container shares its network with others");
+        }
+        let init = self.running()?.pid;
+        let result = net::plug_one(&nic, &self.proc, init).and_then(|()| {
+            let netns = self.proc.namespace(init, "net")?;
+            let back = self.proc.namespace(std::process::id() as i32, "net")?;
+            let enter = |namespace: &OwnedFd, what: &str| {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), kind).at("network", what)
+            };
+            enter(&netns, "cannot enter the container's network")?;
+            let configured = net::configure(std::slice::from_ref(&nic));
+            enter(&back, "cannot return to the host's network")?;
+            configured
+        });
+        match result {
+            Ok(()) => self.spec.nics.push(nic),
+            Err(_) => net::unplug_one(&nic.host),
+        }
+        result
+    }
+
+    fn unplug_nic(&mut self, host: &str) -> Result<()> {
+        if !self.spec.nics.iter().any(|nic| nic.host == host) {
+            return failure("network", format!("there is no interface '{host}'"));
+        }
+        net::unplug_one(host);
+        self.spec.nics.retain(|nic| nic.host != host);
+        Ok(())
+    }
+
+    fn link_state(&mut self, host: &str, up: bool) -> Result<()> {
+        let Some(nic) = self.spec.nics.iter_mut().find(|nic| nic.host == host) else {
+            return failure("network", format!("there is no interface '{host}'"));
+        };
+        net::set_up(host, up)?;
+        nic.up = up;
+        Ok(())
+    }
+
+    fn add_device(&mut self, device: Device) -> Result<()> {
+        dev::add(self.dev()?, &device, self.spec.ids.as_ref())?;
+        self.spec.devices.push(device);
+        Ok(())
+    }
+
+    fn remove_device(&mut self, name: &str) -> Result<()> {
+        if !self.spec.devices.iter().any(|device| device.name == name) {
+            return failure("dev", format!("there is no device '{name}'"));
+        }
+        dev::remove(self.dev()?, name)?;
+        self.spec.devices.retain(|device| device.name != name);
+        Ok(())
     }
 
     fn send_signal(&self, signal: i32) -> Result<(), String> {

@@ -52,7 +52,6 @@ impl Container {
     }
 
     /// The XML with one more device.
-    #[allow(dead_code)]
     pub fn with_device(&self, device: &str) -> String {
         self.xml.replace("<console ", &format!("{device}<console "))
     }
