@@ -9,7 +9,7 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 
-.PHONY: all build demo test bench lint setup install clean
+.PHONY: all build demo test bench soak lint setup install clean
 
 all: build
 
@@ -31,6 +31,10 @@ test:
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup
 	@scripts/bench.sh
+
+# A thousand starts and stops of a container; fails when anything piles up.
+soak: setup
+	@scripts/soak.sh
 
 lint:
 	cargo fmt --check
