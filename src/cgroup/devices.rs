@@ -1,6 +1,7 @@
 //! devices: which device nodes a container may open. v1 takes rules, v2 a small BPF program; the list is one.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -42,15 +43,18 @@ impl Group {
 }
 
 fn restrict_v1(dir: &Path) -> Result<()> {
-    let set =
-        |file: &str, rule: &str| write(&dir.join(file), rule).map_err(|error| setting_failed(dir, file, rule, error));
-    set("devices.deny", "a")?;
+    let failed = |file: &str, rule: &str, error: std::io::Error| setting_failed(dir, file, rule, error);
+    write(&dir.join("devices.deny"), "a").map_err(|error| failed("devices.deny", "a", error))?;
+    let name = "devices.allow";
+    // One rule per write, all through one descriptor.
+    let file = fs::OpenOptions::new().write(true).open(dir.join(name)).map_err(|error| failed(name, "rules", error))?;
+    let allow = |rule: &str| (&file).write_all(rule.as_bytes()).map_err(|error| failed(name, rule, error));
     for rule in ["c *:* m", "b *:* m"] {
-        set("devices.allow", rule)?;
+        allow(rule)?;
     }
     ALLOWED.iter().try_for_each(|(major, minor)| {
         let minor = minor.map_or("*".to_string(), |minor| minor.to_string());
-        set("devices.allow", &format!("c {major}:{minor} rwm"))
+        allow(&format!("c {major}:{minor} rwm"))
     })
 }
 
