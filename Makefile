@@ -10,7 +10,7 @@ DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 BIN        ?= target/release
 
-.PHONY: all build demo test test-systemd-container test-inguest bench fuzz lint setup install install-files clean
+.PHONY: all build demo test test-systemd-container test-inguest bench soak fuzz lint setup install install-files clean
 
 all: build
 
@@ -41,6 +41,10 @@ test-inguest:
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup
 	@scripts/bench.sh
+
+# A thousand starts and stops of a container; fails when anything piles up.
+soak: setup
+	@scripts/soak.sh
 
 # Feeds every parser of foreign bytes with broken input for SECONDS each; a finding stays in fuzz/artifacts.
 SECONDS ?= 60

@@ -45,7 +45,12 @@ impl World {
     pub fn with_containers(settings: &str) -> Result<World, String> {
         own_namespaces()?;
         let mut world = World::directory(vec![]);
-        fs::create_dir(world.root()).unwrap();
+        // As on a real host: /run is a tmpfs, the state is on a disk.
+        let run = world.root().join("run");
+        fs::create_dir_all(&run).unwrap();
+        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+        nix::mount::mount(Some("tmpfs"), &run, Some("tmpfs"), flags, Some("mode=755"))
+            .map_err(|error| format!("tmpfs on '{}': {error}", run.display()))?;
         fs::write(world.root().join("domusd.toml"), settings).unwrap();
         world.start();
         Ok(world)
@@ -125,6 +130,7 @@ pub fn pss(pid: u32) -> u64 {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
+        let _ = nix::mount::umount2(&self.root().join("run"), nix::mount::MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&self.base);
     }
 }

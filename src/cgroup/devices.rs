@@ -1,6 +1,7 @@
 //! devices: which device nodes a container may open. v1 takes rules, v2 a small BPF program; the list is one.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -80,14 +81,18 @@ fn put(dir: &Path, file: &str, rule: &str) -> Result<()> {
 }
 
 fn restrict_v1(dir: &Path) -> Result<()> {
-    let set = |file: &str, rule: &str| put(dir, file, rule);
-    set("devices.deny", "a")?;
+    put(dir, "devices.deny", "a")?;
+    let name = "devices.allow";
+    let failed = |rule: &str, error: std::io::Error| setting_failed(dir, name, rule, error);
+    // One rule per write, all through one descriptor.
+    let file = fs::OpenOptions::new().write(true).open(dir.join(name)).map_err(|error| failed("rules", error))?;
+    let allow = |rule: &str| (&file).write_all(rule.as_bytes()).map_err(|error| failed(rule, error));
     for rule in ["c *:* m", "b *:* m"] {
-        set("devices.allow", rule)?;
+        allow(rule)?;
     }
     ALLOWED.iter().try_for_each(|(major, minor)| {
         let minor = minor.map_or("*".to_string(), |minor| minor.to_string());
-        set("devices.allow", &format!("c {major}:{minor} rwm"))
+        allow(&format!("c {major}:{minor} rwm"))
     })
 }
 
