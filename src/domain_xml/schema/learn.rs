@@ -140,10 +140,12 @@ pub fn learn(documents: &[String]) -> Grammar {
 struct Explorer {
     grammar: Grammar,
     /// Path and what was asked for there: another way to the same state teaches nothing.
-    seen: BTreeSet<(Vec<String>, BTreeSet<(AskedFor, &'static str)>)>,
+    seen: BTreeSet<State>,
 }
 
 type Asks = Vec<Asked>;
+/// Path and questions.
+type State = (Vec<String>, BTreeSet<(AskedFor, &'static str)>);
 
 impl Explorer {
     /// Looks at the last element of `chain` in all its kinds, and at all below it.
@@ -212,7 +214,7 @@ impl Explorer {
 }
 
 /// Path and questions.
-fn state(chain: &[Step], asks: &Asks) -> (Vec<String>, BTreeSet<(AskedFor, &'static str)>) {
+fn state(chain: &[Step], asks: &Asks) -> State {
     (path_of(chain), asks.iter().map(|asked| (asked.what, asked.name)).collect())
 }
 
@@ -266,12 +268,12 @@ fn variants(chain: &[Step], asks: &Asks) -> Vec<Vec<Step>> {
     let last = chain.last().expect("never empty");
     let words = |name: &str| -> Vec<String> {
         let form = asks.iter().filter(|asked| asked.what == AskedFor::Attribute && asked.name == name);
-        let closed = form.filter_map(|asked| match asked.form {
+        let mut closed = form.filter_map(|asked| match asked.form {
             Form::Words(words) => Some(words.iter().map(|word| word.to_string()).collect()),
             _ => None,
         });
         let open = || kinds(&last.name, name).map(|words| words.iter().map(|word| word.to_string()).collect());
-        closed.last().or_else(open).unwrap_or_default()
+        closed.next_back().or_else(open).unwrap_or_default()
     };
     let with = |changes: &[(&str, &str)]| {
         let mut variant = chain.to_vec();
