@@ -16,7 +16,7 @@ use super::domains::Driver;
 use super::output::Failure;
 use super::{
     console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, plug, stats, tune,
-    vcpu,
+    vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -158,6 +158,11 @@ pub struct FileArg {
 }
 
 impl FileArg {
+    /// A file named by another argument.
+    pub fn of(file: PathBuf) -> FileArg {
+        FileArg { file }
+    }
+
     /// The name for messages.
     pub fn name(&self) -> String {
         self.file.display().to_string()
@@ -287,7 +292,7 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Look at domain XML
     #[command(subcommand)]
-    Xml(plan::XmlCommand),
+    Xml(xml::XmlCommand),
     /// Compare a CPU with the host's
     #[command(name = "cpu-compare")]
     CpuCompare(cpu::CompareArgs),

@@ -13,6 +13,7 @@ use super::devices;
 use super::domains::{By, CONNECT, DOMAIN, DOMUS_CONNECT, Driver, Session};
 use super::lifecycle::done;
 use super::output::{self, Context, Failure};
+use super::xml;
 use crate::types::flags::{create, undefine as undefine_flag};
 
 /// Options of `define`.
@@ -20,7 +21,7 @@ use crate::types::flags::{create, undefine as undefine_flag};
 pub struct DefineArgs {
     #[command(flatten)]
     file: FileArg,
-    /// Refuse XML the daemon has a warning about (unknown elements, doubtful values)
+    /// Refuse misspelled, misplaced and repeated elements and attributes, which are otherwise dropped with a warning
     #[arg(long)]
     validate: bool,
 }
@@ -36,7 +37,7 @@ pub struct CreateArgs {
     /// Leave the guest paused
     #[arg(long)]
     paused: bool,
-    /// Refuse XML the daemon has a warning about (unknown elements, doubtful values)
+    /// Refuse misspelled, misplaced and repeated elements and attributes, which are otherwise dropped with a warning
     #[arg(long)]
     validate: bool,
     /// Make the NVRAM afresh from its template
@@ -104,7 +105,7 @@ pub async fn define(session: &Session, args: &DefineArgs) -> Result<(), Failure>
     let warnings = check(session, driver, &xml).await?;
     warn(&file, &warnings);
     if args.validate {
-        refuse(&warnings).context(failed)?;
+        refuse(session, driver, &file, &xml).await.map_err(|failure| failure.context(failed()))?;
     }
     let path: Result<zbus::OwnedObjectPath, CallError> =
         session.client.call(driver.path(), CONNECT, "DomainDefineXML", &(xml.as_str(),)).await;
@@ -125,7 +126,7 @@ pub async fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure>
     let warnings = check(session, driver, &xml).await?;
     warn(&file, &warnings);
     if args.validate {
-        refuse(&warnings).context(failed)?;
+        refuse(session, driver, &file, &xml).await.map_err(|failure| failure.context(failed()))?;
     }
     let mut flags = if args.paused || args.console { create::PAUSED } else { 0 };
     if args.reset_nvram {
@@ -219,12 +220,13 @@ fn warn(file: &str, warnings: &[Warning]) {
     }
 }
 
-fn refuse(warnings: &[Warning]) -> Result<(), Failure> {
-    match warnings.len() {
-        0 => Ok(()),
-        1 => Err(Failure::new("the XML has 1 warning, see above; without --validate it is only a warning")),
-        n => {
-            Err(Failure::new(format!("the XML has {n} warnings, see above; without --validate they are only warnings")))
-        }
-    }
+/// Refuses what the VALIDATE flag refuses: libvirt-dbus's define has no flags.
+async fn refuse(session: &Session, driver: Driver, file: &str, xml: &str) -> Result<(), Failure> {
+    let findings = xml::diagnose(session, driver, xml).await?;
+    let line = |finding: &xml::Finding| {
+        let (line, column, _, path, message) = finding.clone();
+        warning_text(file, &(line, column, path, message))
+    };
+    let lines: Vec<String> = findings.iter().filter(|finding| xml::is_refused(finding)).map(line).collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure { lines }) }
 }

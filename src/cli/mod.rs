@@ -34,6 +34,7 @@ mod stats;
 mod tune;
 mod vcpu;
 mod words;
+mod xml;
 
 use std::process::ExitCode;
 
@@ -141,7 +142,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Console(args) => console::console(session, args).await,
         Command::Event(args) => event::event(session, args).await,
         Command::Plan(args) => plan::plan(session, args).await,
-        Command::Xml(plan::XmlCommand::Check(args)) => plan::check(session, args).await,
+        Command::Xml(command) => xml::run(session, command).await,
         Command::CpuCompare(args) => cpu::compare(session, args).await,
         Command::CpuBaseline(args) => cpu::baseline(session, args).await,
         Command::CpuModels(args) => cpu::models(session, args).await,

@@ -54,7 +54,11 @@ impl Output {
     }
 
     /// A failed command: its lines on standard error, with `--json` also an object on standard output.
+    /// Without lines the result said it all, and the exit status is what is left to say.
     pub fn failure(&self, failure: &Failure) {
+        if failure.lines.is_empty() {
+            return;
+        }
         if self.json {
             self.value(&json!({ "error": { "message": failure.lines.join(": "), "lines": failure.lines } }));
         }

@@ -1,10 +1,10 @@
-//! `plan`: what a start would do, from the daemon's dry run; and `xml check`.
+//! `plan`: what a start would do, from the daemon's dry run.
 
 use std::fmt::Write;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::FileArg;
 use super::client::CallError;
@@ -18,13 +18,6 @@ use super::output::{self, Failure, Table};
 pub struct PlanArgs {
     #[command(flatten)]
     file: FileArg,
-}
-
-/// Commands below `xml`.
-#[derive(Debug, Subcommand)]
-pub enum XmlCommand {
-    /// Print the daemon's warnings about domain XML; nothing is changed
-    Check(FileArg),
 }
 
 /// The daemon's plan; what it may add later is shown by `--json`.
@@ -82,20 +75,6 @@ pub async fn plan(session: &Session, args: &PlanArgs) -> Result<(), Failure> {
     session.out.show(&value, &plan.text());
     let problems = plan.problems.len() + plan.files.iter().filter(|file| file.problem.is_some()).count();
     if problems == 0 { Ok(()) } else { Err(Failure { lines: Vec::new() }) }
-}
-
-/// `domus xml check`: exit status 1 when there is a warning.
-pub async fn check(session: &Session, args: &FileArg) -> Result<(), Failure> {
-    let file = args.name();
-    let xml = args.read()?;
-    let driver = session.driver_for(devices::domain_type(&xml).as_deref()).await?;
-    let warnings: Result<Vec<define::Warning>, CallError> =
-        session.client.call(driver.path(), DOMUS_CONNECT, "CheckXML", &(xml.as_str(), 0u32)).await;
-    let warnings = warnings.map_err(|error| Failure::from(error).context(format!("{file} is not a valid domain")))?;
-    let text: String = warnings.iter().map(|warning| format!("{}\n", define::warning_text(&file, warning))).collect();
-    let value = json!({ "file": file, "driver": driver.name(), "warnings": define::warnings_json(&warnings) });
-    session.out.show(&value, &text);
-    if warnings.is_empty() { Ok(()) } else { Err(Failure { lines: Vec::new() }) }
 }
 
 impl Plan {

@@ -18,11 +18,12 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// `error` for what a define refuses, else `warning`.
+    /// `error` for what a define refuses, `unknown` for what VALIDATE refuses as well, else `warning`.
     pub fn severity(self) -> &'static str {
         match self {
             FindingKind::Syntax | FindingKind::Invalid => "error",
-            FindingKind::Unknown | FindingKind::Remark => "warning",
+            FindingKind::Unknown => "unknown",
+            FindingKind::Remark => "warning",
         }
     }
 }
@@ -41,18 +42,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding about no place in particular.
-    pub fn general(kind: FindingKind, message: String) -> Self {
-        Finding { kind, line: 0, column: 0, path: String::new(), message }
-    }
-
-    pub(super) fn from_warning(kind: FindingKind, warning: Warning) -> Self {
+    /// A warning, as a finding of this kind.
+    pub fn from_warning(kind: FindingKind, warning: Warning) -> Self {
         let Warning { line, column, path, message } = warning;
         Finding { kind, line, column, path, message }
     }
 
     /// An error, whose text ends in its place when it knows one; else it is where it was noticed.
-    pub(super) fn from_error(error: &Error, (line, column, path): (u32, u32, String)) -> Self {
+    pub fn from_error(error: &Error, (line, column, path): (u32, u32, String)) -> Self {
         let detail = error.detail.as_str();
         match detail.rfind(" (line ").and_then(|at| Some((at, place(&detail[at + 1..])?))) {
             Some((at, (line, column, path))) => {
@@ -80,7 +77,7 @@ pub fn check(xml: &str) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     if let Err(error) = read_for_check(xml, &mut findings) {
-        findings.push(Finding::from_error(&error, (0, 0, String::new())));
+        findings.push(Finding::from_error(&super::place(error, xml), (0, 0, String::new())));
     }
     findings.sort_by_key(|finding| (finding.line == 0, finding.line, finding.column, finding.kind));
     findings.dedup();
@@ -118,7 +115,7 @@ mod tests {
                    <target dev='vdb'/></disk>\n<interface type='brigde'/>\n<interface type='bridge'/>\n</devices>\n</domain>";
         let told = told(xml);
         let expected = [
-            "3:1: warning: domain/memry: element 'memry' is not known here and is ignored; did you mean 'memory'?",
+            "3:1: unknown: domain/memry: element 'memry' is not known here and is ignored; did you mean 'memory'?",
             "4:",
             "6:19: error: domain/features/hyperv/@mode",
             "8:",

@@ -21,6 +21,8 @@ pub mod os;
 mod parse;
 mod place;
 pub mod post_parse;
+#[cfg(test)]
+mod schema;
 pub mod seclabel;
 mod shape;
 #[cfg(test)]

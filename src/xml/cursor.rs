@@ -45,7 +45,10 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AskedFor {
     Attribute,
+    /// At most one child of the name.
     Child,
+    /// Any number of children of the name.
+    Children,
     Text,
 }
 
@@ -115,11 +118,19 @@ impl<'s> Document<'s> {
         self.errors.take()
     }
 
-    /// Everything that was asked for, each with the names of the elements from the root down to the one asked.
-    pub fn account(&self) -> Vec<(Vec<String>, Asked)> {
-        let names =
-            |asked: &Asked| locate::ancestry(&self.root, asked.start).iter().map(|e| e.name.to_string()).collect();
-        self.asked.borrow().iter().map(|asked| (names(asked), *asked)).collect()
+    /// What was asked for in elements whose path from the root is `path`.
+    pub fn asked_at(&self, path: &[&str]) -> Vec<Asked> {
+        let mut last = None;
+        let mut here = |start: usize| match last {
+            Some((at, is)) if at == start => is,
+            _ => {
+                let is =
+                    locate::ancestry(&self.root, start).iter().map(|element| element.name).eq(path.iter().copied());
+                last = Some((start, is));
+                is
+            }
+        };
+        self.asked.borrow().iter().filter(|asked| here(asked.start)).copied().collect()
     }
 
     fn collect_unknown(&self, element: &Element<'_>, broken: bool, out: &mut Vec<Unknown>) {
@@ -133,7 +144,7 @@ impl<'s> Document<'s> {
             }
             let (line, column) = line_column(self.source, attribute.offset);
             let path = format!("{}/@{}", locate::path(&self.root, element.span.start), attribute.name);
-            let nearest = self.nearest_asked(element.span.start, AskedFor::Attribute, attribute.name);
+            let nearest = self.nearest_asked(element.span.start, true, attribute.name);
             let place = Place { line, column, path };
             if broken && nearest.is_none() {
                 continue;
@@ -148,8 +159,7 @@ impl<'s> Document<'s> {
             let node = Node { doc: self, el: child };
             let repeated = element.children.iter().any(|other| other.used.get() && other.name == child.name);
             let kind = if repeated { UnknownKind::Repeated } else { UnknownKind::Element };
-            let nearest =
-                if repeated { None } else { self.nearest_asked(element.span.start, AskedFor::Child, child.name) };
+            let nearest = if repeated { None } else { self.nearest_asked(element.span.start, false, child.name) };
             if broken && nearest.is_none() && !repeated {
                 continue;
             }
@@ -157,10 +167,11 @@ impl<'s> Document<'s> {
         }
     }
 
-    fn nearest_asked(&self, start: usize, what: AskedFor, name: &str) -> Option<&'static str> {
+    fn nearest_asked(&self, start: usize, attribute: bool, name: &str) -> Option<&'static str> {
         let asked = self.asked.borrow();
+        let fits = |what| what != AskedFor::Text && (what == AskedFor::Attribute) == attribute;
         let mut known: Vec<&'static str> =
-            asked.iter().filter(|asked| asked.start == start && asked.what == what).map(|asked| asked.name).collect();
+            asked.iter().filter(|asked| asked.start == start && fits(asked.what)).map(|asked| asked.name).collect();
         known.sort_unstable();
         known.dedup();
         nearest(name, known)
@@ -175,6 +186,7 @@ impl<'d> Node<'d> {
 
     /// All text directly inside.
     pub fn text(&self) -> &'d str {
+        self.note_form(AskedFor::Text, "", Form::Text);
         &self.el.text
     }
 
@@ -288,7 +300,7 @@ impl<'d> Node<'d> {
 
     /// Every child of this name.
     pub fn children(&self, name: &'static str) -> impl Iterator<Item = Node<'d>> + use<'d> {
-        self.note_form(AskedFor::Child, name, Form::Text);
+        self.note_form(AskedFor::Children, name, Form::Text);
         let doc = self.doc;
         self.el.children.iter().filter(move |child| child.name == name).map(move |element| {
             element.used.set(true);
@@ -321,7 +333,7 @@ impl<'d> Node<'d> {
     /// The element's own text as a value. Error: code 27 with libvirt's text.
     pub fn value<T: Value>(&self) -> Result<T> {
         self.note_form(AskedFor::Text, "", Form::of::<T>());
-        let text = self.text();
+        let text: &str = &self.el.text;
         T::read(text.trim()).ok_or_else(|| {
             let what = format!("Invalid value '{text}' for element or attribute './{}[1]'", self.name());
             self.error(Code::XmlError, with_known(what, text.trim(), T::known()))
@@ -436,7 +448,7 @@ impl<'d> Node<'d> {
 
     /// Notes a name as known here without reading anything.
     pub fn note(&self, attribute: bool, name: &'static str) {
-        let what = if attribute { AskedFor::Attribute } else { AskedFor::Child };
+        let what = if attribute { AskedFor::Attribute } else { AskedFor::Children };
         self.note_form(what, name, Form::Text);
     }
 

@@ -42,6 +42,18 @@ pub struct Element<'s> {
     pub(super) broken: Cell<bool>,
 }
 
+impl Element<'_> {
+    /// Whether a reader took it, or took all there is in an element around it.
+    pub fn was_read(&self) -> bool {
+        self.used.get() || self.opaque.get()
+    }
+
+    /// Whether all in it belongs to somebody else.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque.get()
+    }
+}
+
 /// A well-formed document.
 #[derive(Debug)]
 pub struct Document<'s> {

@@ -7,8 +7,8 @@ use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
     BaselineHypervisorArgs, BaselineHypervisorCpu, CheckXml, CompareHypervisorArgs, CompareHypervisorCpu, ConsoleArgs,
-    DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages, GetVcpuInfo, LifecycleArgs, NativeArgs,
-    OpenConsole, PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction,
+    DiagnoseXml, DiffXml, DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages, GetVcpuInfo,
+    LifecycleArgs, NativeArgs, OpenConsole, PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction, TwoXml,
 };
 use crate::engine::driver::{DomainCapsQuery, Plan, VcpuInfo};
 use zbus::Variant;
@@ -115,6 +115,27 @@ const CONNECT_METHODS: &[Method] = &[
             Ok(CompareHypervisorArgs { query: hypervisor((a, b, c, d)), xml, flags })
         },
         |_, result| result
+    )),
+    m("DiagnoseXML", "xml s, flags u", "findings a(uusss)", "domusConnectDiagnoseXML").served(connection!(
+        DiagnoseXml,
+        |args: (String, u32)| plain_xml(args, "domusConnectDiagnoseXML"),
+        |_, findings| {
+            let rows =
+                findings.into_iter().map(|at| (at.line, at.column, at.kind.severity().into(), at.path, at.message));
+            rows.collect::<Vec<(u32, u32, String, String, String)>>()
+        }
+    )),
+    m("DiffXML", "first s, second s, flags u", "changes a(sasas)", "domusConnectDiffXML").served(connection!(
+        DiffXml,
+        |(first, second, flags): (String, String, u32)| {
+            crate::types::flags::check(flags, 0, "domusConnectDiffXML")?;
+            Ok(TwoXml { first, second })
+        },
+        |_, changes| {
+            let side = |value: Option<String>| value.into_iter().collect::<Vec<String>>();
+            let rows = changes.into_iter().map(|change| (change.path, side(change.old), side(change.new)));
+            rows.collect::<Vec<(String, Vec<String>, Vec<String>)>>()
+        }
     )),
     m("DomainXMLFromNative", "format s, config s, flags u", "xml s", "virConnectDomainXMLFromNative").served(
         connection!(

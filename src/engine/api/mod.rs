@@ -20,6 +20,7 @@ mod node;
 mod stats;
 mod tune;
 mod vcpu;
+mod xml;
 
 use std::future::Future;
 
@@ -57,6 +58,7 @@ pub use vcpu::{
     GetEmulatorPinInfo, GetNumaParameters, GetVcpuInfo, GetVcpuPinInfo, PinArgs, PinEmulator, PinVcpu,
     SetNumaParameters, SetVcpus, VcpusArgs,
 };
+pub use xml::{DiagnoseXml, DiffXml, TwoXml};
 
 use crate::error::{Code, Error, Result};
 
