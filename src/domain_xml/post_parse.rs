@@ -45,6 +45,7 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
 
 /// Listed threads count; when fewer are listed than there are, the others get the lowest free numbers.
 fn iothreads(def: &mut DomainDef) {
+    def.iothreads = def.iothreads.filter(|count| *count != 0);
     if def.iothread_ids.is_empty() {
         return;
     }
@@ -391,6 +392,9 @@ fn videos(def: &mut DomainDef) {
         if model.kind == VideoType::Qxl {
             model.ram.get_or_insert(64 * 1024);
         }
+        for size in [&mut model.ram, &mut model.vram] {
+            *size = size.map(|kib| kib.checked_next_power_of_two().unwrap_or(kib));
+        }
         if model.kind != VideoType::None {
             model.heads.get_or_insert(1);
         }
@@ -607,6 +611,12 @@ fn firmware(def: &mut DomainDef) {
 
 fn small_devices(def: &mut DomainDef) {
     for nic in &mut def.interfaces {
+        // Only a back end outside the emulator can be bound to a device of the host.
+        if let InterfaceSource::User { dev } = &mut nic.source
+            && nic.backend.kind.as_deref() != Some("passt")
+        {
+            *dev = None;
+        }
         nic.coalesce_rx_frames_max = nic.coalesce_rx_frames_max.filter(|max| *max != 0);
         if let Some(model) = &mut nic.model
             && let Some(known) = INTERFACE_MODELS.iter().find(|known| known.eq_ignore_ascii_case(model))

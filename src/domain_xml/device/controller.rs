@@ -1,5 +1,6 @@
 //! `<controller>`.
 
+use super::disk::{read_iothreads, write_iothreads};
 use super::info::{DeviceInfo, VirtioOptions};
 use crate::domain_xml::FormatOptions;
 use crate::domain_xml::words::{Switch, words};
@@ -41,6 +42,8 @@ pub struct ControllerDriver {
     pub max_sectors: Option<u32>,
     pub ioeventfd: Option<Switch>,
     pub iothread: Option<u32>,
+    /// `<iothreads>`: thread ids, each with the queues it serves.
+    pub iothreads: Vec<(u32, Vec<u32>)>,
     pub virtio: VirtioOptions,
 }
 
@@ -152,6 +155,7 @@ impl Controller {
                 max_sectors: driver.attr_value("max_sectors")?,
                 ioeventfd: driver.attr_value("ioeventfd")?,
                 iothread: driver.attr_value("iothread")?,
+                iothreads: read_iothreads(driver)?,
                 virtio: VirtioOptions::read(driver)?,
             };
         }
@@ -180,6 +184,7 @@ impl Controller {
                 w.attr_opt("ioeventfd", self.driver.ioeventfd);
                 w.attr_opt("iothread", self.driver.iothread);
                 self.driver.virtio.write_attrs(w);
+                write_iothreads(w, &self.driver.iothreads);
             });
             self.info.write(w, o);
             if let Some(hole) = self.pci.hole64 {

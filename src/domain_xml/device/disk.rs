@@ -199,6 +199,31 @@ iotune! {
     write_bytes_sec_max_length, total_iops_sec_max_length, read_iops_sec_max_length, write_iops_sec_max_length,
 }
 
+/// Reads `<iothreads>` of a driver: thread ids, each with the queues it serves.
+pub(crate) fn read_iothreads(driver: Node<'_>) -> Result<Vec<(u32, Vec<u32>)>> {
+    let Some(node) = driver.child("iothreads") else { return Ok(Vec::new()) };
+    node.children("iothread")
+        .map(|thread| {
+            let queues = thread.children("queue").map(|queue| queue.require("id")).collect::<Result<_>>()?;
+            Ok((thread.require("id")?, queues))
+        })
+        .collect()
+}
+
+/// Writes it.
+pub(crate) fn write_iothreads(w: &mut Writer, threads: &[(u32, Vec<u32>)]) {
+    w.element_unless_empty("iothreads", |w| {
+        for (id, queues) in threads {
+            w.element("iothread", |w| {
+                w.attr("id", id);
+                for queue in queues {
+                    w.element("queue", |w| w.attr("id", queue));
+                }
+            });
+        }
+    });
+}
+
 impl DiskDriver {
     fn read(node: Node<'_>) -> Result<(Self, Option<StorageFormat>)> {
         let mut driver = DiskDriver {
@@ -219,15 +244,7 @@ impl DiskDriver {
             virtio: VirtioOptions::read(node)?,
             ..Default::default()
         };
-        if let Some(iothreads) = node.child("iothreads") {
-            for thread in iothreads.children("iothread") {
-                let mut queues = Vec::new();
-                for queue in thread.children("queue") {
-                    queues.push(queue.require("id")?);
-                }
-                driver.iothreads.push((thread.require("id")?, queues));
-            }
-        }
+        driver.iothreads = read_iothreads(node)?;
         if let Some(cache) = node.child("metadata_cache") {
             driver.metadata_cache_max =
                 cache.child("max_size").map(crate::domain_xml::memory::read_bytes).transpose()?;
@@ -258,16 +275,7 @@ impl DiskDriver {
             w.attr_opt("queues", self.queues);
             w.attr_opt("queue_size", self.queue_size);
             self.virtio.write_attrs(w);
-            w.element_unless_empty("iothreads", |w| {
-                for (id, queues) in &self.iothreads {
-                    w.element("iothread", |w| {
-                        w.attr("id", id);
-                        for queue in queues {
-                            w.element("queue", |w| w.attr("id", queue));
-                        }
-                    });
-                }
-            });
+            write_iothreads(w, &self.iothreads);
             if let Some(bytes) = self.metadata_cache_max {
                 w.element("metadata_cache", |w| {
                     w.start("max_size");

@@ -528,7 +528,8 @@ impl Spice {
     }
 
     fn write_children(&self, w: &mut Writer) {
-        for (name, mode) in &self.channels {
+        // "any" is what a channel has that is not listed.
+        for (name, mode) in self.channels.iter().filter(|(_, mode)| *mode != SpiceMode::Any) {
             w.element("channel", |w| {
                 w.attr("name", name);
                 w.attr("mode", mode);

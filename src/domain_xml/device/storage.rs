@@ -31,6 +31,8 @@ pub struct StorageSource {
     pub fdgroup: Option<String>,
     /// Children that nothing acts on yet.
     pub later: Vec<Foreign>,
+    /// `<dataStore>`: where the contents of an image with an external data file are.
+    pub data_store: Option<Box<StorageSource>>,
     /// What this image lies on.
     pub backing: Backing,
     /// `backing` was found out by probing, not said by the user: an inactive definition does not show it.
@@ -268,6 +270,14 @@ impl StorageSource {
         if let Some(encryption) = node.child("encryption") {
             self.encryption = Some(Encryption::read(encryption)?);
         }
+        if let Some(store) = node.child("dataStore") {
+            let mut layer = StorageSource { kind: store.attr_value("type")?.unwrap_or_default(), ..Default::default() };
+            layer.format = store.child("format").map(|format| format.require("type")).transpose()?;
+            if let Some(source) = store.child("source") {
+                layer.read_source(source)?;
+            }
+            self.data_store = Some(Box::new(layer));
+        }
         if let Some(reservations) = node.child("reservations") {
             self.reservations = Some(Reservations {
                 managed: reservations.attr_value("managed")?,
@@ -378,6 +388,13 @@ impl StorageSource {
             }
             if let Some(encryption) = self.encryption.as_ref().filter(|_| !elsewhere.encryption) {
                 encryption.write(w);
+            }
+            if let Some(store) = &self.data_store {
+                w.element("dataStore", |w| {
+                    w.attr("type", store.kind);
+                    w.element_unless_empty("format", |w| w.attr_opt("type", store.format));
+                    store.write_source(w, o, false, Elsewhere::default());
+                });
             }
         });
     }

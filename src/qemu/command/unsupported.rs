@@ -55,6 +55,13 @@ pub(super) fn check(def: &DomainDef) -> Result<()> {
         (!def.shmems.is_empty(), "<shmem>"),
         (!def.memory_devices.is_empty(), "<memory> devices"),
         (def.iommu.is_some(), "<iommu>"),
+        (
+            def.disks
+                .iter()
+                .any(|disk| disk.source.data_store.is_some() || disk.source.chain().any(|l| l.data_store.is_some())),
+            "<dataStore> of a disk",
+        ),
+        (def.controllers.iter().any(|c| !c.driver.iothreads.is_empty()), "<iothreads> of a controller"),
         (!def.cryptos.is_empty(), "<crypto>"),
         (def.pstore.is_some(), "<pstore>"),
         (def.nvram_device.is_some(), "<nvram> devices"),

@@ -9,6 +9,8 @@ mod cpu;
 mod devices;
 mod disks;
 mod live;
+#[cfg(test)]
+mod tests;
 mod video;
 
 use super::addresses;
