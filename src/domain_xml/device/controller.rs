@@ -146,8 +146,10 @@ impl Controller {
             controller.model = Some(model.to_string());
         }
         controller.vectors = node.attr_value("vectors")?;
-        controller.max_grant_frames = node.attr_value("maxGrantFrames")?;
-        controller.max_event_channels = node.attr_value("maxEventChannels")?;
+        if kind == ControllerType::Xenbus {
+            controller.max_grant_frames = node.attr_value("maxGrantFrames")?;
+            controller.max_event_channels = node.attr_value("maxEventChannels")?;
+        }
         if let Some(driver) = node.child("driver") {
             controller.driver = ControllerDriver {
                 queues: driver.attr_value("queues")?,

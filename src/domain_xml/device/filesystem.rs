@@ -154,8 +154,7 @@ impl Filesystem {
             None => return Err(node.error(Code::XmlError, "missing target information for filesystem")),
         };
         if fs.source == FsSource::default() && fs.kind != FilesystemType::Ram {
-            let what = format!("missing source information for device '{}'", fs.target);
-            return Err(node.error(Code::XmlError, what));
+            return Err(node.error(Code::NoSource, &fs.target));
         }
         fs.readonly = node.child("readonly").is_some();
         fs.space_hard_limit = node.child("space_hard_limit").map(read_bytes).transpose()?;
@@ -302,7 +301,7 @@ mod tests {
 
     #[rstest]
     #[case("<filesystem><source dir='/x'/></filesystem>", "missing target information for filesystem")]
-    #[case("<filesystem><target dir='/x'/></filesystem>", "missing source information for device '/x'")]
+    #[case("<filesystem><target dir='/x'/></filesystem>", "/x")]
     #[case(
         "<filesystem type='ram'><source usage='1' units='furlong'/><target dir='/'/></filesystem>",
         "unknown suffix"

@@ -89,9 +89,10 @@ fn controller(controller: &Controller) -> Check {
 
 fn usb(def: &DomainDef) -> Check {
     let controllers = || def.controllers.iter().filter(|controller| controller.kind == ControllerType::Usb);
+    let real = || controllers().filter(|controller| controller.model.as_deref() != Some("none"));
     let master = |c: &Controller| c.info.master_startport.is_none() && !is_companion(c);
     refuse!(
-        if controllers().next().is_some() && !controllers().any(master), XmlDetail,
+        if real().next().is_some() && !real().any(master), XmlDetail,
         "No master USB controller specified"
     );
     let off = controllers().any(|controller| controller.model.as_deref() == Some("none"));

@@ -54,8 +54,9 @@ pub(super) fn disk(disk: &Disk) -> Check {
 fn name(disk: &Disk) -> Check {
     let (dev, floppy) = (disk.dev(), disk.device == DiskDevice::Floppy);
     refuse!(if floppy && !dev.starts_with("fd"), InternalError, "Invalid floppy device name: {dev}");
-    let known = ["hd", "sd", "vd", "xvd", "ubd", "fd"].iter().any(|prefix| dev.starts_with(prefix));
-    refuse!(if !floppy && !known, InternalError, "Invalid harddisk device name: {dev}");
+    let known = ["hd", "sd", "vd", "xvd", "ubd"].iter().any(|prefix| dev.starts_with(prefix));
+    let other = floppy || disk.device == DiskDevice::Cdrom && dev.starts_with("fd");
+    refuse!(if !other && !known, InternalError, "Invalid harddisk device name: {dev}");
     Ok(())
 }
 

@@ -224,7 +224,7 @@ fn teaming(teaming: &Teaming) -> Check {
             if teaming.persistent.is_some(), ConfigUnsupported,
             "teaming persistent attribute not allowed if teaming type is 'persistent'"
         ),
-        None => refuse!(ConfigUnsupported, "unknown teaming type '(null)'")?,
+        None => {}
     }
     Ok(())
 }

@@ -51,7 +51,9 @@ fn network(source: &NetworkSource) -> Check {
         "'sheepdog' protocol is no longer supported by any hypervisor driver"
     );
     source.hosts.iter().try_for_each(host)?;
-    for (name, value) in &source.cookies {
+    for (nth, (name, value)) in source.cookies.iter().enumerate() {
+        let again = source.cookies[..nth].iter().any(|(other, _)| other == name);
+        refuse!(if again, XmlError, "duplicate cookie '{name}'");
         let plain = |b: u8| b.is_ascii_graphic();
         let token = |b: u8| plain(b) && !br#"()<>@,;:\"/[]?={}"#.contains(&b);
         refuse!(

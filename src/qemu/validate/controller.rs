@@ -14,7 +14,7 @@ pub(super) fn controllers(def: &DomainDef) -> Check {
             ControllerType::Scsi => scsi(def, device),
             ControllerType::Ide => ide(def, device),
             ControllerType::Usb => usb(device),
-            ControllerType::Isa | ControllerType::Xenbus => {
+            ControllerType::Isa | ControllerType::Xenbus if chipset_of(def) == Chipset::I440fx => {
                 refuse!(InternalError, "Cannot automatically add a new PCI bus for a device with connect flags 00")
             }
             ControllerType::Nvme => {
@@ -22,7 +22,7 @@ pub(super) fn controllers(def: &DomainDef) -> Check {
             }
             _ => Ok(()),
         };
-        let checked = checked.and_then(|()| queues(device));
+        let checked = checked.and_then(|()| queues(device)).and_then(|()| channel_io(def, device));
         checked.map_err(|error| error.about_one("devices/controller", 0, controller_attributes(device)))?;
     }
     Ok(())
@@ -45,6 +45,19 @@ fn queues(controller: &Controller) -> Check {
         Some((name, _)) => refuse!(ConfigUnsupported, "'{name}' is only supported by virtio-scsi controller"),
         None => Ok(()),
     }
+}
+
+/// Channel I/O is what mainframes have.
+fn channel_io(def: &DomainDef, controller: &Controller) -> Check {
+    let virtio = controller.kind == ControllerType::VirtioSerial
+        || controller.model.as_deref().is_some_and(|model| model.starts_with("virtio"));
+    let ccw = matches!(controller.info.address, Some(DeviceAddress::Ccw { .. }));
+    let machine = def.os.machine.as_deref().unwrap_or_default();
+    refuse!(
+        if virtio && ccw, ConfigUnsupported,
+        "CCW addresses are not supported by machine type '{machine}'"
+    );
+    Ok(())
 }
 
 fn ide(def: &DomainDef, controller: &Controller) -> Check {

@@ -41,9 +41,8 @@ fn graphics(def: &DomainDef) -> Check {
                 if length > 8, ConfigUnsupported,
                 "VNC password is {length} characters long, only 8 permitted"
             );
-            listens(graphics)
+            Ok(())
         }
-        GraphicsKind::Spice(_) => listens(graphics),
         GraphicsKind::Desktop { .. } => {
             refuse!(ConfigUnsupported, "{} graphics are not supported with this QEMU", graphics.kind.type_name())
         }
@@ -62,15 +61,6 @@ fn graphics(def: &DomainDef) -> Check {
     Ok(())
 }
 
-fn listens(graphics: &Graphics) -> Check {
-    let kind = graphics.kind.type_name();
-    refuse!(
-        if graphics.listens.len() > 1, ConfigUnsupported,
-        "qemu does not support multiple listen elements for one graphics device of type '{kind}'"
-    );
-    Ok(())
-}
-
 fn video(def: &DomainDef, video: &Video, first: bool) -> Check {
     let (model, kind) = (&video.model, video.model.kind);
     let foreign = matches!(kind, VideoType::Xen | VideoType::Vbox | VideoType::Parallels | VideoType::Gop);
@@ -86,7 +76,7 @@ fn video(def: &DomainDef, video: &Video, first: bool) -> Check {
         if alone && model.heads.is_some_and(|heads| heads != 1), ConfigUnsupported,
         "video type '{kind}' doesn't support multiple 'heads'"
     );
-    let vram = matches!(kind, VideoType::Vga | VideoType::Cirrus | VideoType::Vmvga | VideoType::Bochs);
+    let vram = matches!(kind, VideoType::Vga | VideoType::Vmvga);
     refuse!(
         if vram && model.vram.is_some_and(|kib| kib > 0 && kib < 1024), ConfigUnsupported,
         "value for 'vram' must be at least 1 MiB (1024 KiB)"

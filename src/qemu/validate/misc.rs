@@ -197,7 +197,9 @@ fn iommu(def: &DomainDef) -> Check {
         "IOMMU interrupt remapping requires split I/O APIC (ioapic driver='qemu')"
     );
     refuse!(
-        if on(iommu.driver.eim) && !on(iommu.driver.intremap), ConfigUnsupported,
+        // With a split I/O APIC, eim brings interrupt remapping along.
+        if on(iommu.driver.eim) && !on(iommu.driver.intremap) && !(split && iommu.driver.intremap.is_none()),
+        ConfigUnsupported,
         "IOMMU eim requires interrupt remapping to be enabled"
     );
     Ok(())
@@ -229,7 +231,8 @@ fn filesystem(def: &DomainDef, fs: &Filesystem) -> Check {
         "virtiofs only supports passthrough accessmode"
     );
     refuse!(if fs.model.is_some(), ConfigUnsupported, "virtiofs does not support model");
-    refuse!(if fs.multidevs.is_some(), ConfigUnsupported, "virtiofs does not support multidevs");
+    let multidevs = fs.multidevs.is_some_and(|mode| mode != FsMultidevs::Default);
+    refuse!(if multidevs, ConfigUnsupported, "virtiofs does not support multidevs");
     Ok(())
 }
 

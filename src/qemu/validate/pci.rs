@@ -142,7 +142,8 @@ fn built_in(def: &DomainDef) -> Check {
             ControllerType::Sata => at(0x1f, 2),
             _ => at(1, 2),
         };
-        if controller.info.pci() != Some(&place) {
+        let elsewhere = !matches!(controller.info.address, None | Some(DeviceAddress::Pci { .. }));
+        if controller.info.pci() != Some(&place) && !elsewhere {
             return taken(def, &place);
         }
     }
@@ -208,6 +209,7 @@ fn usb_hubs(def: &DomainDef) -> Check {
     };
     let hubs: Vec<(u32, String)> = def.hubs.iter().filter_map(|hub| place(&hub.info)).collect();
     let mut copy = addressed(def);
+    copy.inputs.retain(|input| input.bus == Some(InputBus::Usb));
     for (bus, port) in infos(&mut copy).filter_map(|info| place(info)) {
         let Some((parent, _)) = port.rsplit_once('.') else { continue };
         let mut depth = String::new();
