@@ -58,11 +58,12 @@ impl Persist {
         run_blocking(move || store.set_autostart(kind.scheme(), uuid, on)).await
     }
 
-    pub(crate) async fn put_status(&self, record: &Record, durability: Durability) -> Result<()> {
+    pub(crate) async fn put_status(&self, record: &Record, durable: bool) -> Result<()> {
         let (store, kind, uuid) = (self.store.clone(), record.driver, record.uuid);
         let json = serde_json::to_vec_pretty(record).map_err(|error| {
             crate::error::Error::internal("cannot write a status record as JSON").with_source(error)
         })?;
+        let durability = if durable { Durability::Host } else { Durability::Daemon };
         run_blocking(move || store.put_status(kind.scheme(), uuid, &json, durability)).await
     }
 
@@ -121,12 +122,6 @@ impl Persist {
 fn read_records(store: &Store, kind: DriverKind) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for stored in store.statuses(kind.scheme())? {
-        if stored.bytes.is_empty() {
-            // Written with `Durability::Boot` when the host went down; nothing of such a run outlives that.
-            tracing::warn!(path = %stored.path.display(), "empty status record of an earlier boot removed");
-            store.remove_status(kind.scheme(), stored.uuid)?;
-            continue;
-        }
         match read_record(&stored.bytes) {
             Ok(record) => records.push(record),
             Err(why) => {

@@ -22,7 +22,6 @@ use super::persist::Persist;
 use super::state::Phase;
 use super::undo::Step;
 use crate::error::Result;
-use crate::store::Durability;
 use crate::types::Uuid;
 
 /// Version this daemon writes. It reads all older ones and leaves newer ones alone.
@@ -70,13 +69,7 @@ impl RunFile {
     pub async fn update(&self, durable: bool, change: impl FnOnce(&mut Record)) -> Result<()> {
         let mut record = self.record.lock().await;
         change(&mut record);
-        let outlives_host = record.undo.iter().any(|step| matches!(step, Step::Owner { .. }));
-        let durability = match (durable, outlives_host) {
-            (true, _) => Durability::Host,
-            (false, true) => Durability::Daemon,
-            (false, false) => Durability::Boot,
-        };
-        self.persist.put_status(&record, durability).await
+        self.persist.put_status(&record, durable).await
     }
 
     /// The record as it is now.

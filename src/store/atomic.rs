@@ -12,11 +12,6 @@ use crate::sys::fault;
 /// What a replacement survives once it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// A crash of the daemon; after one of the host the file may be empty. For what says nothing about another boot.
-    ///
-    /// Its blocks are allocated before the bytes come: else ext4 starts writing them out when a rename replaces a
-    /// file, which makes this rename and the removal soon after wait for the disk.
-    Boot,
     /// A crash of the daemon (rename only).
     Daemon,
     /// A crash of the host (fsync of the file and of its directory).
@@ -51,15 +46,11 @@ fn temporary_name(path: &Path) -> PathBuf {
 
 fn write(path: &Path, bytes: &[u8], durability: Durability) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    if durability == Durability::Boot {
-        // A file system without it has no such habit.
-        let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64);
-    }
     file.write_all(bytes)?;
     fault::point("store.written")?;
     match durability {
         Durability::Host => file.sync_all(),
-        Durability::Daemon | Durability::Boot => Ok(()),
+        Durability::Daemon => Ok(()),
     }
 }
 
@@ -80,7 +71,7 @@ pub fn remove(path: &Path, durability: Durability) -> Result<()> {
     match durability {
         // Without it the file is back after a crash of the host.
         Durability::Host => sync_dir(path),
-        Durability::Daemon | Durability::Boot => Ok(()),
+        Durability::Daemon => Ok(()),
     }
 }
 

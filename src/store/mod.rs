@@ -150,8 +150,6 @@ impl Store {
     pub fn next_id(&self, driver: &str) -> Result<i32> {
         let path = self.root.join(driver).join("next-id");
         match fs::read_to_string(&path) {
-            // The host went down before the bytes were on disk.
-            Ok(text) if text.is_empty() => Ok(1),
             Ok(text) => text.trim().parse().map_err(|_| {
                 Error::internal(format!("'{}' holds no number: put the next free domain id there", path.display()))
             }),
@@ -167,7 +165,7 @@ impl Store {
         if noted.get(driver).is_some_and(|noted| *noted >= next) {
             return Ok(());
         }
-        atomic::replace(&self.root.join(driver).join("next-id"), next.to_string().as_bytes(), Durability::Boot)?;
+        atomic::replace(&self.root.join(driver).join("next-id"), next.to_string().as_bytes(), Durability::Daemon)?;
         noted.insert(driver.to_string(), next);
         Ok(())
     }
