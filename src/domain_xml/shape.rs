@@ -9,6 +9,13 @@ use crate::xml::Node;
 pub(super) fn check(root: Node<'_>) -> Result<()> {
     only_one(root, "numatune", Code::XmlError, "only one numatune is supported")?;
     only_one(root, "genid", Code::XmlError, "element 'genid' can only appear once")?;
+    if let Some(memory) = root.child("numatune").and_then(|tune| tune.child("memory"))
+        && memory.attr("placement") == Some("static")
+        && memory.attr("nodeset").is_none()
+    {
+        let what = "nodeset for NUMA memory tuning must be set if 'placement' is 'static'";
+        return Err(memory.error(Code::ConfigUnsupported, what));
+    }
     if let Some(tune) = root.child("cputune") {
         only_one(tune, "emulatorpin", Code::XmlError, "only one emulatorpin is supported")?;
         only_one(tune, "emulatorsched", Code::XmlError, "only one emulatorsched is supported")?;
@@ -421,6 +428,7 @@ mod tests {
 
     #[rstest]
     #[case("<numatune/><numatune/>", "only one numatune is supported")]
+    #[case("<numatune><memory mode='strict' placement='static'/></numatune>", "must be set if 'placement' is 'static'")]
     #[case("<cpu><numa/></cpu>", "NUMA topology defined without NUMA cells")]
     #[case(
         "<features><hyperv><relaxed/></hyperv></features>",

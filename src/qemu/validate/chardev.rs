@@ -58,10 +58,10 @@ const CHANNEL_DIRECTORY: &str = "/var/lib/libvirt/qemu/channel/";
 
 /// A path that libvirt generated is generated anew: the channel listens there, whatever it says.
 fn generated_path(source: &CharSource) -> Check {
-    let CharKind::Unix { path: Some(path), reconnect: Some(reconnect), .. } = &source.kind else { return Ok(()) };
+    let CharKind::Unix { path, reconnect: Some(reconnect), .. } = &source.kind else { return Ok(()) };
     let on = reconnect.enabled.is_some_and(|enabled| enabled.is_yes());
     refuse!(
-        if on && path.starts_with(CHANNEL_DIRECTORY), InternalError,
+        if on && path.as_ref().is_none_or(|path| path.starts_with(CHANNEL_DIRECTORY)), InternalError,
         "chardev reconnect is possible only for connect mode"
     );
     Ok(())
