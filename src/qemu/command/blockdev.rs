@@ -1,6 +1,6 @@
 //! The block graph of a disk: per layer a storage node, and above it a format node unless the format is raw.
 
-use super::{Props, not_yet};
+use super::{Props, not_yet, remote};
 use crate::domain_xml::device::*;
 use crate::error::{Error, Result};
 
@@ -24,8 +24,12 @@ impl NodeNames {
 pub fn node_names(source: &StorageSource) -> Option<NodeNames> {
     let index = source.index?;
     let storage = format!("libvirt-{index}-storage");
-    let raw = matches!(source.format, None | Some(StorageFormat::Raw));
-    let format = (!raw || source.slice.is_some()).then(|| format!("libvirt-{index}-format"));
+    let raw = matches!(source.format, None | Some(StorageFormat::Raw)) && source.encryption.is_none();
+    let format = match (raw, &source.slice) {
+        (true, None) => None,
+        (true, Some(_)) => Some(format!("libvirt-{index}-slice-sto")),
+        (false, _) => Some(format!("libvirt-{index}-format")),
+    };
     Some(NodeNames { storage, format })
 }
 
@@ -57,12 +61,6 @@ fn cache_props(props: Props, disk: &Disk) -> Props {
 /// Driver, file name and protocol options of a storage node.
 fn protocol(disk: &Disk, source: &StorageSource) -> Result<Props> {
     let dev = disk.dev();
-    if source.encryption.is_some() {
-        return Err(not_yet(format!("<encryption> of disk '{dev}'")));
-    }
-    if source.slice.is_some() {
-        return Err(not_yet(format!("<slice> of disk '{dev}'")));
-    }
     if source.reservations.is_some() {
         return Err(not_yet(format!("<reservations> of disk '{dev}'")));
     }
@@ -73,8 +71,12 @@ fn protocol(disk: &Disk, source: &StorageSource) -> Result<Props> {
         StorageKind::Block => Props::new().set("driver", "host_device").set("filename", path()?),
         StorageKind::Network => match &source.network {
             Some(network) if network.protocol == NetworkProtocol::Nbd => nbd(dev, network)?,
-            Some(network) => return Err(not_yet(format!("protocol '{}' of disk '{dev}'", network.protocol))),
+            Some(network) => remote::network(dev, source, network)?,
             None => return Err(Error::internal(format!("disk '{dev}' has a network source without a protocol"))),
+        },
+        StorageKind::Nvme => match &source.nvme {
+            Some(nvme) => remote::nvme(nvme),
+            None => return Err(Error::internal(format!("disk '{dev}' has an nvme source without a device"))),
         },
         other => return Err(not_yet(format!("<disk type='{other}'> of '{dev}'"))),
     };
@@ -143,7 +145,26 @@ pub fn format_layer(disk: &Disk, source: &StorageSource, top: bool, backing: Opt
         return Ok(vec![cache_props(storage, disk)]);
     };
     let storage = storage.set("auto-read-only", true).set("discard", "unmap");
-    let driver = format_driver(source.format.unwrap_or_default())?;
+    let raw = matches!(source.format, None | Some(StorageFormat::Raw));
+    let mut nodes = vec![cache_props(storage, disk)];
+    let mut below = names.storage.clone();
+    if let Some(slice) = &source.slice {
+        let node = Props::new().set("driver", "raw").set("file", below.as_str());
+        let node = node.set("offset", slice.offset.unwrap_or(0)).set_opt("size", slice.size);
+        if raw && source.encryption.is_none() {
+            let node = node.set("node-name", format.as_str()).set("read-only", read_only);
+            nodes.push(cache_props(node.set_opt("discard", discard).set_opt("detect-zeroes", zeroes), disk));
+            return Ok(nodes);
+        }
+        below = format!("libvirt-{}-slice-sto", source.index.unwrap_or_default());
+        let node = node.set("node-name", below.as_str()).set("auto-read-only", true).set("discard", "unmap");
+        nodes.push(cache_props(node, disk));
+    }
+    let secret = remote::encryption(source)?;
+    let driver = match (&secret, raw) {
+        (Some(_), true) => "luks",
+        _ => format_driver(source.format.unwrap_or_default())?,
+    };
     let mut node = Props::new().set("node-name", format.as_str()).set("read-only", read_only);
     node = node.set_opt("discard", discard).set_opt("detect-zeroes", zeroes);
     node = cache_props(node, disk).set("driver", driver);
@@ -151,7 +172,15 @@ pub fn format_layer(disk: &Disk, source: &StorageSource, top: bool, backing: Opt
         node = node.set_opt("cache-size", disk.driver.metadata_cache_max);
         node = node.set_opt("discard-no-unref", disk.driver.discard_no_unref.map(|state| state.is_on()));
     }
-    node = node.set("file", names.storage.as_str());
+    node = match &secret {
+        Some(secret) if driver == "luks" => node.set("key-secret", secret.as_str()),
+        Some(secret) if driver == "qcow2" => {
+            node.nest("encrypt", Props::new().set("format", "luks").set("key-secret", secret.as_str()))
+        }
+        Some(_) => return Err(not_yet(format!("<encryption> of a {driver} image"))),
+        None => node,
+    };
+    node = node.set("file", below.as_str());
     node = match backing {
         Some(backing) => node.set("backing", backing),
         // Without this QEMU would open whatever the image's header names.
@@ -160,5 +189,6 @@ pub fn format_layer(disk: &Disk, source: &StorageSource, top: bool, backing: Opt
         }
         None => node,
     };
-    Ok(vec![cache_props(storage, disk), node])
+    nodes.push(node);
+    Ok(nodes)
 }

@@ -3,7 +3,7 @@
 use super::{Builder, Pairs, not_yet};
 use crate::domain_xml::clock::{ClockAdjustment, ClockBasis, ClockOffset, TickPolicy, TimerName, TimerTrack};
 use crate::domain_xml::device::{DiskDevice, InterfaceSource};
-use crate::domain_xml::os::{BootDev, SmbiosMode, Sysinfo};
+use crate::domain_xml::os::{BootDev, LoaderType, SmbiosMode, Sysinfo};
 use crate::domain_xml::words::YesNo;
 use crate::error::Result;
 use crate::qemu::complete::{Chipset, chipset_of};
@@ -137,7 +137,8 @@ pub(super) fn boot(b: &mut Builder<'_>) {
     if let Some(p) = p {
         b.arg("-boot", p.text());
     }
-    if let Some(loader) = def.os.loader.as_ref().and_then(|loader| loader.path.as_deref()) {
+    let rom = def.os.loader.as_ref().filter(|loader| loader.kind != Some(LoaderType::Pflash));
+    if let Some(loader) = rom.and_then(|loader| loader.path.as_deref()) {
         b.arg("-bios", loader);
     }
 }

@@ -48,6 +48,25 @@ pub(super) fn backend(b: &mut Builder<'_>, source: &CharSource, alias: &str) -> 
                 .set("localaddr", text(&udp.bind_host))
                 .set("localport", udp.bind_service.clone().unwrap_or_else(|| "0".into()))
         }
+        CharKind::Spicevmc if b.ctx.paper => {
+            let name = match alias.trim_end_matches(|c: char| c.is_ascii_digit()) {
+                "redir" => "usbredir",
+                "smartcard" => "smartcard",
+                _ => "vdagent",
+            };
+            Pairs::new("spicevmc").set("id", &id).set("name", name)
+        }
+        CharKind::Spiceport { channel } if b.ctx.paper => Pairs::new("spiceport").set("id", &id).set("name", channel),
+        CharKind::QemuVdagent { clipboard, mouse } if b.ctx.paper => {
+            let mut p = Pairs::new("qemu-vdagent").set("id", &id).set("name", "vdagent");
+            if let Some(clipboard) = clipboard {
+                p = p.on_off("clipboard", clipboard.is_yes());
+            }
+            match mouse {
+                Some(mouse) => p.on_off("mouse", mouse == "client"),
+                None => p,
+            }
+        }
         other => return Err(not_yet(format!("a character device of type '{}' ('{alias}')", other.type_name()))),
     };
     if let Some(log) = &source.log

@@ -63,13 +63,29 @@ fn device(b: &Builder<'_>, c: &Controller) -> Result<Option<Props>> {
     })
 }
 
+/// What is said of the bridge that the machine has built in.
+pub(super) fn host_bridge(b: &mut Builder<'_>) {
+    let def = b.def;
+    let (bridge, manager) = match chipset_of(def) {
+        Chipset::Q35 => ("q35-pcihost", "ICH9-LPC"),
+        _ => ("i440FX-pcihost", "PIIX4_PM"),
+    };
+    let roots = def.controllers.iter().filter(|c| matches!(c.model.as_deref(), Some("pci-root" | "pcie-root")));
+    for root in roots {
+        if let Some(kib) = root.pci.hole64 {
+            b.arg("-global", format!("{bridge}.pci-hole64-size={kib}K"));
+        }
+        let hotplug = root.pci.target.as_ref().and_then(|target| target.hotplug);
+        if let Some(hotplug) = hotplug.filter(|_| bridge == "i440FX-pcihost") {
+            b.arg("-global", format!("{manager}.acpi-root-pci-hotplug={}", hotplug.as_str()));
+        }
+    }
+}
+
 fn pci(b: &Builder<'_>, c: &Controller) -> Result<Option<Props>> {
     let model = c.model.as_deref().unwrap_or_default();
     if matches!(model, "pci-root" | "pcie-root") {
-        return match c.pci.hole64 {
-            Some(_) => Err(not_yet("<pcihole64>")),
-            None => Ok(None),
-        };
+        return Ok(None);
     }
     let name = c.pci.model_name.as_deref().unwrap_or_default();
     let target = c.pci.target.clone().unwrap_or_default();

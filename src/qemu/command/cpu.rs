@@ -3,6 +3,7 @@
 use super::{Builder, Pairs, not_yet};
 use crate::domain_xml::clock::TimerName;
 use crate::domain_xml::cpu::{CacheMode, CpuMode, FeaturePolicy, MaxPhysAddrMode};
+use crate::domain_xml::device::PanicModel;
 use crate::domain_xml::features::{Hyperv, HypervMode};
 use crate::domain_xml::words::Switch;
 use crate::error::Result;
@@ -54,6 +55,9 @@ pub(super) fn cpu(b: &mut Builder<'_>) -> Result<()> {
     }
     if let Some(hyperv) = &features.hyperv {
         p = hyperv_options(p, hyperv);
+    }
+    if def.panics.iter().any(|panic| panic.model == Some(PanicModel::Hyperv)) {
+        p = p.word("hv-crash");
     }
     if let Some(kvm) = &features.kvm {
         if kvm.hidden == Some(Switch::On) {

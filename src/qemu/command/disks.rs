@@ -2,7 +2,7 @@
 
 use super::blockdev::{effective_cache, format_layer, node_names};
 use super::boot::disk_boot_index;
-use super::{Builder, Props, alias, not_yet, pci_address, usb_address, virtio_options};
+use super::{Builder, Props, alias, not_yet, pci_address, remote, usb_address, virtio_options};
 use crate::domain_xml::device::*;
 use crate::error::{Error, Result};
 use crate::qemu::complete::{Chipset, chipset_of};
@@ -16,8 +16,17 @@ pub(super) fn disks(b: &mut Builder<'_>) -> Result<()> {
         while let Some(Backing::Layer(below)) = layers.last().map(|layer| &layer.backing) {
             layers.push(below);
         }
+        for layer in &layers {
+            match remote::unprepared(layer) {
+                Some(what) if !b.ctx.paper => return Err(not_yet(format!("{what} of disk '{}'", disk.dev()))),
+                _ => {}
+            }
+        }
         let mut backing: Option<String> = None;
         for (depth, layer) in layers.iter().enumerate().rev() {
+            for secret in remote::secrets(layer) {
+                b.object(&secret);
+            }
             for node in format_layer(disk, layer, depth == 0, backing.as_deref())? {
                 b.arg("-blockdev", node.json());
             }

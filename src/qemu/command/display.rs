@@ -1,6 +1,6 @@
-//! Graphics, video cards, sound.
+//! Graphics, video cards, sound cards.
 
-use super::{Builder, Pairs, Props, alias, not_yet, pci_address, usb_address, virtio_options};
+use super::{Builder, Pairs, Props, alias, not_yet, pci_address, spice, usb_address, virtio_options};
 use crate::domain_xml::device::*;
 use crate::domain_xml::words::YesNo;
 use crate::error::{Error, Result};
@@ -8,22 +8,14 @@ use crate::error::{Error, Result};
 /// QEMU counts VNC displays from this TCP port.
 pub const VNC_BASE: i32 = 5900;
 
-pub(super) fn audio(b: &mut Builder<'_>) -> Result<()> {
-    let def = b.def;
-    for audio in &def.audios {
-        if audio.kind != AudioType::None {
-            return Err(not_yet(format!("<audio type='{}'>", audio.kind)));
-        }
-        b.arg("-audiodev", Props::new().set("id", format!("audio{}", audio.id)).set("driver", "none").json());
-    }
-    Ok(())
-}
-
 pub(super) fn graphics(b: &mut Builder<'_>) -> Result<()> {
     let def = b.def;
     for graphics in &def.graphics {
         match &graphics.kind {
             GraphicsKind::Vnc(vnc) => vnc_option(b, vnc, &graphics.listens)?,
+            GraphicsKind::Spice(spice) if b.ctx.paper => spice::spice(b, spice, &graphics.listens)?,
+            GraphicsKind::Sdl(sdl) if b.ctx.paper => spice::sdl(b, sdl)?,
+            GraphicsKind::EglHeadless { rendernode } if b.ctx.paper => spice::egl_headless(b, rendernode.as_deref()),
             other => return Err(not_yet(format!("<graphics type='{}'>", other.type_name()))),
         }
     }
@@ -87,7 +79,7 @@ fn video_device(b: &Builder<'_>, video: &Video, primary: bool) -> Result<Option<
         return Err(not_yet("<video><driver name='vhostuser'>"));
     }
     let accelerated = model.acceleration.as_ref().and_then(|a| a.accel3d).is_some_and(|accel| accel.is_yes());
-    if accelerated {
+    if accelerated && !(b.ctx.paper && model.kind == VideoType::Virtio) {
         return Err(not_yet("<acceleration accel3d='yes'>"));
     }
     let driver = match (model.kind, primary) {
@@ -98,6 +90,8 @@ fn video_device(b: &Builder<'_>, video: &Video, primary: bool) -> Result<Option<
         (VideoType::Vmvga, _) => "vmware-svga",
         (VideoType::Qxl, true) => "qxl-vga",
         (VideoType::Qxl, false) => "qxl",
+        (VideoType::Virtio, true) if accelerated => "virtio-vga-gl",
+        (VideoType::Virtio, false) if accelerated => "virtio-gpu-gl-pci",
         (VideoType::Virtio, true) => "virtio-vga",
         (VideoType::Virtio, false) => "virtio-gpu-pci",
         (VideoType::Bochs, _) => "bochs-display",
@@ -108,7 +102,7 @@ fn video_device(b: &Builder<'_>, video: &Video, primary: bool) -> Result<Option<
             )));
         }
     };
-    if !b.ctx.caps.has_type(driver) {
+    if !b.ctx.paper && !b.ctx.caps.has_type(driver) {
         return Err(Error::unsupported_config(format!(
             "domain configuration does not support video model '{}': this QEMU has no device '{driver}'",
             model.kind

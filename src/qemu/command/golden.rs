@@ -45,7 +45,7 @@ fn command_line(name: &str) -> String {
     crate::qemu::launch::expand_cpu(&mut def, &caps).unwrap();
     complete::assign_aliases(&mut def);
     complete::assign_nodes(&mut def);
-    let context = Context { caps: &caps, sandbox: true, kvm_fd: true, vhost: true, now: 0 };
+    let context = Context { caps: &caps, sandbox: true, kvm_fd: true, vhost: true, paper: name == "paper", now: 0 };
     match plan(&def, &context) {
         Err(error) => format!("{}\n", error.message()),
         Ok(plan) => {
@@ -67,6 +67,7 @@ fn command_line(name: &str) -> String {
 #[case("nova")]
 #[case("q35")]
 #[case("tpm")]
+#[case("paper")]
 fn golden(#[case] name: &str) {
     check(&data().join(format!("{name}.args")), &command_line(name));
 }

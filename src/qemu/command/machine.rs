@@ -1,9 +1,9 @@
 //! `-machine`, `-accel`, memory and processors.
 
-use super::{Builder, FdKind, Pairs, Props, not_yet};
+use super::{Builder, FdKind, Pairs, Props, firmware, numa};
 use crate::domain_xml::clock::TimerName;
+use crate::domain_xml::device::MemoryModel;
 use crate::domain_xml::features::IoapicDriver;
-use crate::domain_xml::memory::{AllocationMode, MemoryAccess, MemorySource};
 use crate::domain_xml::model::VirtType;
 use crate::domain_xml::words::Switch;
 use crate::error::{Error, Result};
@@ -35,9 +35,13 @@ pub(super) fn machine(b: &mut Builder<'_>) -> Result<()> {
     if def.memory_backing.nosharepages {
         m = m.on_off("mem-merge", false);
     }
-    if let Some(id) = machine.and_then(|machine| machine.default_ram_id.as_deref()) {
+    if b.def.memory_devices.iter().any(|device| device.model == MemoryModel::Nvdimm) {
+        m = m.on_off("nvdimm", true);
+    }
+    if let Some(id) = machine.and_then(|machine| machine.default_ram_id.as_deref()).filter(|_| !numa::has_cells(b)) {
         m = m.set("memory-backend", id);
     }
+    m = firmware::flash(b, m)?;
     let hpet = def.clock.timers.iter().find(|timer| timer.name == TimerName::Hpet).and_then(|timer| timer.present);
     if let Some(present) = hpet {
         m = m.on_off("hpet", present.is_yes());
@@ -63,28 +67,18 @@ pub(super) fn machine(b: &mut Builder<'_>) -> Result<()> {
 pub(super) fn memory(b: &mut Builder<'_>) -> Result<()> {
     let def = b.def;
     // QEMU wants whole MiB; libvirt rounds up.
-    let kib = def.memory.size.div_ceil(1024) * 1024;
-    b.arg("-m", format!("size={kib}k"));
-    let backing = &def.memory_backing;
+    let kib = numa::boot_memory(b)?;
+    let mut p = Pairs::with("size", format!("{kib}k"));
+    if let (Some(max), Some(slots)) = (def.memory.max, def.memory.slots) {
+        p = p.set("slots", slots).set("maxmem", format!("{max}k"));
+    }
+    b.arg("-m", p.text());
+    if numa::has_cells(b) {
+        return Ok(());
+    }
     let machine = b.ctx.caps.machine(def.os.machine.as_deref().unwrap_or_default());
     let Some(id) = machine.and_then(|machine| machine.default_ram_id.clone()) else { return Ok(()) };
-    let kind = match backing.source {
-        None | Some(MemorySource::Anonymous) => "memory-backend-ram",
-        Some(MemorySource::Memfd) => "memory-backend-memfd",
-        Some(MemorySource::File) => return Err(not_yet("<memoryBacking><source type='file'>")),
-    };
-    let mut object = Props::object(kind, &id);
-    match backing.access {
-        Some(access) => object = object.set("share", access == MemoryAccess::Shared),
-        None if backing.source == Some(MemorySource::Memfd) => object = object.set("share", true),
-        None => {}
-    }
-    if let Some(allocation) = &backing.allocation {
-        if allocation.mode == Some(AllocationMode::Immediate) {
-            object = object.set("prealloc", true);
-        }
-        object = object.set_opt("prealloc-threads", allocation.threads);
-    }
+    let object = numa::object(b, &id, 0, None)?;
     b.object(&object.set("size", kib * 1024));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Small devices: inputs, balloon, random numbers, watchdogs, panic notifiers, vmcoreinfo, vsock.
+//! Small devices: inputs, balloon, random numbers, watchdogs, panic notifiers, vmcoreinfo.
 
 use super::{Builder, Props, alias, chardev, not_yet, pci_address, usb_address, virtio_options};
 use crate::domain_xml::device::*;
@@ -21,6 +21,15 @@ pub(super) fn inputs(b: &mut Builder<'_>) -> Result<()> {
                 b.device(&Props::device(driver, id).join(usb_address(def, &input.info)?));
             }
             Some(InputBus::Virtio) => {
+                if input.kind == InputType::Passthrough {
+                    if !b.ctx.paper {
+                        return Err(not_yet("<input type='passthrough'>"));
+                    }
+                    let evdev = input.source.as_ref().and_then(|source| source.evdev.clone());
+                    let p = Props::device("virtio-input-host-pci", id).set_opt("evdev", evdev);
+                    b.device(&p.join(pci_address(def, &input.info)?));
+                    continue;
+                }
                 let base = match input.kind {
                     InputType::Mouse => "virtio-mouse-pci",
                     InputType::Tablet => "virtio-tablet-pci",
@@ -118,21 +127,24 @@ pub(super) fn panics(b: &mut Builder<'_>) -> Result<()> {
                 let p = Props::device("pvpanic-pci", alias(&panic.info)?).join(pci_address(def, &panic.info)?);
                 b.device(&p);
             }
+            // Part of the CPU's Hyper-V interfaces.
+            Some(PanicModel::Hyperv) => {}
             Some(other) => return Err(not_yet(format!("<panic model='{other}'>"))),
         }
     }
     Ok(())
 }
 
-pub(super) fn vmcoreinfo(b: &mut Builder<'_>) {
-    if b.def.features.vmcoreinfo.is_some_and(|state| state.is_on()) {
-        b.device(&Props::new().set("driver", "vmcoreinfo"));
+/// QEMU's memory is given back beside its end, not within it.
+pub(super) fn async_teardown(b: &mut Builder<'_>) {
+    let others = b.def.features.others.iter().filter(|other| other.name == "async-teardown");
+    for enabled in others.flat_map(|other| &other.attributes).filter(|(name, _)| name == "enabled") {
+        b.arg("-run-with", format!("async-teardown={}", if enabled.1 == "yes" { "on" } else { "off" }));
     }
 }
 
-pub(super) fn vsock(b: &mut Builder<'_>) -> Result<()> {
-    match b.def.vsock {
-        Some(_) => Err(not_yet("<vsock>")),
-        None => Ok(()),
+pub(super) fn vmcoreinfo(b: &mut Builder<'_>) {
+    if b.def.features.vmcoreinfo.is_some_and(|state| state.is_on()) {
+        b.device(&Props::new().set("driver", "vmcoreinfo"));
     }
 }

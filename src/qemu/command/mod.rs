@@ -6,6 +6,7 @@
 //!
 //! Every element either becomes arguments or is refused by name ([`unsupported`]); none is ignored silently.
 
+mod audio;
 mod blockdev;
 mod boot;
 mod chardev;
@@ -13,12 +14,17 @@ mod controllers;
 mod cpu;
 mod disks;
 mod display;
+mod extras;
+mod firmware;
 #[cfg(test)]
 mod golden;
 mod machine;
 mod misc;
 mod net;
+mod numa;
 mod props;
+mod remote;
+mod spice;
 mod unsupported;
 
 use crate::domain_xml::DomainDef;
@@ -80,6 +86,8 @@ pub struct Context<'a> {
     pub kvm_fd: bool,
     /// `/dev/vhost-net` can be used.
     pub vhost: bool,
+    /// Only to be shown: elements are rendered that no start can prepare yet, and what this QEMU lacks is no error.
+    pub paper: bool,
     /// Seconds since the epoch, for clocks with a start time.
     pub now: i64,
 }
@@ -200,7 +208,7 @@ fn not_yet(what: impl std::fmt::Display) -> Error {
 
 /// Plans the command line of a live definition.
 pub fn plan(def: &DomainDef, ctx: &Context<'_>) -> Result<CommandPlan> {
-    unsupported::check(def)?;
+    unsupported::check(def, ctx.paper)?;
     let program = def.emulator.clone().unwrap_or_default();
     let mut b = Builder { def, ctx, plan: CommandPlan { program, ..Default::default() }, fdsets: 0 };
     b.arg("-name", Pairs::with("guest", &def.name).on_off("debug-threads", true).text());
@@ -209,6 +217,8 @@ pub fn plan(def: &DomainDef, ctx: &Context<'_>) -> Result<CommandPlan> {
     cpu::cpu(&mut b)?;
     machine::memory(&mut b)?;
     machine::processors(&mut b)?;
+    numa::cells(&mut b)?;
+    numa::memory_devices(&mut b)?;
     b.arg("-uuid", def.uuid.unwrap_or_default().to_string());
     boot::smbios(&mut b)?;
     if def.graphics.is_empty() {
@@ -223,30 +233,38 @@ pub fn plan(def: &DomainDef, ctx: &Context<'_>) -> Result<CommandPlan> {
     boot::clock(&mut b)?;
     b.flag("-no-shutdown");
     boot::power_management(&mut b);
+    firmware::secure(&mut b);
+    controllers::host_bridge(&mut b);
     boot::boot(&mut b);
     boot::kernel(&mut b);
+    extras::iommu(&mut b)?;
     controllers::controllers(&mut b)?;
     controllers::hubs(&mut b)?;
     disks::disks(&mut b)?;
+    extras::filesystems(&mut b)?;
     net::interfaces(&mut b)?;
+    extras::smartcards(&mut b)?;
     chardev::serials(&mut b)?;
     chardev::parallels(&mut b)?;
     chardev::channels(&mut b)?;
     chardev::consoles(&mut b)?;
+    extras::tpms(&mut b)?;
     misc::inputs(&mut b)?;
-    display::audio(&mut b)?;
+    audio::audio(&mut b)?;
     display::graphics(&mut b)?;
     display::videos(&mut b)?;
     display::sounds(&mut b)?;
     misc::watchdogs(&mut b)?;
+    extras::redirdevs(&mut b)?;
     misc::balloon(&mut b)?;
     misc::rngs(&mut b)?;
-    misc::vsock(&mut b)?;
+    extras::vsock(&mut b)?;
     if ctx.sandbox {
         let deny = Pairs::new("on").set("obsolete", "deny").set("elevateprivileges", "deny").set("spawn", "deny");
         b.arg("-sandbox", deny.set("resourcecontrol", "deny").text());
     }
     misc::panics(&mut b)?;
+    misc::async_teardown(&mut b);
     misc::vmcoreinfo(&mut b);
     if let Some(extra) = &def.qemu_commandline {
         b.plan.args.extend(extra.args.iter().cloned());

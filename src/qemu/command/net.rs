@@ -23,6 +23,8 @@ pub(super) fn interfaces(b: &mut Builder<'_>) -> Result<()> {
                 netdev.set_opt("sndbuf", nic.tune_sndbuf)
             }
             InterfaceSource::User { dev: None } if nic.backend.kind.is_none() => netdev.set("type", "user"),
+            // A descriptor stands for what is made outside, whatever it is.
+            _ if b.ctx.paper => tap(b, position, netdev, queues)?.set_opt("sndbuf", nic.tune_sndbuf),
             InterfaceSource::User { .. } => return Err(not_yet("<interface type='user'> with a backend")),
             other => return Err(not_yet(format!("<interface type='{}'>", other.type_name()))),
         };
@@ -86,7 +88,7 @@ fn front(b: &Builder<'_>, position: usize, queues: u32) -> Result<Props> {
         model if is_virtio(nic) => super::virtio_driver("virtio-net", model),
         other => other.to_string(),
     };
-    if !b.ctx.caps.has_type(&driver) {
+    if !b.ctx.paper && !b.ctx.caps.has_type(&driver) {
         return Err(Error::unsupported_config(format!("this QEMU has no network card '{model}' (device '{driver}')")));
     }
     let mut p = Props::new().set("driver", driver);

@@ -8,8 +8,8 @@ use crate::domain_xml::os::{Firmware, LoaderType, OsType, Sysinfo};
 use crate::error::{Error, Result};
 use crate::qemu::complete::{Chipset, chipset_of};
 
-/// Refuses the first element that is not supported.
-pub(super) fn check(def: &DomainDef) -> Result<()> {
+/// Refuses the first element that is not supported; on paper, the first that is not even rendered.
+pub(super) fn check(def: &DomainDef, paper: bool) -> Result<()> {
     if !matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm) {
         return Err(not_yet(format!("<domain type='{}'>", def.virt_type)));
     }
@@ -24,37 +24,41 @@ pub(super) fn check(def: &DomainDef) -> Result<()> {
         )));
     }
     let loader = def.os.loader.as_ref();
-    let numa = def.cpu.as_ref().is_some_and(|cpu| !cpu.numa_cells.is_empty());
     let fwcfg = def.sysinfo.iter().any(|info| matches!(info, Sysinfo::Fwcfg(_)));
-    let elements = [
+    // Rendered, but a start cannot prepare yet what they need: files, sockets, helper processes.
+    let on_paper = [
         (def.os.firmware == Some(Firmware::Efi), "<os firmware='efi'>"),
         (loader.is_some_and(|loader| loader.kind == Some(LoaderType::Pflash)), "<loader type='pflash'>"),
         (def.os.nvram.is_some(), "<nvram>"),
+        (def.memory.max.is_some(), "<maxMemory>"),
+        (!def.smartcards.is_empty(), "<smartcard>"),
+        (!def.tpms.is_empty(), "<tpm>"),
+        (!def.redirdevs.is_empty(), "<redirdev>"),
+        (!def.memory_devices.is_empty(), "<memory> devices"),
+        (def.iommu.is_some(), "<iommu>"),
+        (def.memory_backing.hugepages.is_some(), "<memoryBacking><hugepages>"),
+        (def.memory_backing.discard, "<memoryBacking><discard>"),
+        (!def.cputune.sched.is_empty(), "<vcpusched>, <iothreadsched> or <emulatorsched>"),
+        (!def.cputune.iothreadpin.is_empty(), "<iothreadpin>"),
+        (!def.filesystems.is_empty(), "<filesystem>"),
+    ];
+    if let Some((_, name)) = on_paper.iter().find(|(present, _)| *present && !paper) {
+        return Err(not_yet(name));
+    }
+    let elements = [
         (def.os.shim.is_some(), "<shim>"),
         (def.genid.is_some(), "<genid>"),
         (fwcfg, "<sysinfo type='fwcfg'>"),
-        (def.memory.max.is_some(), "<maxMemory>"),
-        (def.memory_backing.hugepages.is_some(), "<memoryBacking><hugepages>"),
         (def.memory_backing.locked, "<memoryBacking><locked>"),
-        (def.memory_backing.discard, "<memoryBacking><discard>"),
-        (numa, "<cpu><numa>"),
         (def.numatune.as_ref().is_some_and(numa_policy), "<numatune> other than <memory mode='strict' nodeset=..>"),
-        (!def.cputune.sched.is_empty(), "<vcpusched>, <iothreadsched> or <emulatorsched>"),
-        (!def.cputune.iothreadpin.is_empty(), "<iothreadpin>"),
         (def.os.os_type == OsType::Hvm && def.os.bootloader.is_some(), "<bootloader>"),
         (
             !def.vcpus.is_empty() && def.vcpus.iter().any(|v| v.enabled.is_some_and(|e| !e.is_yes())),
             "<vcpus> with a disabled vcpu",
         ),
         (!def.leases.is_empty(), "<lease>"),
-        (!def.filesystems.is_empty(), "<filesystem>"),
-        (!def.smartcards.is_empty(), "<smartcard>"),
-        (!def.tpms.is_empty(), "<tpm>"),
         (!def.hostdevs.is_empty(), "<hostdev>"),
-        (!def.redirdevs.is_empty(), "<redirdev>"),
         (!def.shmems.is_empty(), "<shmem>"),
-        (!def.memory_devices.is_empty(), "<memory> devices"),
-        (def.iommu.is_some(), "<iommu>"),
         (!def.cryptos.is_empty(), "<crypto>"),
         (def.pstore.is_some(), "<pstore>"),
         (def.nvram_device.is_some(), "<nvram> devices"),

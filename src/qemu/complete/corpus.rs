@@ -28,7 +28,7 @@ fn one(xml: &str, caps: &QemuCaps, firmwares: &FirmwareChoice, out: &Path) -> Re
     crate::qemu::launch::expand_cpu(&mut def, caps)?;
     complete::assign_aliases(&mut def);
     complete::assign_nodes(&mut def);
-    let context = Context { caps, sandbox: true, kvm_fd: false, vhost: true, now: 0 };
+    let context = Context { caps, sandbox: true, kvm_fd: false, vhost: true, paper: false, now: 0 };
     let plan = command::plan(&def, &context)?;
     let quoted = |arg: &String| format!("'{}'", arg.replace('\'', "'\\''"));
     let text: Vec<String> = std::iter::once(&plan.program).chain(&plan.args).map(quoted).collect();

@@ -94,6 +94,20 @@ pub fn assign_aliases(def: &mut DomainDef) {
     number("vsock", def.vsock.iter_mut().map(|d| &mut d.info));
     number("crypto", def.cryptos.iter_mut().map(|d| &mut d.info));
     number("pstore", def.pstore.iter_mut().map(|d| &mut d.info));
+    for (index, device) in def.memory_devices.iter_mut().enumerate() {
+        let name = match device.model {
+            MemoryModel::Dimm => "dimm",
+            MemoryModel::Nvdimm => "nvdimm",
+            MemoryModel::VirtioPmem => "virtiopmem",
+            MemoryModel::VirtioMem => "virtiomem",
+            MemoryModel::SgxEpc => "epc",
+        };
+        let number = match device.info.address {
+            Some(DeviceAddress::Dimm { slot, .. }) => slot,
+            _ => index as u32,
+        };
+        set(&mut device.info, format!("{name}{number}"));
+    }
     number("iommu", def.iommu.iter_mut().map(|d| &mut d.info));
     let first_serial = def.serials.first().and_then(|serial| serial.info.alias.clone());
     for (index, console) in def.consoles.iter_mut().enumerate() {

@@ -101,6 +101,7 @@ fn plan(shared: &Shared, caps: &QemuCaps, live: &DomainDef, prepared: &prepare::
         sandbox: shared.config.seccomp_sandbox,
         kvm_fd: prepared.kvm_fd,
         vhost: files::vhost_usable(),
+        paper: false,
         now: prepare::now(),
     };
     command::plan(live, &context)

@@ -22,8 +22,14 @@ pub fn argv(shared: &Shared, caps: &QemuCaps, def: &DomainDef) -> Result<String>
     let mut live = def.clone();
     let run_dir = Path::new(super::DRY_RUN_DIR);
     prepare::paper(&mut live, caps, shared, run_dir, FIRST_PORT)?;
-    let context =
-        Context { caps, sandbox: shared.config.seccomp_sandbox, kvm_fd: false, vhost: true, now: prepare::now() };
+    let context = Context {
+        caps,
+        sandbox: shared.config.seccomp_sandbox,
+        kvm_fd: false,
+        vhost: true,
+        paper: true,
+        now: prepare::now(),
+    };
     Ok(line(&command::plan(&live, &context)?, run_dir))
 }
 
