@@ -144,12 +144,12 @@ impl Driver for LxcDriver {
                 def.interfaces[index].mac = Some(generated_mac(&uuid, def, index));
             }
         }
-        if !def.hostdevs.is_empty() {
+        if def.hostdevs.iter().any(|device| super::hostdev::path(device).is_err()) {
             warnings.push(Warning {
                 line: 0,
                 column: 0,
                 path: "domain/devices/hostdev".into(),
-                message: "containers cannot be given host devices yet: the definition is kept, a start refuses it"
+                message: "containers cannot be given this kind of host device yet: the definition is kept, a start refuses it"
                     .into(),
             });
         }

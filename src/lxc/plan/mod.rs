@@ -54,9 +54,6 @@ pub struct Peers {
 
 /// Plans one run.
 pub fn plan(def: &DomainDef, host: &Host) -> Result<Spec> {
-    if !def.hostdevs.is_empty() {
-        return Err(Error::unsupported_config("containers have no <hostdev> devices yet: remove the element"));
-    }
     let (root, mounts) = filesystem::plan(def, host)?;
     let share = def.lxc_namespace.clone().unwrap_or_default();
     let own_net = !def.interfaces.is_empty() || def.features.privnet;
