@@ -351,7 +351,7 @@ const DEVICE_NAMES: &[&str] = &[
 ];
 
 /// Reads any device by its element name. Error: code 27 for an unknown one.
-fn read_device(node: Node<'_>) -> Result<Device> {
+pub(super) fn read_device(node: Node<'_>) -> Result<Device> {
     node.mark_used();
     Ok(match node.name() {
         "disk" => Device::Disk(Box::new(Disk::read(node)?)),

@@ -1,5 +1,8 @@
 //! From the element an error is about to its line and column: the checks work on the typed model, which has no places.
 
+use super::device::Disk;
+use super::parse::{Device, read_device};
+use super::post_parse::insert_by;
 use crate::error::Error;
 use crate::xml::{Document, Node};
 
@@ -22,6 +25,9 @@ pub(super) fn place_in(mut error: Error, root: Node<'_>) -> Error {
     for name in subject.path.split('/') {
         nodes = nodes.into_iter().flat_map(|node| node.all_children().filter(|child| child.name() == name)).collect();
     }
+    if subject.path == "devices/disk" {
+        nodes = as_the_model_has_them(nodes);
+    }
     let matches = |node: &Node<'_>| {
         let has = |name: &str, value: &str| node.attrs().any(|attr| attr == (name, value));
         subject.attributes.iter().all(|(name, value)| has(name, value))
@@ -32,12 +38,31 @@ pub(super) fn place_in(mut error: Error, root: Node<'_>) -> Error {
     error
 }
 
+/// Disks are sorted when they are read: the nodes in that order. One that cannot be read is none in the model either.
+fn as_the_model_has_them(nodes: Vec<Node<'_>>) -> Vec<Node<'_>> {
+    let mut sorted: Vec<(Disk, Node<'_>)> = Vec::new();
+    for node in nodes {
+        if let Ok(Device::Disk(disk)) = read_device(node) {
+            insert_by(&mut sorted, (*disk, node), |(disk, _)| disk);
+        }
+    }
+    sorted.into_iter().map(|(_, node)| node).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const XML: &str = "<domain>\n <devices>\n  <disk/>\n  <controller type='usb' index='1'/>\n  <disk a='1'/>\n \
+    const XML: &str = "<domain>\n <devices>\n  <disk><target dev='vda'/></disk>\n  <controller type='usb' index='1'/>\n  <disk a='1'><target dev='vdb'/></disk>\n \
                        </devices>\n</domain>";
+
+    #[test]
+    fn disks_are_found_although_they_are_sorted() {
+        let xml =
+            "<domain><devices>\n<disk><target dev='vdb'/></disk>\n<disk><target dev='vda'/></disk></devices></domain>";
+        let first = place(Error::internal("x").about("devices/disk", 0), xml).detail;
+        assert_eq!(first, "x (line 3, column 1, domain/devices/disk[2])");
+    }
 
     #[test]
     fn the_place_of_the_subject_is_added() {

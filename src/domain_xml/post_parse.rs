@@ -561,15 +561,24 @@ pub fn is_known_nic(model: &str) -> bool {
 
 /// Puts a disk behind those of its bus with a smaller name, before those with a greater one.
 pub(super) fn insert_disk(disks: &mut Vec<Disk>, new: Disk) {
+    insert_by(disks, new, |disk| disk);
+}
+
+/// The same for anything that has a disk.
+pub(super) fn insert_by<T>(items: &mut Vec<T>, new: T, disk: impl Fn(&T) -> &Disk) {
     let mut place = None;
-    for (position, other) in disks.iter().enumerate().rev().filter(|(_, other)| other.target.bus == new.target.bus) {
-        if disk_index(other.dev()) > disk_index(new.dev()) {
+    let of = disk(&new);
+    for (position, other) in items.iter().map(&disk).enumerate().rev() {
+        if other.target.bus != of.target.bus {
+            continue;
+        }
+        if disk_index(other.dev()) > disk_index(of.dev()) {
             place = Some(position);
         } else {
             place.get_or_insert(position + 1);
         }
     }
-    disks.insert(place.unwrap_or(disks.len()), new);
+    items.insert(place.unwrap_or(items.len()), new);
 }
 
 /// Interface models that libvirt knows; it takes them in any case.
@@ -769,7 +778,7 @@ mod tests {
     )]
     #[case(
         "<disk><source file='/x'/><target dev='sda'/><address type='drive' controller='4294967295'/></disk>",
-        "controller='4294967295' of a drive address is too large"
+        "domain/devices/disk/address/@controller is 4294967295, and at most 1023 is possible"
     )]
     #[case(
         "<controller type='usb' index='0'/><controller type='usb' index='0'/>",

@@ -297,7 +297,8 @@ impl Interface {
                 _ if nic.model.as_deref().is_some_and(|model| model.to_ascii_lowercase().starts_with("virtio")) => {
                     driver
                 }
-                _ => InterfaceDriver::default(),
+                // What is about virtio devices in general is read, to be refused.
+                _ => InterfaceDriver { virtio: driver.virtio, ..Default::default() },
             };
         }
         if let Some(backend) = node.child("backend") {

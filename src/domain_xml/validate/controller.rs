@@ -164,7 +164,7 @@ mod tests {
     )]
     #[case(
         "<controller type='usb' index='4294967295'/>",
-        "XML error: Invalid value for attribute 'index' in element 'controller': '4294967295'"
+        "XML error: domain/devices/controller/@index is 4294967295, and at most 65535 is possible"
     )]
     fn refused(#[case] xml: &str, #[case] expected: &str) {
         let text = device_refusal(xml);

@@ -31,16 +31,22 @@ fn vcpus(def: &DomainDef) -> Check {
         return Ok(());
     }
     let on = |vcpu: &VcpuState| vcpu.enabled != Some(YesNo::No);
-    for (nth, vcpu) in def.vcpus.iter().enumerate() {
+    for vcpu in &def.vcpus {
         let max = def.vcpu.max;
         let checked = match vcpu.id {
             None => refuse!(XmlError, "Missing required attribute 'id' in element 'vcpu'"),
             _ if vcpu.enabled.is_none() => refuse!(XmlError, "Missing required attribute 'enabled' in element 'vcpu'"),
             Some(id) if id >= max => refuse!(XmlError, "vcpu id '{id}' is out of range of maximum vcpu count"),
-            Some(0) if !on(vcpu) => refuse!(ConfigUnsupported, "vcpu 0 can't be offline"),
             _ => Ok(()),
         };
-        checked.map_err(|error| error.about("vcpus/vcpu", nth))?;
+        // By its number: they are sorted, and those that the document leaves out are among them.
+        let id = vcpu.id.map(|id| ("id", id.to_string()));
+        checked.map_err(|error| error.about_one("vcpus/vcpu", 0, id.into_iter().collect()))?;
+    }
+    if let Some(first) = def.vcpus.iter().find(|vcpu| vcpu.id == Some(0) && !on(vcpu)) {
+        let id = first.id.map(|id| ("id", id.to_string()));
+        return refuse!(ConfigUnsupported, "vcpu 0 can't be offline")
+            .map_err(|error| error.about_one("vcpus/vcpu", 0, id.into_iter().collect()));
     }
     if !def.vcpus.iter().any(|vcpu| vcpu.id == Some(0)) {
         return refuse!(ConfigUnsupported, "vcpu 0 can't be offline");

@@ -337,6 +337,7 @@ fn fix(info: &mut DeviceInfo, space: &mut PciSpace, address: PciAddress, multifu
 }
 
 fn built_in_i440fx(def: &mut DomainDef, space: &mut PciSpace) -> Result<()> {
+    let mut fixed = Vec::new();
     for controller in &mut def.controllers {
         let (place, who) = match (controller.kind, controller.index.unwrap_or(0), controller.model.as_deref()) {
             (ControllerType::Ide, 0, _) => (at(1, 1), "Primary IDE controller"),
@@ -351,10 +352,12 @@ fn built_in_i440fx(def: &mut DomainDef, space: &mut PciSpace) -> Result<()> {
             Given::Address(_) => {}
             _ => controller.info.address = Some(DeviceAddress::pci(place)),
         }
+        fixed.push(place);
     }
-    // The ISA bridge with IDE and USB.
-    if space.slot_in_use(0, 1) {
-        return Err(refused(PciError::InUse(at(1, 0))));
+    // The ISA bridge, with IDE and USB.
+    fixed.push(at(1, 0));
+    if let Some(taken) = fixed.into_iter().find(|place| space.is_taken(place)) {
+        return Err(refused(PciError::InUse(taken)));
     }
     (0..8).for_each(|function| space.take_built_in(at(1, function)));
     primary_video(def, space, at(2, 0), Need::PCI)

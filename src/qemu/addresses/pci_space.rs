@@ -333,6 +333,12 @@ impl PciSpace {
         }
     }
 
+    /// Whether this very function is taken.
+    pub fn is_taken(&self, address: &PciAddress) -> bool {
+        let bus = self.buses.get(address.bus as usize).and_then(Option::as_ref);
+        bus.is_some_and(|bus| bus.taken[address.slot as usize & 31] & (1 << (address.function & 7)) != 0)
+    }
+
     /// Whether any function of the slot is taken.
     pub fn slot_in_use(&self, bus: usize, slot: u32) -> bool {
         self.buses.get(bus).and_then(Option::as_ref).is_some_and(|bus| bus.taken[slot as usize & 31] != 0)

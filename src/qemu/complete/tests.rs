@@ -71,7 +71,7 @@ fn controllers_stand_in_libvirts_order() {
 #[case::sound("<sound model='ich9'/>", "<sound", "00:1b")]
 #[case::video("<video><model type='vga'/></video>", "<video", "00:01")]
 #[case::vhost_scsi(
-    "<hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='naa.5'/></hostdev>",
+    "<hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='naa.5123456789abcde0'/></hostdev>",
     "<hostdev",
     "02:00"
 )]

@@ -233,7 +233,7 @@ mod tests {
     #[case(
         "pc",
         "<disk><source file='/x'/><target dev='vda'/><address type='pci' slot='1'/></disk>",
-        "XML error: Attempted double use of PCI Address 0000:00:01.0 (line 2"
+        "XML error: Attempted double use of PCI Address 0000:00:01.0"
     )]
     #[case(
         "q35",
