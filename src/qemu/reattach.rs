@@ -22,6 +22,8 @@ use crate::sys::{process, sock};
 
 /// A healthy QEMU greets at once; one that does not is waited for in the background.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// A process that was killed needs this long to be gone, memory and all.
+const DYING: Duration = Duration::from_secs(2);
 /// Waiting for one round of answers in the background.
 const ROUND: Duration = Duration::from_secs(3600);
 
@@ -64,6 +66,10 @@ pub async fn reattach(run: &RunRecord, shared: &Shared) -> Result<Reattached> {
                 (phase, reason) = resolve(&status, run.phase, run.reason);
             }
             tokio::spawn(instance::watch(instance.clone(), missed, Some(events), sender));
+        }
+        // Its end of the monitor is closed: most likely it is just dying.
+        Ok(_) if tokio::time::timeout(DYING, instance.gone()).await.is_ok() => {
+            return Ok(Reattached::Gone { reason: how_it_ended(&state, run.phase, same_boot) });
         }
         Ok(other) => {
             let error = match other {
