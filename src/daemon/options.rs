@@ -50,7 +50,8 @@ pub struct Options {
     pub listen: Option<PathBuf>,
 
     /// Directories with firmware descriptors, most important first [default: /etc/qemu/firmware:/usr/share/qemu/firmware,
-    /// and before them $XDG_CONFIG_HOME/qemu/firmware for an ordinary user]
+    /// and before them $XDG_CONFIG_HOME/qemu/firmware for an ordinary user]; a directory that has etc/qemu/firmware or
+    /// usr/share/qemu/firmware stands for these
     #[arg(long, value_name = "DIR[:DIR]")]
     pub firmware_path: Option<std::ffi::OsString>,
 

@@ -26,10 +26,10 @@ pub(super) fn system(def: &DomainDef) -> Check {
         "need at least one serial port to use BIOS serial output"
     );
     for (name, _) in &def.os.acpi_tables {
-        let known = matches!(name.as_str(), "raw" | "rawset" | "slic");
+        let known = matches!(name.as_str(), "raw" | "rawset" | "slic" | "msdm");
         refuse!(if !known, XmlError, "Invalid value for attribute 'type' in element 'table': '{name}'.");
         let times = def.os.acpi_tables.iter().filter(|(other, _)| other == name).count();
-        refuse!(if times > 1, XmlError, "ACPI table type '{name}' may only appear once");
+        refuse!(if times > 1 && name != "raw", XmlError, "ACPI table type '{name}' may only appear once");
     }
     for (nth, info) in def.sysinfo.iter().enumerate() {
         sysinfo(def, info).map_err(|error| error.about("sysinfo", nth))?;

@@ -218,7 +218,6 @@ pub fn check(def: &DomainDef) -> Result<()> {
             )));
         }
     }
-    def.hostdevs.iter().try_for_each(|hostdev| super::hostdev::path(hostdev).map(drop))?;
     lifecycle(def)
 }
 

@@ -109,12 +109,22 @@ pub fn standard_dirs(privileged: bool) -> Vec<PathBuf> {
     dirs
 }
 
+/// A directory that is a root of its own (an image, a test's data) stands for the standard directories below it.
+fn expanded(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let below = |dir: &PathBuf| -> Vec<PathBuf> {
+        let standard = standard_dirs(true).into_iter().filter_map(|path| Some(dir.join(path.strip_prefix("/").ok()?)));
+        let found: Vec<PathBuf> = standard.filter(|path| path.is_dir()).collect();
+        if found.is_empty() { vec![dir.clone()] } else { found }
+    };
+    dirs.iter().flat_map(below).collect()
+}
+
 /// Reads the descriptors of these directories, in the order in which they are tried: by file name. A file of an earlier
 /// directory hides those of its name in later ones; an empty file only hides. What cannot be read is left out with a
 /// warning.
 pub fn load(dirs: &[PathBuf]) -> Vec<Descriptor> {
     let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
-    for dir in dirs {
+    for dir in &expanded(dirs) {
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
