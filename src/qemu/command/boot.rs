@@ -152,7 +152,11 @@ pub(super) fn kernel(b: &mut Builder<'_>) {
         }
     }
     for (kind, path) in &b.def.os.acpi_tables {
-        let key = if kind == "slic" { "sig=SLIC,file" } else { "file" };
+        let key = match kind.as_str() {
+            "slic" => "sig=SLIC,file",
+            "msdm" => "sig=MSDM,file",
+            _ => "file",
+        };
         b.arg("-acpitable", format!("{key}={}", path.replace(',', ",,")));
     }
 }
