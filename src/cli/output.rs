@@ -111,8 +111,21 @@ impl Failure {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Failure::new(error.to_string())
+        Failure { lines: place_first(&error.to_string()) }
     }
+}
+
+/// The daemon says where in a document something is wrong behind libvirt's text. In front of it, on a line of its own,
+/// it can be read, and the last line is what virsh would have printed.
+fn place_first(text: &str) -> Vec<String> {
+    let whole = || vec![text.to_string()];
+    let Some((message, place)) = text.strip_suffix(')').and_then(|text| text.rsplit_once(" (line ")) else {
+        return whole();
+    };
+    if message.contains('\n') || !place.starts_with(|c: char| c.is_ascii_digit()) {
+        return whole();
+    }
+    vec![format!("at line {place}"), message.to_string()]
 }
 
 impl fmt::Display for Failure {
@@ -205,6 +218,15 @@ mod tests {
         let mut table = Table::new(&["N", "S"]);
         table.row(vec!["ä".into(), "x".into()]);
         assert_eq!(table.text(false), " N   S\n--------\n ä   x\n");
+    }
+
+    #[test]
+    fn the_place_comes_before_libvirts_text() {
+        let text = "XML error: bad (index) (line 3, column 5, domain/devices/disk[2])";
+        assert_eq!(place_first(text), ["at line 3, column 5, domain/devices/disk[2]", "XML error: bad (index)"]);
+        for whole in ["XML error: bad (line up)", "XML error: bad", "a\nb (line 3, column 5, x)"] {
+            assert_eq!(place_first(whole), [whole]);
+        }
     }
 
     #[test]
