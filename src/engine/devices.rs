@@ -1,16 +1,10 @@
-//! Devices of a definition: putting one in, finding the one that is meant, taking it out, changing it. Pure.
+//! Devices of a definition: putting one in, taking out the one that is meant, changing it. Pure.
 //!
-//! A device is found as libvirt finds it: a disk by its target, an interface by its MAC address, a file system by its
-//! mount point, a controller by kind and index, a host device by what of the host it is; and each by its alias or its
-//! address, where those are given.
+//! Which one is meant, [`matching`] knows.
 
-use crate::domain_xml::device::{DeviceInfo, Disk, Interface};
-use crate::domain_xml::{Device, DomainDef};
+use crate::domain_xml::device::Interface;
+use crate::domain_xml::{Device, DomainDef, matching};
 use crate::error::{Code, Error, Result};
-
-fn missing(detail: impl Into<String>) -> Error {
-    Error::new(Code::DeviceMissing, detail)
-}
 
 fn unsupported(device: &Device, verb: &str) -> Error {
     Error::new(
@@ -52,12 +46,6 @@ pub fn alias(device: &Device) -> Option<&String> {
         _ => return None,
     };
     info.alias.as_ref()
-}
-
-/// Whether what `wish` names of alias and address is what `have` has. A user's alias is a name; others are made up.
-fn fits(wish: &DeviceInfo, have: &DeviceInfo) -> bool {
-    wish.alias.as_ref().is_none_or(|alias| have.alias.as_ref() == Some(alias))
-        && wish.address.as_ref().is_none_or(|address| have.address.as_ref() == Some(address))
 }
 
 /// Puts a device into a definition. Errors: code 55 when there is one in its place.
@@ -108,76 +96,6 @@ pub fn insert(def: &mut DomainDef, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// The one place for which `matches` holds. Errors: code 99 for none, 9 for several.
-fn only<T>(devices: &[T], what: &str, matches: impl Fn(&T) -> bool) -> Result<usize> {
-    let mut found = devices.iter().enumerate().filter(|(_, device)| matches(device)).map(|(at, _)| at);
-    match (found.next(), found.next()) {
-        (Some(at), None) => Ok(at),
-        (Some(_), Some(_)) => Err(Error::failed(format!("multiple devices matching {what} found"))),
-        _ => Err(missing(format!("no device matching {what} found"))),
-    }
-}
-
-fn find_interface(def: &DomainDef, wish: &Interface) -> Result<usize> {
-    let what = match (wish.mac, &wish.target.dev, &wish.info.alias) {
-        (Some(mac), ..) => format!("MAC address {mac}"),
-        (None, Some(dev), _) => format!("target {dev}"),
-        (None, None, Some(alias)) => format!("alias {alias}"),
-        _ => "the interface".to_string(),
-    };
-    only(&def.interfaces, &what, |have| {
-        wish.mac.is_none_or(|mac| have.mac == Some(mac))
-            && wish.target.dev.as_ref().is_none_or(|dev| have.target.dev.as_ref() == Some(dev))
-            && fits(&wish.info, &have.info)
-    })
-}
-
-fn find_disk(def: &DomainDef, wish: &Disk) -> Result<usize> {
-    let at = def.disks.iter().position(|have| have.dev() == wish.dev() && fits(&wish.info, &have.info));
-    at.ok_or_else(|| missing(format!("no target device {}", wish.dev())))
-}
-
-/// Where in its list the device is that is meant.
-fn find(def: &DomainDef, wish: &Device) -> Result<usize> {
-    let absent = || missing("device not present in domain configuration");
-    match wish {
-        Device::Disk(disk) => find_disk(def, disk),
-        Device::Interface(nic) => find_interface(def, nic),
-        Device::Filesystem(fs) => def.filesystems.iter().position(|have| have.target == fs.target).ok_or_else(absent),
-        Device::Hostdev(hostdev) => {
-            def.hostdevs.iter().position(|have| have.source == hostdev.source).ok_or_else(absent)
-        }
-        Device::Controller(wish) => {
-            let matches = |have: &crate::domain_xml::device::Controller| {
-                have.kind == wish.kind && wish.index.is_none_or(|index| have.index == Some(index))
-            };
-            def.controllers.iter().position(matches).ok_or_else(absent)
-        }
-        Device::Channel(wish) => def
-            .channels
-            .iter()
-            .position(|have| have.target == wish.target && fits(&wish.info, &have.info))
-            .ok_or_else(absent),
-        Device::Input(wish) => {
-            let matches =
-                |have: &crate::domain_xml::device::Input| have.kind == wish.kind && fits(&wish.info, &have.info);
-            def.inputs.iter().position(matches).ok_or_else(absent)
-        }
-        Device::Rng(wish) => {
-            let matches =
-                |have: &crate::domain_xml::device::Rng| have.backend == wish.backend && fits(&wish.info, &have.info);
-            def.rngs.iter().position(matches).ok_or_else(absent)
-        }
-        Device::Redirdev(wish) => def
-            .redirdevs
-            .iter()
-            .position(|have| have.source == wish.source && fits(&wish.info, &have.info))
-            .ok_or_else(absent),
-        Device::Shmem(wish) => def.shmems.iter().position(|have| have.name == wish.name).ok_or_else(absent),
-        other => Err(unsupported(other, "detach")),
-    }
-}
-
 /// The device that is meant, as the definition has it. Errors: code 99 for none, 9 for several.
 pub fn lookup(def: &DomainDef, wish: &Device) -> Result<Device> {
     remove(&mut def.clone(), wish)
@@ -185,7 +103,7 @@ pub fn lookup(def: &DomainDef, wish: &Device) -> Result<Device> {
 
 /// Takes the device that is meant out of a definition. Errors as [`lookup`].
 pub fn remove(def: &mut DomainDef, wish: &Device) -> Result<Device> {
-    let at = find(def, wish)?;
+    let at = matching::find(def, wish)?;
     Ok(match wish {
         Device::Disk(_) => Device::Disk(Box::new(def.disks.remove(at))),
         Device::Interface(_) => Device::Interface(Box::new(def.interfaces.remove(at))),
@@ -203,9 +121,12 @@ pub fn remove(def: &mut DomainDef, wish: &Device) -> Result<Device> {
 
 /// Puts `new` in the place of the device it means: of interfaces and disks, which keep the address they have.
 pub fn replace(def: &mut DomainDef, new: Device) -> Result<()> {
+    if !matches!(new, Device::Interface(_) | Device::Disk(_)) {
+        return Err(unsupported(&new, "update"));
+    }
+    let at = matching::find(def, &new)?;
     match new {
         Device::Interface(mut nic) => {
-            let at = find_interface(def, &nic)?;
             let old = &def.interfaces[at];
             nic.info.address = nic.info.address.or_else(|| old.info.address.clone());
             nic.info.alias = nic.info.alias.or_else(|| old.info.alias.clone());
@@ -216,7 +137,6 @@ pub fn replace(def: &mut DomainDef, new: Device) -> Result<()> {
             Ok(())
         }
         Device::Disk(mut disk) => {
-            let at = find_disk(def, &disk)?;
             let old = &def.disks[at];
             disk.info.address = disk.info.address.or_else(|| old.info.address.clone());
             disk.info.alias = disk.info.alias.or_else(|| old.info.alias.clone());
@@ -268,7 +188,7 @@ mod tests {
         insert(&mut def, disk("vda")).unwrap();
         let error = insert(&mut def, disk("vda")).unwrap_err();
         assert_eq!(error.message(), "Requested operation is not valid: target vda already exists");
-        assert_eq!(lookup(&def, &disk("vdb")).unwrap_err().message(), "device not found: no target device vdb");
+        assert_eq!(lookup(&def, &disk("vdb")).unwrap_err().message(), "device not found: disk vdb not found");
         let cap = |path: &str| {
             device(&format!("<hostdev mode='capabilities' type='misc'><source><char>{path}</char></source></hostdev>"))
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup;
+use crate::domain_xml::DomainDef;
 use crate::error::{Error, Result};
 use crate::qemu::firmware::{self, FirmwareChoice};
 use crate::sys::users;
@@ -106,13 +107,18 @@ impl QemuConfig {
         found.or(EMULATORS.first()).map(|path| (*path).to_string()).unwrap_or_default()
     }
 
-    /// The firmware there is, read anew: packages come and go. `new`: for a definition that is made now.
-    pub fn firmware_choice(&self, new: bool) -> FirmwareChoice {
-        let dirs = match &self.firmware_dirs {
-            Some(dirs) => dirs.clone(),
-            None => firmware::standard_dirs(rustix::process::geteuid().is_root()),
+    /// The firmware there is, for a definition that it concerns; read anew: packages come and go. `new`: for a definition
+    /// that is made now.
+    pub fn firmware_choice(&self, def: &DomainDef, new: bool) -> FirmwareChoice {
+        let descriptors = if firmware::concerns(def) {
+            match &self.firmware_dirs {
+                Some(dirs) => firmware::load(dirs),
+                None => firmware::load(&firmware::standard_dirs(rustix::process::geteuid().is_root())),
+            }
+        } else {
+            Vec::new()
         };
-        FirmwareChoice { descriptors: firmware::load(&dirs), nvram_dir: self.nvram_dir.clone(), new }
+        FirmwareChoice { descriptors, nvram_dir: self.nvram_dir.clone(), new }
     }
 
     /// Resolves the user.

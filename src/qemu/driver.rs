@@ -250,7 +250,7 @@ impl Driver for QemuDriver {
                 format!("emulator '{emulator}' does not exist on this host: what depends on it is not filled in, and the domain cannot be started"),
             ));
         }
-        let firmwares = self.shared.config.firmware_choice(true);
+        let firmwares = self.shared.config.firmware_choice(def, true);
         complete::complete(def, &emulator, caps.as_deref(), &firmwares).map_err(ours)
     }
 

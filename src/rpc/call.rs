@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::frame::Header;
-use super::wire::{self, DomainHandle, Params};
+use super::wire::{self, DomainHandle};
 use super::xdr::{self, Put, Take};
 use crate::engine::api::{self, Call, Caller};
 use crate::engine::{Connection, Domain};
@@ -121,11 +121,6 @@ where
         api::dispatch::<C>(&caller, &domain, decode(arguments)).await?;
         Ok(Answer::value(&DomainHandle::from(&domain)))
     })
-}
-
-/// All of a list of typed parameters, as a result.
-pub fn params(params: TypedParams) -> Params {
-    Params(params)
 }
 
 /// Table entry of a procedure that is one engine call on the driver.

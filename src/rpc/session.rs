@@ -21,9 +21,9 @@ const AUTH_NONE: i32 = 0;
 /// `VIR_CONNECT_RO` and all flags of `virConnectOpenAuth`.
 const OPEN_READ_ONLY: u32 = 1;
 const OPEN_FLAGS: u32 = 3;
-/// `VIR_DRV_FEATURE_*` that are there: typed parameters with strings (9), keepalive (10), several events of one kind
-/// (14), close callbacks (15), and descriptors with calls (8). Migration's are not.
-const FEATURES: [i32; 6] = [8, 9, 10, 13, 14, 15];
+/// `VIR_DRV_FEATURE_*` that are there: typed parameters with strings (9), keepalive (10), XML for another host (11),
+/// several events of one kind (14), close callbacks (15). Descriptors in calls (8) and migration are not.
+const FEATURES: [i32; 5] = [9, 10, 11, 14, 15];
 const FEATURE_KEEPALIVE: i32 = 10;
 /// `REMOTE_PROC_CONNECT_EVENT_CONNECTION_CLOSED` and its reason `VIR_CONNECT_CLOSE_REASON_EOF`.
 const CONNECTION_CLOSED: i32 = 362;
@@ -129,11 +129,6 @@ pub fn close(at: Invocation) -> BoxFuture<Reply> {
 pub fn get_uri(at: Invocation) -> BoxFuture<Reply> {
     let uri = at.client.session().uri.clone();
     ready(at.connection().map(|_| Answer::value(&uri)))
-}
-
-/// Who the client says it acts for. Only daemons that pass calls on send it, and only our own credentials count.
-pub fn set_identity(_: Invocation) -> BoxFuture<Reply> {
-    ready(Err(Error::no_support("virConnectSetIdentity").with_subsystem(Subsystem::Rpc)))
 }
 
 /// Asks for [`CONNECTION_CLOSED`].

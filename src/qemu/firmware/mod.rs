@@ -43,12 +43,17 @@ const LEGACY: &[(&str, &str)] = &[
     ("/usr/share/AAVMF/AAVMF32_CODE.fd", "/usr/share/AAVMF/AAVMF32_VARS.fd"),
 ];
 
+/// Whether descriptors decide anything of this definition: a plain BIOS machine never makes anybody read them.
+pub fn concerns(def: &DomainDef) -> bool {
+    let rom = def.os.loader.as_ref().is_none_or(|loader| loader.kind == Some(LoaderType::Rom));
+    def.os.firmware.is_some() || !rom
+}
+
 /// Fills in firmware.
 ///
 /// Error: `OperationFailed` when no installed firmware fits the wish.
 pub fn complete(def: &mut DomainDef, choice: &FirmwareChoice) -> Result<()> {
-    let rom = def.os.loader.as_ref().is_none_or(|loader| loader.kind == Some(LoaderType::Rom));
-    if def.os.firmware.is_none() && rom {
+    if !concerns(def) {
         return Ok(());
     }
     match choice.descriptors.iter().find(|descriptor| fits(def, descriptor)) {

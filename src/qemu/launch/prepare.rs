@@ -38,7 +38,8 @@ pub fn prepare(
     run_dir: &Path,
 ) -> Result<Prepared> {
     // A definition made while its emulator was not installed here is still incomplete.
-    complete::complete(live, &shared.config.emulator(), Some(caps), &shared.config.firmware_choice(false))?;
+    let firmwares = shared.config.firmware_choice(live, false);
+    complete::complete(live, &shared.config.emulator(), Some(caps), &firmwares)?;
     accelerator(live, caps)?;
     expand_cpu(live, caps)?;
     super::files::complete_chains(live)?;
@@ -65,7 +66,8 @@ pub fn prepare(
 
 /// The same without looking at this host: nothing is opened, no port is taken, what a start chooses is `port`.
 pub fn paper(live: &mut DomainDef, caps: &QemuCaps, shared: &Shared, run_dir: &Path, port: i32) -> Result<()> {
-    complete::complete(live, &shared.config.emulator(), Some(caps), &shared.config.firmware_choice(false))?;
+    let firmwares = shared.config.firmware_choice(live, false);
+    complete::complete(live, &shared.config.emulator(), Some(caps), &firmwares)?;
     expand_cpu(live, caps)?;
     complete::assign_aliases(live);
     complete::assign_nodes(live);

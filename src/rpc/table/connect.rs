@@ -229,5 +229,5 @@ pub(super) const CONNECT: &[Procedure] = &[
     c(393, "CONNECT_COMPARE_HYPERVISOR_CPU", "virConnectCompareHypervisorCPU"),
     c(394, "CONNECT_BASELINE_HYPERVISOR_CPU", "virConnectBaselineHypervisorCPU"),
     c(395, "NODE_GET_SEV_INFO", "virNodeGetSEVInfo"),
-    c(419, "CONNECT_SET_IDENTITY", "virConnectSetIdentity").served((Class::Read, session::set_identity)),
+    c(419, "CONNECT_SET_IDENTITY", "virConnectSetIdentity"),
 ];
