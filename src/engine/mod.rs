@@ -70,7 +70,7 @@ impl Engine {
             sys::process::boot_id().map_err(|error| Error::system("cannot read the boot id", error))?.to_string();
         let mut connections = BTreeMap::new();
         let kinds: Vec<DriverKind> = drivers.iter().map(|driver| driver.kind()).collect();
-        let persist = Arc::new(Persist::new(Store::open(&config.state_dir)?, &kinds)?);
+        let persist = Arc::new(Persist::new(Store::open(&config.state_dir, &config.run_dir)?, &kinds)?);
         for driver in drivers {
             let kind = driver.kind();
             let dirs = Dirs { runs: config.run_dir.join(kind.scheme()), logs: config.log_dir.join(kind.scheme()) };
