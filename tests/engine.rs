@@ -316,7 +316,7 @@ async fn a_failed_start_leaves_nothing() {
 
 /// No run directory and no status record.
 fn assert_nothing_left(lab: &Lab) {
-    for dir in ["run/test", "state/test/status"] {
+    for dir in ["run/test", "state/test/status", "run/records/test"] {
         let left: Vec<_> = std::fs::read_dir(lab.dir.path().join(dir)).unwrap().flatten().collect();
         assert!(left.is_empty(), "{dir}: {left:?}");
     }

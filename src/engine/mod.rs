@@ -78,7 +78,7 @@ impl Engine {
             sys::process::boot_id().map_err(|error| Error::system("cannot read the boot id", error))?.to_string();
         let mut connections = BTreeMap::new();
         let kinds: Vec<DriverKind> = drivers.iter().map(|driver| driver.kind()).collect();
-        let store = Store::open(&config.state_dir)?;
+        let store = Store::open(&config.state_dir, &config.run_dir)?;
         let persist = Arc::new(Persist::new(store.clone(), &kinds)?);
         // Before the drivers look for their guests, which use networks, volumes and secrets.
         let mut hosts: Vec<Arc<HostObjects>> = Vec::new();

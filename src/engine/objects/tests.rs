@@ -38,7 +38,7 @@ impl Kind for Thing {
 fn things(dir: Option<&std::path::Path>) -> Arc<Objects<Thing>> {
     let host = HostObjects::new(HostSet::Test, Arc::new(EventBus::default()), Default::default());
     let mut context = Context::clone(&host.context);
-    context.store = dir.map(|dir| Store::open(dir).unwrap());
+    context.store = dir.map(|dir| Store::open(&dir.join("state"), &dir.join("run")).unwrap());
     Objects::new(Arc::new(context))
 }
 
