@@ -63,6 +63,11 @@ impl Dns {
         self.enable != Some(YesNo::No)
     }
 
+    /// Whether there is anything but switches.
+    pub fn has_records(&self) -> bool {
+        !(self.forwarders.is_empty() && self.hosts.is_empty() && self.srvs.is_empty() && self.txts.is_empty())
+    }
+
     pub(super) fn read(node: Node<'_>, network: &str) -> Result<Self> {
         let mut dns = Dns {
             enable: node.attr_value("enable")?,
@@ -81,8 +86,7 @@ impl Dns {
         for txt in node.children("txt") {
             dns.txts.push(DnsTxt::read(txt, network, false)?);
         }
-        let some = !(dns.forwarders.is_empty() && dns.hosts.is_empty() && dns.srvs.is_empty() && dns.txts.is_empty());
-        if !dns.is_enabled() && some {
+        if !dns.is_enabled() && dns.has_records() {
             return Err(node.error(Code::XmlError, format!("Extra data in disabled network '{network}'")));
         }
         Ok(dns)
@@ -121,7 +125,7 @@ impl Dns {
 
 impl DnsForwarder {
     fn read(node: Node<'_>, network: &str) -> Result<Self> {
-        let addr = node.attr("addr").filter(|addr| !addr.is_empty());
+        let addr = node.attr("addr");
         let domain = node.attr("domain").filter(|domain| !domain.is_empty());
         if addr.is_none() && domain.is_none() {
             let what = "Invalid forwarder element, must contain at least one of addr or domain";
@@ -142,11 +146,8 @@ impl DnsHost {
     /// Reads it; `partial` is enough to find another one by.
     pub(super) fn read(node: Node<'_>, network: &str, partial: bool) -> Result<Self> {
         let fail =
-            |what: &str| Err(node.error(Code::XmlError, format!("{what} in network '{network}' DNS HOST record")));
+            |what: &str| Err(node.error(Code::XmlDetail, format!("{what} in network '{network}' DNS HOST record")));
         let ip = node.attr("ip");
-        if ip.is_none() && !partial {
-            return fail("Missing IP address");
-        }
         let ip = match ip {
             None => None,
             Some(text) => match parse_address(text) {
@@ -158,12 +159,15 @@ impl DnsHost {
         for name in node.children("hostname") {
             if name.text().is_empty() {
                 let what = format!("Missing hostname in network '{network}' DNS HOST record");
-                return Err(name.error(Code::XmlError, what));
+                return Err(name.error(Code::XmlDetail, what));
             }
             names.push(name.text().to_string());
         }
         if names.is_empty() && !partial {
             return fail("Missing hostname");
+        }
+        if ip.is_none() && !partial {
+            return fail("Missing IP address");
         }
         if names.is_empty() && ip.is_none() {
             return fail("Missing ip and hostname");
@@ -177,21 +181,17 @@ impl DnsTxt {
     pub(super) fn read(node: Node<'_>, network: &str, partial: bool) -> Result<Self> {
         let Some(name) = node.attr("name") else {
             let what = format!("missing required name attribute in DNS TXT record of network {network}");
-            return Err(node.error(Code::XmlError, what));
+            return Err(node.error(Code::XmlDetail, what));
         };
         if name.contains([' ', ',']) {
             let what = format!("prohibited character in DNS TXT record name '{name}' of network {network}");
-            return Err(node.attr_error("name", Code::XmlError, what));
+            return Err(node.attr_error("name", Code::XmlDetail, what));
         }
         let value = node.attr("value").map(str::to_string);
         if value.is_none() && !partial {
             let what =
                 format!("missing required value attribute in DNS TXT record named '{name}' of network {network}");
-            return Err(node.error(Code::XmlError, what));
-        }
-        if name.is_empty() {
-            let what = format!("Missing required name or value in DNS TXT record of network {network}");
-            return Err(node.error(Code::XmlError, what));
+            return Err(node.error(Code::XmlDetail, what));
         }
         Ok(DnsTxt { name: name.to_string(), value })
     }
@@ -204,19 +204,19 @@ impl DnsSrv {
         match service {
             None if !partial => {
                 let what = format!("missing required service attribute in DNS SRV record of network '{network}'");
-                return Err(node.error(Code::XmlError, what));
+                return Err(node.error(Code::XmlDetail, what));
             }
             Some(service) if service.len() > SERVICE_MAX => {
                 let what = format!(
                     "service attribute '{service}' in network '{network}' is too long, limit is {SERVICE_MAX} bytes"
                 );
-                return Err(node.attr_error("service", Code::XmlError, what));
+                return Err(node.attr_error("service", Code::XmlDetail, what));
             }
             Some(service) if !is_plain(service) => {
                 let what = format!(
                     "invalid character in service attribute '{service}' in DNS SRV record of network '{network}'"
                 );
-                return Err(node.attr_error("service", Code::XmlError, what));
+                return Err(node.attr_error("service", Code::XmlDetail, what));
             }
             _ => {}
         }
@@ -226,13 +226,13 @@ impl DnsSrv {
             None if !partial => {
                 let what =
                     format!("missing required protocol attribute in DNS SRV record '{said}' of network '{network}'");
-                return Err(node.error(Code::XmlError, what));
+                return Err(node.error(Code::XmlDetail, what));
             }
             Some(protocol) if !is_plain(protocol) => {
                 let what = format!(
                     "invalid character in protocol attribute '{protocol}' in DNS SRV record of network '{network}'"
                 );
-                return Err(node.attr_error("protocol", Code::XmlError, what));
+                return Err(node.attr_error("protocol", Code::XmlDetail, what));
             }
             _ => {}
         }
@@ -243,7 +243,7 @@ impl DnsSrv {
                 let what = format!(
                     "DNS SRV {name} attribute not permitted without target for service '{said}' in network '{network}'"
                 );
-                return Err(node.attr_error(name, Code::XmlError, what));
+                return Err(node.attr_error(name, Code::XmlDetail, what));
             }
             match parse_unsigned(text).filter(|value| *value >= least).and_then(|value| u16::try_from(value).ok()) {
                 Some(value) => Ok(Some(value)),
@@ -252,7 +252,7 @@ impl DnsSrv {
                         "{shown} DNS SRV {name} attribute for service '{said}' in network '{network}' ({least} to \
                          65535)"
                     );
-                    Err(node.attr_error(name, Code::XmlError, what))
+                    Err(node.attr_error(name, Code::XmlDetail, what))
                 }
             }
         };

@@ -4,14 +4,14 @@ use super::dns::Dns;
 use super::forward::{Forward, ForwardMode};
 use super::ip::Ip;
 use super::model::{Bridge, DnsDomain, NetworkDef};
-use super::portgroup::{PortGroup, read_bandwidth};
+use super::portgroup::{PortGroup, read_bandwidth, read_virtualport};
 use super::route::Route;
 use super::{DNSMASQ_NAMESPACE, FormatOptions, Parsed, Warning};
 use crate::domain_xml::YesNo;
-use crate::domain_xml::device::net_options::{VirtualPort, Vlan};
+use crate::domain_xml::device::net_options::Vlan;
 use crate::domain_xml::metadata::Metadata;
 use crate::domain_xml::words::Switch;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::types::{MacAddr, Uuid};
 use crate::xml::{Document, Node, UnknownKind, Writer, parse_unsigned};
 
@@ -19,7 +19,7 @@ pub(super) fn parse(xml: &str) -> Result<Parsed> {
     let document = Document::parse(xml, "network_definition")?;
     let root = document.root();
     if root.name() != "network" {
-        let what = format!("unexpected root element <{}>, expecting <network>", root.name());
+        let what = format!("expecting root element of 'network', not '{}'", root.name());
         return Err(root.error(Code::XmlError, what));
     }
     let def = read(root)?;
@@ -51,14 +51,12 @@ fn warnings(document: &Document<'_>) -> Vec<Warning> {
 fn read(root: Node<'_>) -> Result<NetworkDef> {
     root.attr("connections");
     let Some(name) = root.child("name").filter(|name| !name.text().is_empty()) else {
-        return Err(root.error(Code::XmlError, "missing network name: <network> needs a <name>"));
+        let error = root.error(Code::NoName, "missing name information: <network> needs a <name>");
+        return Err(Error { bare: true, ..error });
     };
     let network = name.text();
     if network.contains('/') {
-        return Err(name.error(Code::XmlError, format!("name {network} cannot contain '/'")));
-    }
-    if network.trim().is_empty() {
-        return Err(name.error(Code::XmlError, "name cannot be only whitespace"));
+        return Err(name.error(Code::XmlDetail, "invalid char in name: /"));
     }
     let mut def = NetworkDef {
         name: network.to_string(),
@@ -70,7 +68,7 @@ fn read(root: Node<'_>) -> Result<NetworkDef> {
         ..Default::default()
     };
     if let Some(title) = root.child("title").filter(|title| title.text().contains('\n')) {
-        return Err(title.error(Code::XmlError, "network title can't contain newlines"));
+        return Err(title.error(Code::XmlError, "Network title can't contain newlines"));
     }
     if let Some(metadata) = root.child("metadata") {
         def.metadata = Metadata::read(metadata);
@@ -97,7 +95,7 @@ fn read(root: Node<'_>) -> Result<NetworkDef> {
         def.dns = Dns::read(dns, network)?;
     }
     if let Some(virtualport) = root.child("virtualport") {
-        def.virtualport = Some(VirtualPort::read(virtualport)?);
+        def.virtualport = Some(read_virtualport(virtualport, true)?);
     }
     def.portgroups = root.children("portgroup").map(PortGroup::read).collect::<Result<_>>()?;
     def.ips = root.children("ip").map(|ip| Ip::read(ip, network)).collect::<Result<_>>()?;
@@ -106,7 +104,7 @@ fn read(root: Node<'_>) -> Result<NetworkDef> {
         if !def.ips.iter().any(|ip| ip.contains(route.gateway)) {
             let what =
                 format!("unreachable static route gateway '{}' specified for network '{network}'", route.gateway);
-            return Err(node.attr_error("gateway", Code::XmlError, what));
+            return Err(node.attr_error("gateway", Code::ConfigUnsupported, what));
         }
         def.routes.push(route);
     }
@@ -198,7 +196,10 @@ fn read_uuid(root: Node<'_>) -> Result<Option<Uuid>> {
     let Some(node) = root.child("uuid").filter(|uuid| !uuid.text().is_empty()) else { return Ok(None) };
     match crate::domain_xml::parse_uuid(node.text()) {
         Some(uuid) => Ok(Some(uuid)),
-        None => Err(node.error(Code::XmlError, format!("malformed uuid element: '{}'", node.text()))),
+        None => {
+            let what = format!("malformed uuid element: '{}' is no UUID", node.text());
+            Err(node.error(Code::InternalError, what))
+        }
     }
 }
 
@@ -208,7 +209,7 @@ fn read_domain(node: Node<'_>, network: &str) -> Result<Option<DnsDomain>> {
     if register == Some(YesNo::Yes) && local_only != Some(YesNo::Yes) {
         let what =
             format!("attribute 'register=yes' in <domain> element requires 'localOnly=yes' in network {network}");
-        return Err(node.error(Code::XmlError, what));
+        return Err(node.error(Code::ConfigUnsupported, what));
     }
     let Some(name) = node.attr("name").filter(|name| !name.is_empty()) else { return Ok(None) };
     Ok(Some(DnsDomain { name: name.to_string(), local_only, register }))
@@ -250,7 +251,7 @@ fn read_dnsmasq_options(root: Node<'_>, def: &mut NetworkDef) -> Result<()> {
             }
             option.mark_used();
             let Some(value) = option.attr("value") else {
-                return Err(option.error(Code::XmlError, "No dnsmasq options value specified"));
+                return Err(option.error(Code::InternalError, "No dnsmasq options value specified"));
             };
             def.dnsmasq_options.push(value.to_string());
         }
@@ -277,7 +278,14 @@ impl Bridge {
                 node.attr_error("macTableManager", Code::XmlError, what)
             })?),
         };
-        let stp = node.attr("stp") != Some("off");
+        let stp = match node.attr("stp") {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(other) => {
+                node.remark(format!("stp='{other}' is neither 'on' nor 'off' and counts as 'on'"));
+                true
+            }
+        };
         Ok(Bridge { name: text("name"), zone: text("zone"), stp, delay, mac_table_manager })
     }
 

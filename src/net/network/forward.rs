@@ -8,6 +8,7 @@ use crate::domain_xml::YesNo;
 use crate::domain_xml::words::{attrs, words};
 use crate::error::{Code, Result};
 use crate::types::PciAddress;
+use crate::types::text::nearest;
 use crate::xml::{Node, Writer};
 
 words! {
@@ -93,8 +94,15 @@ impl ForwardMode {
 impl Forward {
     pub(super) fn read(node: Node<'_>, network: &str) -> Result<Self> {
         let mut forward = Forward {
-            mode: node.attr_value("mode")?.unwrap_or(ForwardMode::Nat),
-            managed: node.attr_value::<YesNo>("managed")? == Some(YesNo::Yes),
+            mode: read_mode(node)?,
+            managed: match node.attr("managed") {
+                Some("yes") => true,
+                None | Some("no") => false,
+                Some(other) => {
+                    node.remark(format!("managed='{other}' is neither 'yes' nor 'no' and counts as 'no'"));
+                    false
+                }
+            },
             ..Default::default()
         };
         if let Some(driver) = node.child("driver") {
@@ -176,22 +184,23 @@ impl Forward {
         match node.attr("type") {
             None => return Err(node.error(Code::XmlError, format!("missing address type in network {network}"))),
             Some("pci") => {}
-            Some(other @ ("usb" | "drive" | "ccw" | "virtio-serial" | "ccid" | "isa" | "spapr-vio")) => {
-                let what = format!("unsupported address type '{other}' in network {network}");
-                return Err(node.attr_error("type", Code::XmlError, what));
-            }
             Some(other) => {
-                let what = format!("unknown address type '{other}' in network {network}");
-                return Err(node.attr_error("type", Code::XmlError, what));
+                let what = format!("unknown address type '{other}' in network {network}: only 'pci' can be had");
+                return Err(node.attr_error("type", Code::ConfigUnsupported, what));
             }
         }
         let part = |name| node.attr_any_base32(name).map(Option::unwrap_or_default);
         let address =
             PciAddress { domain: part("domain")?, bus: part("bus")?, slot: part("slot")?, function: part("function")? };
-        let too_big = address.domain > 0xffff || address.bus > 0xff || address.slot > 0x1f || address.function > 7;
-        if too_big {
-            let what = format!("Invalid PCI address {address}: a bus is at most 0xff, a slot 0x1f, a function 7");
-            return Err(node.error(Code::XmlError, what));
+        let limits = [
+            ("domain", address.domain, 0xffff),
+            ("bus", address.bus, 0xff),
+            ("slot", address.slot, 0x1f),
+            ("function", address.function, 7),
+        ];
+        if let Some((name, value, most)) = limits.iter().find(|(_, value, most)| value > most) {
+            let what = format!("Invalid PCI address {name}='0x{value:x}', must be <= 0x{most:X}");
+            return Err(node.attr_error(name, Code::XmlError, what));
         }
         if self.interfaces.iter().any(|other| other.device == ForwardDevice::Pci(address)) {
             let what = format!("PCI device '{address}' can only be listed once in network {network}");
@@ -271,10 +280,11 @@ impl Nat {
                 let what = format!("Only one <address> element is allowed in <nat> in <forward> in network {network}");
                 return Err(second.error(Code::XmlError, what));
             }
-            nat.address = Some(AddressRange {
-                start: range_address(address, "start", network)?,
-                end: range_address(address, "end", network)?,
-            });
+            let (start, end) = (range_address(address, "start", network)?, range_address(address, "end", network)?);
+            if start > end {
+                return Err(address.error(Code::InternalError, format!("range {start} - {end} is reversed ")));
+            }
+            nat.address = Some(AddressRange { start, end });
         }
         let mut ports = node.children("port");
         if let Some(port) = ports.next() {
@@ -282,7 +292,8 @@ impl Nat {
                 let what = format!("Only one <port> element is allowed in <nat> in <forward> in network {network}");
                 return Err(second.error(Code::XmlError, what));
             }
-            let (start, end) = (range_port(port, "start", network)?, range_port(port, "end", network)?);
+            let start = range_port(port, "start", 0, network)?;
+            let end = range_port(port, "end", start, network)?;
             nat.port = Some(PortRange { start, end });
         }
         Ok(nat)
@@ -307,6 +318,18 @@ impl Nat {
     }
 }
 
+fn read_mode(node: Node<'_>) -> Result<ForwardMode> {
+    let Some(text) = node.attr("mode") else { return Ok(ForwardMode::Nat) };
+    text.parse().map_err(|_| {
+        let mut what = format!("unknown forwarding type '{text}'");
+        match nearest(text, ForwardMode::WORDS.iter().copied()) {
+            Some(word) => what.push_str(&format!(": did you mean '{word}'?")),
+            None => what.push_str(&format!(": known: {}", ForwardMode::WORDS.join(", "))),
+        }
+        node.attr_error("mode", Code::ConfigUnsupported, what)
+    })
+}
+
 fn range_address(node: Node<'_>, name: &'static str, network: &str) -> Result<Ipv4Addr> {
     let Some(text) = node.attr(name) else {
         let what =
@@ -322,12 +345,14 @@ fn range_address(node: Node<'_>, name: &'static str, network: &str) -> Result<Ip
     }
 }
 
-fn range_port(node: Node<'_>, name: &'static str, network: &str) -> Result<u16> {
+fn range_port(node: Node<'_>, name: &'static str, least: u16, network: &str) -> Result<u16> {
     let port = node.attr(name).and_then(crate::xml::parse_unsigned).and_then(|port| u16::try_from(port).ok());
+    let port = port.filter(|port| *port >= least);
     port.ok_or_else(|| {
         let what = format!(
-            "Missing or invalid '{name}' attribute in <port> in <nat> in <forward> in network {network} (0 to 65535)"
+            "Missing or invalid '{name}' attribute in <port> in <nat> in <forward> in network {network} ({least} to \
+             65535)"
         );
-        node.attr_error(name, Code::XmlError, what)
+        node.attr_error(name, Code::XmlDetail, what)
     })
 }

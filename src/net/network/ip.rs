@@ -92,6 +92,7 @@ fn resolve(node: Node<'_>, name: &'static str, text: &str) -> Result<IpAddr> {
 impl Ip {
     pub(super) fn read(node: Node<'_>, network: &str) -> Result<Self> {
         let fail = |what: String| node.error(Code::XmlError, what);
+        let config = |what: String| node.error(Code::ConfigUnsupported, what);
         let prefix: Option<u32> = node.attr_value("prefix")?.filter(|prefix| *prefix > 0);
         let Some(text) = node.attr("address") else {
             return Err(fail(format!("Missing required address attribute in network '{network}'")));
@@ -104,11 +105,11 @@ impl Ip {
         let netmask = match node.attr("netmask") {
             None => None,
             Some(_) if address.is_ipv6() => {
-                return Err(fail(format!("netmask not allowed for IPv6 address '{text}' in network '{network}'")));
+                return Err(config(format!("netmask not allowed for IPv6 address '{text}' in network '{network}'")));
             }
             Some(_) if prefix.is_some() => {
                 let what = format!("Network '{network}' IP address cannot have both a prefix and a netmask");
-                return Err(fail(what));
+                return Err(config(what));
             }
             Some(mask) => match parse_address(mask) {
                 Some(IpAddr::V4(parsed)) => Some(parsed),
@@ -116,7 +117,7 @@ impl Ip {
                     let what = format!(
                         "Invalid netmask '{mask}' for address '{text}' in network '{network}' (both must be IPv4)"
                     );
-                    return Err(node.attr_error("netmask", Code::XmlError, what));
+                    return Err(node.attr_error("netmask", Code::ConfigUnsupported, what));
                 }
                 None => {
                     let what = format!("Invalid netmask '{mask}' in network '{network}'");
@@ -127,7 +128,7 @@ impl Ip {
         let (name, most) = if address.is_ipv6() { ("IPv6", 128) } else { ("IPv4", 32) };
         if let Some(prefix) = prefix.filter(|prefix| *prefix > most) {
             let what = format!("Invalid {name} prefix '{prefix}' in network '{network}'");
-            return Err(node.attr_error("prefix", Code::XmlError, what));
+            return Err(node.attr_error("prefix", Code::ConfigUnsupported, what));
         }
         let mut ip = Ip {
             family,
@@ -138,13 +139,16 @@ impl Ip {
             tftp_root: None,
             dhcp: Dhcp::default(),
         };
+        if ip.prefix_length().is_none() {
+            node.remark("the netmask has a hole: the network cannot be started with it");
+        }
         if let Some(dhcp) = node.child("dhcp") {
             ip.dhcp = Dhcp::read(dhcp, &ip, network)?;
         }
         if let Some(tftp) = node.child("tftp") {
             if address.is_ipv6() {
                 let what = format!("Unsupported <tftp> element in an IPv6 element in network '{network}'");
-                return Err(tftp.error(Code::XmlError, what));
+                return Err(tftp.error(Code::ConfigUnsupported, what));
             }
             ip.tftp_root = tftp.attr("root").filter(|root| !root.is_empty()).map(str::to_string);
         }
@@ -203,7 +207,7 @@ impl Ip {
 }
 
 fn read_family(node: Node<'_>, address: IpAddr, text: &str, network: &str) -> Result<Option<Family>> {
-    let fail = |what: String| Err(node.error(Code::XmlError, what));
+    let fail = |what: String| Err(node.error(Code::ConfigUnsupported, what));
     match node.attr("family") {
         None if address.is_ipv6() => {
             fail(format!("no family specified for non-IPv4 address '{text}' in network '{network}'"))
@@ -225,7 +229,7 @@ fn read_family(node: Node<'_>, address: IpAddr, text: &str, network: &str) -> Re
 }
 
 /// The prefix of an address without one: by class for IPv4, 64 for IPv6, 0 for the unspecified address.
-pub(super) fn classful_prefix(address: IpAddr) -> u32 {
+fn classful_prefix(address: IpAddr) -> u32 {
     match address {
         IpAddr::V6(_) => 64,
         IpAddr::V4(v4) if v4.is_unspecified() => 0,
@@ -261,9 +265,9 @@ impl Dhcp {
             dhcp.hosts.push(DhcpHost::read(host, ip.address.is_ipv6(), network, false)?);
         }
         for bootp in node.children("bootp") {
-            let Some(file) = bootp.attr("file") else { continue };
+            let file: String = bootp.require("file")?;
             let server = bootp.attr("server").map(|server| resolve(bootp, "server", server)).transpose()?;
-            dhcp.bootp = Some(Bootp { file: file.to_string(), server });
+            dhcp.bootp = Some(Bootp { file, server });
         }
         Ok(dhcp)
     }
@@ -425,6 +429,8 @@ impl DhcpHost {
         } else if !v6 && host.mac.is_none() && host.name.is_none() {
             let what = format!("Static host definition in IPv4 network '{network}' must have mac or name attribute");
             return Err(fail(what));
+        } else if host.ip.is_none() {
+            return Err(fail(format!("Missing IP address in static host definition for network '{network}'")));
         }
         Ok(host)
     }
@@ -445,7 +451,7 @@ impl DhcpHost {
 impl Lease {
     fn read_in(node: Node<'_>) -> Result<Option<Self>> {
         let Some(node) = node.child("lease") else { return Ok(None) };
-        let expiry: u64 = node.attr_value("expiry")?.unwrap_or(0);
+        let Some(expiry) = node.attr_value::<u64>("expiry")? else { return Ok(None) };
         let unit = node.attr_value("unit")?.unwrap_or(LeaseUnit::Minutes);
         let lease = Lease { expiry, unit };
         if expiry != 0 && lease.seconds() < 120 {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::ip::{Family, classful_prefix, mask, parse_address};
+use super::ip::{Family, mask, parse_address};
 use crate::error::{Code, Result};
 use crate::xml::{Node, Writer};
 
@@ -29,7 +29,8 @@ impl Route {
         let prefix: Option<u32> = node.attr_value("prefix")?;
         let metric: Option<u32> = node.attr_value("metric")?;
         if metric == Some(0) {
-            return Err(node.invalid_attr("metric", Some("Expected non-zero value"), &[]));
+            let what = "Invalid value for attribute 'metric' in element 'route': Zero is not permitted";
+            return Err(node.attr_error("metric", Code::XmlError, what));
         }
         let Some(address_text) = node.attr("address") else {
             return Err(fail(String::from("Missing required address attribute in route definition")));
@@ -90,24 +91,21 @@ impl Route {
             let what = format!("Invalid prefix {prefix} specified in route definition, must be 0 - {most}");
             return Err(fail(what));
         }
-        let route = Route { family, address, netmask, prefix, gateway, metric };
-        match route.prefix_length() {
-            None => {
-                let mask = route.netmask.map(|mask| mask.to_string()).unwrap_or_default();
-                Err(fail(format!(
-                    "Error converting address '{address_text}' with netmask '{mask}' to network-address in route \
-                     definition"
-                )))
-            }
-            Some(bits) if mask(address, bits) != address => {
-                Err(fail(format!("Address '{address_text}' in route definition is not a network address")))
-            }
-            Some(_) => Ok(route),
+        let destination = match (netmask, address, prefix) {
+            (Some(mask), IpAddr::V4(v4), _) => IpAddr::V4(Ipv4Addr::from(u32::from(v4) & u32::from(mask))),
+            (_, _, prefix) => mask(address, prefix.unwrap_or(0)),
+        };
+        if destination != address {
+            return Err(fail(format!("Address '{address_text}' in route definition is not a network address")));
         }
+        let route = Route { family, address, netmask, prefix, gateway, metric };
+        if route.prefix_length().is_none() {
+            node.remark("the netmask has a hole: the network cannot be started with it");
+        }
+        Ok(route)
     }
 
-    /// Bits of the destination: as given, else 0 for the unspecified address, else by class (IPv4) or 64. `None` when
-    /// the netmask has a hole.
+    /// Bits of the destination; `None` when the netmask has a hole.
     pub fn prefix_length(&self) -> Option<u32> {
         if let Some(prefix) = self.prefix {
             return Some(prefix);
@@ -116,7 +114,7 @@ impl Route {
             let bits = u32::from(mask);
             return (bits.leading_ones() == bits.count_ones()).then(|| bits.leading_ones());
         }
-        if self.address.is_unspecified() { Some(0) } else { Some(classful_prefix(self.address)) }
+        Some(0)
     }
 
     pub(super) fn write(&self, w: &mut Writer) {

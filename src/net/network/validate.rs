@@ -1,19 +1,18 @@
 //! What libvirt's network driver refuses beyond its parser (`networkValidate`).
 
-use super::Warning;
 use super::forward::{ForwardDevice, ForwardMode};
 use super::model::NetworkDef;
 use crate::domain_xml::YesNo;
-use crate::domain_xml::device::net_options::{VirtualPort, VirtualPortType};
+use crate::domain_xml::device::net_options::{Bandwidth, VirtualPort, VirtualPortType};
 use crate::error::{Code, Error, Result, Subsystem};
 
 /// Longest name of a link, bytes.
 const LINK_NAME_MAX: usize = 15;
 
-/// Checks a definition; the bridge's name must be given already. Errors: code 67, and 27 for names.
-pub fn validate(def: &NetworkDef) -> Result<Vec<Warning>> {
-    check(def).map_err(|error| error.or_subsystem(Subsystem::Network))?;
-    Ok(Vec::new())
+/// Checks a definition; the bridge's name must be given already. Errors: code 67, and 27 for names; they have the
+/// element as their subject.
+pub fn validate(def: &NetworkDef) -> Result<()> {
+    check(def).map_err(|error| error.or_subsystem(Subsystem::Network))
 }
 
 fn check(def: &NetworkDef) -> Result<()> {
@@ -24,12 +23,7 @@ fn check(def: &NetworkDef) -> Result<()> {
     }
     check_forward(def)?;
     check_dhcp(def)?;
-    check_vlan_and_groups(def)?;
-    check_virtualport(def, def.virtualport.as_ref())?;
-    for group in &def.portgroups {
-        check_virtualport(def, group.virtualport.as_ref())?;
-    }
-    Ok(())
+    check_groups(def)
 }
 
 fn check_own_bridge(def: &NetworkDef) -> Result<()> {
@@ -52,29 +46,33 @@ fn unsupported(what: String) -> Error {
     Error::new(Code::ConfigUnsupported, what)
 }
 
+/// What only a network with a bridge of its own can have.
 fn check_foreign(def: &NetworkDef) -> Result<()> {
     let (name, mode) = (&def.name, def.forward.mode);
     let present = [
         (def.mac.is_some(), "mac"),
         (!def.ips.is_empty(), "ip"),
-        (!(def.dns == Default::default()), "dns"),
+        (def.dns.has_records(), "dns"),
         (def.domain.is_some(), "domain"),
     ];
     if let Some((_, element)) = present.iter().find(|(present, _)| *present) {
         let what = format!("Unsupported <{element}> element in network {name} with forward mode='{mode}'");
         return Err(unsupported(what).about(element, 0));
     }
-    if mode != ForwardMode::Bridge {
-        if def.bandwidth.as_ref().is_some_and(|b| b.inbound.is_some() || b.outbound.is_some()) {
-            let what =
-                format!("Unsupported network-wide <bandwidth> element in network {name} with forward mode='{mode}'");
-            return Err(unsupported(what).about("bandwidth", 0));
-        }
-    } else if def.bandwidth.as_ref().is_some_and(|b| b.inbound.is_some() || b.outbound.is_some()) {
+    if is_limited(def.bandwidth.as_ref()) && !may_limit(def) {
         let what = format!("Unsupported network-wide <bandwidth> element in network {name} with forward mode='{mode}'");
         return Err(unsupported(what).about("bandwidth", 0));
     }
     Ok(())
+}
+
+fn is_limited(bandwidth: Option<&Bandwidth>) -> bool {
+    bandwidth.is_some_and(|bandwidth| bandwidth.inbound.is_some() || bandwidth.outbound.is_some())
+}
+
+/// Whether all traffic of the network goes through one bridge.
+fn may_limit(def: &NetworkDef) -> bool {
+    def.owns_bridge() || def.forward.mode == ForwardMode::Bridge && def.bridge.name.is_some()
 }
 
 fn check_forward(def: &NetworkDef) -> Result<()> {
@@ -85,29 +83,22 @@ fn check_forward(def: &NetworkDef) -> Result<()> {
         ForwardDevice::Netdev(dev) => Some(dev),
         ForwardDevice::Pci(_) => None,
     });
-    if [pci, netdev.is_some(), def.forward.pf.is_some()].iter().filter(|is| **is).count() > 1 {
-        let what =
-            format!("<address>, <interface>, and <pf> elements of <forward> in network {name} are mutually exclusive");
-        return Err(unsupported(what).about("forward", 0));
-    }
-    match (mode, netdev) {
-        (ForwardMode::Hostdev, Some(dev)) => {
-            let what = format!(
-                "hostdev network '{name}' lists '{dev}' in the device pool, but hostdev networks require all devices \
-                 to be listed by PCI address, not network device name"
-            );
-            Err(unsupported(what).about("forward", 0))
+    let what = match (mode, netdev) {
+        (ForwardMode::Hostdev, Some(dev)) => format!(
+            "hostdev network '{name}' lists '{dev}' in the device pool, but hostdev networks require all devices to \
+             be listed by PCI address, not network device name"
+        ),
+        (ForwardMode::Hostdev, None) => return Ok(()),
+        _ if pci => format!(
+            "network '{name}' has forward mode '{mode}' but lists a device by PCI address in the device pool. This is \
+             only supported for networks with forward mode 'hostdev'"
+        ),
+        (_, Some(_)) if def.forward.pf.is_some() => {
+            format!("<address>, <interface>, and <pf> elements of <forward> in network {name} are mutually exclusive")
         }
-        (ForwardMode::Hostdev, None) => Ok(()),
-        _ if pci => {
-            let what = format!(
-                "network '{name}' has forward mode '{mode}' but lists a device by PCI address in the device pool. \
-                 This is only supported for networks with forward mode 'hostdev'"
-            );
-            Err(unsupported(what).about("forward", 0))
-        }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    Err(unsupported(what).about("forward", 0))
 }
 
 fn check_dhcp(def: &NetworkDef) -> Result<()> {
@@ -123,53 +114,43 @@ fn check_dhcp(def: &NetworkDef) -> Result<()> {
     Ok(())
 }
 
-fn check_vlan_and_groups(def: &NetworkDef) -> Result<()> {
+fn check_groups(def: &NetworkDef) -> Result<()> {
     let (name, mode) = (&def.name, def.forward.mode);
-    let is_ovs =
-        |port: &Option<VirtualPort>| port.as_ref().is_some_and(|port| port.kind == Some(VirtualPortType::Openvswitch));
-    let allowed = matches!(mode, ForwardMode::Hostdev | ForwardMode::Passthrough)
-        || mode == ForwardMode::Bridge && (is_ovs(&def.virtualport) || def.bridge.name.is_some());
-    let mut used = def.vlan.is_some() && !allowed;
     let mut default: Option<&str> = None;
     for (nth, group) in def.portgroups.iter().enumerate() {
-        let about = |error: Error| error.about("portgroup", nth);
-        if group.vlan.is_some() && !allowed && !(mode == ForwardMode::Bridge && is_ovs(&group.virtualport)) {
-            used = true;
-        }
+        let about = |what: String| Err(unsupported(what).about("portgroup", nth));
         if group.is_default == Some(YesNo::Yes) {
             if let Some(first) = default {
-                let what = format!(
+                return about(format!(
                     "network '{name}' has multiple default <portgroup> elements ({first} and {}), but only one \
                      default is allowed",
                     group.name
-                );
-                return Err(about(unsupported(what)));
+                ));
             }
             default = Some(&group.name);
         }
         if def.portgroups[..nth].iter().any(|other| other.name == group.name) {
-            let what = format!("multiple <portgroup> elements with the same name ({}) in network '{name}'", group.name);
-            return Err(about(unsupported(what)));
+            let what = "multiple <portgroup> elements with the same name";
+            return about(format!("{what} ({}) in network '{name}'", group.name));
         }
-        let limited = group.bandwidth.as_ref().is_some_and(|b| b.inbound.is_some() || b.outbound.is_some());
-        if limited && matches!(mode, ForwardMode::Hostdev) {
-            let what = format!(
-                "unsupported <bandwidth> element in <portgroup name='{}'> of network '{name}' with forward \
-                 mode='{mode}'",
+        if is_limited(group.bandwidth.as_ref()) && !may_limit(def) {
+            return about(format!(
+                "Unsupported <bandwidth> element in network '{name}' in portgroup '{}' with forward mode='{mode}'",
                 group.name
-            );
-            return Err(about(unsupported(what)));
+            ));
         }
     }
-    if used {
+    let allowed = matches!(mode, ForwardMode::Bridge | ForwardMode::Hostdev | ForwardMode::Passthrough);
+    if !allowed && (def.vlan.is_some() || def.portgroups.iter().any(|group| group.vlan.is_some())) {
         let what =
             format!("<vlan> element specified for network {name}, whose type doesn't support vlan configuration");
-        return Err(unsupported(what).about("vlan", 0));
+        return Err(unsupported(what).about(if def.vlan.is_some() { "vlan" } else { "portgroup/vlan" }, 0));
     }
     Ok(())
 }
 
-fn check_virtualport(def: &NetworkDef, port: Option<&VirtualPort>) -> Result<()> {
+/// Whether a guest interface with this virtual port can be connected to the network. Error: code 67.
+pub fn check_virtualport(def: &NetworkDef, port: Option<&VirtualPort>) -> Result<()> {
     let Some(kind) = port.and_then(|port| port.kind) else { return Ok(()) };
     let name = &def.name;
     let uses = match def.forward.mode {
