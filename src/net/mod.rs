@@ -4,6 +4,7 @@
 //! network namespace of the daemon.
 
 pub mod link;
+pub mod network;
 pub mod tap;
 
 pub use link::{LinkInfo, LinkStats, Netlink};
