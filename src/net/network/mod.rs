@@ -1,0 +1,3 @@
+//! Virtual networks.
+
+pub mod run;
