@@ -215,6 +215,13 @@ pub struct RouteSpec {
     pub metric: Option<u32>,
 }
 
+impl RouteSpec {
+    /// The subnet it leads to.
+    pub fn subnet(&self) -> AddressSpec {
+        AddressSpec { address: self.destination, prefix: self.prefix }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

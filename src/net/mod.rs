@@ -4,6 +4,7 @@
 //! network namespace of the daemon.
 
 pub mod address;
+pub mod bandwidth;
 pub mod bridge;
 pub mod link;
 pub mod network;

@@ -67,16 +67,13 @@ fn how_it_drops(chain: &Chain) -> Option<&'static str> {
     }
     // An unconditional last rule.
     let last = chain.rules.last()?;
-    let plain = |statement: &Value| ["counter", "log", "reject", "drop"].iter().any(|kind| statement.get(kind).is_some());
+    let plain =
+        |statement: &Value| ["counter", "log", "reject", "drop"].iter().any(|kind| statement.get(kind).is_some());
     let ends = |kind: &str| last.expr.last().is_some_and(|statement| statement.get(kind).is_some());
     if !last.expr.iter().all(plain) {
         return None;
     }
-    if ends("reject") {
-        Some("ends with reject")
-    } else {
-        ends("drop").then_some("ends with drop")
-    }
+    if ends("reject") { Some("ends with reject") } else { ends("drop").then_some("ends with drop") }
 }
 
 /// Whether some rule of the table accepts, or sends on to another chain, packets from the bridge (and to it, when
@@ -120,16 +117,16 @@ fn help(name: &TableName, chain: &str, table: &Table, bridge: &str, hook: &str) 
     }
     if table.chains.contains_key("ufw-user-forward") || table.chains.contains_key("ufw-before-forward") {
         return match hook {
-            "forward" => format!(
-                "'ufw route allow in on {bridge}' and 'ufw route allow out on {bridge}' let it through"
-            ),
+            "forward" => {
+                format!("'ufw route allow in on {bridge}' and 'ufw route allow out on {bridge}' let it through")
+            }
             _ => format!("'ufw allow in on {bridge}' lets it through"),
         };
     }
     match hook {
-        "forward" => format!(
-            "'nft insert rule {name} {chain} iifname {bridge} accept' and the same with oifname let it through"
-        ),
+        "forward" => {
+            format!("'nft insert rule {name} {chain} iifname {bridge} accept' and the same with oifname let it through")
+        }
         _ => format!("'nft insert rule {name} {chain} iifname {bridge} accept' lets it through"),
     }
 }
@@ -162,7 +159,9 @@ pub async fn pass_docker(nft: &Path, ruleset: &Ruleset, bridge: &str) -> Result<
         }
         for key in ["oifname", "iifname"] {
             let comment = comment(bridge);
-            text.push_str(&format!("insert rule {table} {DOCKER_USER} {key} \"{bridge}\" accept comment \"{comment}\"\n"));
+            text.push_str(&format!(
+                "insert rule {table} {DOCKER_USER} {key} \"{bridge}\" accept comment \"{comment}\"\n"
+            ));
         }
     }
     if text.is_empty() {
@@ -251,10 +250,19 @@ mod tests {
             let seen = nft::ruleset(nft).await.unwrap();
             let found = blockers(&seen, "virbr0", true, false, &[]);
             assert_eq!(found.len(), 1);
-            assert!(found[0].text.contains("ends with reject") && found[0].text.contains("firewall-cmd"), "{}", found[0]);
+            assert!(
+                found[0].text.contains("ends with reject") && found[0].text.contains("firewall-cmd"),
+                "{}",
+                found[0]
+            );
             assert!(!pass_docker(nft, &seen, "virbr0").await.unwrap());
-            nft::apply(nft, "insert rule inet firewalld filter_FORWARD iifname { \"virbr0\", \"x\" } accept\n\
-                             insert rule inet firewalld filter_FORWARD oifname \"virbr*\" accept\n").await.unwrap();
+            nft::apply(
+                nft,
+                "insert rule inet firewalld filter_FORWARD iifname { \"virbr0\", \"x\" } accept\n\
+                             insert rule inet firewalld filter_FORWARD oifname \"virbr*\" accept\n",
+            )
+            .await
+            .unwrap();
             assert!(blockers(&nft::ruleset(nft).await.unwrap(), "virbr0", true, false, &[]).is_empty());
         });
     }

@@ -117,9 +117,10 @@ impl Table {
     /// Tells whether the table still is what it was.
     pub fn fingerprint(&self) -> String {
         // FNV-1a: the same in every build; nobody attacks it, who could change the table could change the record.
-        let hash = self.canonical.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = self
+            .canonical
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         format!("{hash:016x}")
     }
 }

@@ -55,9 +55,9 @@ pub fn overlap(one: AddressSpec, other: AddressSpec) -> bool {
 /// Errors: code 1 with libvirt's text, the subnet and what to do.
 pub fn check_free(wanted: &[AddressSpec], taken: &[Taken], own: &str) -> Result<()> {
     for subnet in wanted {
-        let clash = taken.iter().find(|taken| {
-            taken.interface != own && taken.subnet.prefix >= 8 && overlap(*subnet, taken.subnet)
-        });
+        let clash = taken
+            .iter()
+            .find(|taken| taken.interface != own && taken.subnet.prefix >= 8 && overlap(*subnet, taken.subnet));
         if let Some(Taken { subnet: other, interface }) = clash {
             return Err(Error::internal(format!(
                 "Network is already in use by interface {interface}: {}/{} of the network overlaps {}/{} of this host; \
