@@ -8,8 +8,11 @@ pub mod access;
 pub mod chain;
 pub mod image;
 pub mod owner;
+pub mod permissions;
+pub mod pool;
 pub mod qcow2;
 pub mod sizes;
+pub mod volume;
 
 use std::fmt;
 

@@ -124,7 +124,7 @@ pub(super) fn parse_device(xml: &str) -> Result<(Device, Vec<Warning>)> {
     read().map_err(|error: Error| error.or_subsystem(Subsystem::Domain))
 }
 
-fn warnings(document: &Document<'_>) -> Vec<Warning> {
+pub(super) fn warnings(document: &Document<'_>) -> Vec<Warning> {
     let remark = |(place, message): (Place, String)| Warning {
         line: place.line,
         column: place.column,
