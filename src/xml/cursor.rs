@@ -3,8 +3,6 @@
 //! Every read marks what it found as used and notes the name it looked for, so that afterwards [`Document::unknown`]
 //! can say what nobody asked for, with the nearest name that somebody did.
 
-use std::str::FromStr;
-
 use super::Value;
 use super::locate::{self, Place, line_column};
 use super::number::parse_any_base;
@@ -193,16 +191,6 @@ impl<'d> Node<'d> {
     /// The element's bytes, from `<` to `>`.
     pub fn source(&self) -> &'d str {
         &self.doc.source[self.el.span.clone()]
-    }
-
-    /// Whether it has neither attributes nor child elements nor text.
-    pub fn is_bare(&self) -> bool {
-        self.el.attributes.is_empty() && self.el.children.is_empty() && self.el.text.trim().is_empty()
-    }
-
-    /// Whether it has child elements.
-    pub fn has_children(&self) -> bool {
-        !self.el.children.is_empty()
     }
 
     /// Marks the element as understood.
@@ -402,13 +390,6 @@ impl<'d> Node<'d> {
         }
     }
 
-    /// An attribute by `FromStr`; a word it refuses is an invalid value.
-    pub fn attr_from_str<T: FromStr>(&self, name: &'static str) -> Result<Option<T>> {
-        let Some(text) = self.attr(name) else { return Ok(None) };
-        let value = text.parse().map(Some).map_err(|_| self.invalid_attr(name, None, &[]));
-        self.tolerate_attr(name, value)
-    }
-
     /// "Invalid value for attribute ..." as libvirt says it, with what is known instead.
     pub fn invalid_attr(&self, name: &'static str, expected: Option<&str>, known: &[&str]) -> Error {
         let value = self.el.attributes.iter().find(|a| a.name == name).map_or("", |a| a.value.as_ref());
@@ -424,11 +405,6 @@ impl<'d> Node<'d> {
     pub fn missing_attr(&self, name: &str) -> Error {
         let what = format!("Missing required attribute '{name}' in element '{}'", self.name());
         self.error(Code::XmlError, what)
-    }
-
-    /// "Missing required element ..." as libvirt says it.
-    pub fn missing_child(&self, name: &str) -> Error {
-        self.error(Code::XmlError, format!("missing '{name}' element in '{}'", self.name()))
     }
 
     /// An error about this element, with its place.
