@@ -513,6 +513,10 @@ mod tests {
         "<disk type='volume' device='cdrom'>\n  <source pool='p' volume='v' startupPolicy='optional'/>\n  \
             <target dev='hda' bus='ide' tray='open'/>\n  <readonly/>\n</disk>\n"
     )]
+    #[case(
+        "<disk type='file' device='disk'>\n  <source file='/x'/>\n  <backingStore type='file'>\n    \
+            <format type='raw'/>\n    <source/>\n  </backingStore>\n  <target dev='hda' bus='ide'/>\n</disk>\n"
+    )]
     fn forms(#[case] xml: &str) {
         assert_eq!(again(xml, false).expect("reads"), xml);
     }

@@ -399,6 +399,15 @@ impl StorageSource {
         });
     }
 
+    /// Writes `<source>` of a layer, which may not be missing there: an empty one where it says nothing.
+    fn write_layer_source(&self, w: &mut Writer, o: FormatOptions) {
+        let before = w.written();
+        self.write_source(w, o, false, Elsewhere::default());
+        if w.written() == before {
+            w.empty("source");
+        }
+    }
+
     /// Writes `<backingStore>` and what hangs on it.
     pub(crate) fn write_backing(&self, w: &mut Writer, o: FormatOptions) {
         if o.inactive && self.backing_detected {
@@ -413,7 +422,7 @@ impl StorageSource {
                     w.attr_opt("index", layer.index);
                 }
                 w.element("format", |w| w.attr_opt("type", layer.format));
-                layer.write_source(w, o, false, Elsewhere::default());
+                layer.write_layer_source(w, o);
                 layer.write_backing(w, o);
             }),
         }
