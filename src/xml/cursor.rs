@@ -116,19 +116,24 @@ impl<'s> Document<'s> {
         self.errors.take()
     }
 
-    /// What was asked for in elements whose path from the root is `path`.
-    pub fn asked_at(&self, path: &[&str]) -> Vec<Asked> {
-        let mut last = None;
-        let mut here = |start: usize| match last {
-            Some((at, is)) if at == start => is,
-            _ => {
-                let is =
-                    locate::ancestry(&self.root, start).iter().map(|element| element.name).eq(path.iter().copied());
-                last = Some((start, is));
-                is
+    /// What was asked for, element by element: path from the root, and the questions in the order of asking.
+    #[cfg(test)]
+    pub fn asked_by_element(&self) -> Vec<(Vec<&str>, Vec<Asked>)> {
+        let mut by_start: std::collections::HashMap<usize, Vec<Asked>> = Default::default();
+        for asked in self.asked.borrow().iter() {
+            by_start.entry(asked.start).or_default().push(*asked);
+        }
+        let mut out = Vec::new();
+        let mut open: Vec<(Vec<&str>, &Element<'_>)> = vec![(vec![self.root.name], &self.root)];
+        while let Some((path, element)) = open.pop() {
+            for child in &element.children {
+                open.push((path.iter().copied().chain([child.name]).collect(), child));
             }
-        };
-        self.asked.borrow().iter().filter(|asked| here(asked.start)).copied().collect()
+            if let Some(asked) = by_start.remove(&element.span.start) {
+                out.push((path, asked));
+            }
+        }
+        out
     }
 
     fn collect_unknown(&self, element: &Element<'_>, broken: bool, out: &mut Vec<Unknown>) {
