@@ -63,6 +63,12 @@ impl Writer {
         }
     }
 
+    /// The same, but an element without content is closed on a line of its own, as libvirt does with some.
+    pub fn end_on_own_line(&mut self) {
+        self.settle();
+        self.end();
+    }
+
     /// An attribute of the element opened last.
     pub fn attr(&mut self, name: &str, value: impl Display) {
         debug_assert!(self.pending, "attribute {name} after content");
