@@ -25,6 +25,11 @@ impl Writer {
         self.out
     }
 
+    /// Bytes written so far: whether something came since.
+    pub fn written(&self) -> usize {
+        self.out.len()
+    }
+
     fn indent(&mut self) {
         for _ in 0..self.base + self.open.len() {
             self.out.push_str("  ");
@@ -63,8 +68,8 @@ impl Writer {
         }
     }
 
-    /// The same, but an element without content is closed on a line of its own, as libvirt does with some.
-    pub fn end_on_own_line(&mut self) {
+    /// Closes the element opened last by an end tag on a line of its own, even when nothing is in it.
+    pub fn end_wide(&mut self) {
         self.settle();
         self.end();
     }

@@ -21,7 +21,7 @@ fn write(supported: impl Fn(PoolType) -> bool) -> String {
             let (sources, volumes) = (kind.source_formats(), volume_formats(kind));
             if sources.is_empty() && volumes.is_none() {
                 // libvirt closes even an empty one on a line of its own.
-                w.end_on_own_line();
+                w.end_wide();
                 continue;
             }
             if !sources.is_empty() {
@@ -50,7 +50,7 @@ fn options(name: &'static str, default: &str, list: &str, words: &[&str], w: &mu
         w.start("enum");
         w.attr("name", list);
         if words.is_empty() {
-            return w.end_on_own_line();
+            return w.end_wide();
         }
         for word in words {
             w.text("value", word);

@@ -130,7 +130,7 @@ impl PoolSource {
             w.element("product", |w| w.attr("name", product));
         }
         // Also of an empty one.
-        w.end_on_own_line();
+        w.end_wide();
     }
 }
 

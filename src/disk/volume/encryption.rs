@@ -92,6 +92,6 @@ impl VolumeEncryption {
                 w.attr_opt("hash", ivgen.hash.as_ref());
             });
         }
-        w.end_on_own_line();
+        w.end_wide();
     }
 }
