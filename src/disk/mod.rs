@@ -7,8 +7,11 @@
 pub mod access;
 pub mod chain;
 pub mod image;
+pub mod job;
 pub mod owner;
+pub mod progress;
 pub mod qcow2;
+pub mod qemu_img;
 pub mod sizes;
 
 use std::fmt;
