@@ -5,6 +5,7 @@
 
 pub mod exec;
 pub mod fault;
+pub mod netnews;
 pub mod process;
 pub mod pty;
 pub mod sock;

@@ -25,6 +25,11 @@ impl Writer {
         self.out
     }
 
+    /// Bytes written so far: whether something came since.
+    pub fn written(&self) -> usize {
+        self.out.len()
+    }
+
     fn indent(&mut self) {
         for _ in 0..self.base + self.open.len() {
             self.out.push_str("  ");
@@ -61,6 +66,12 @@ impl Writer {
             self.out.push_str(&name);
             self.out.push_str(">\n");
         }
+    }
+
+    /// Closes the element opened last by an end tag on a line of its own, even when nothing is in it.
+    pub fn end_wide(&mut self) {
+        self.settle();
+        self.end();
     }
 
     /// An attribute of the element opened last.
