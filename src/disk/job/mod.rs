@@ -10,6 +10,7 @@
 
 pub mod copy;
 pub mod create;
+pub mod definition;
 pub mod part;
 pub mod resize;
 pub mod stream;

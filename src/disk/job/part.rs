@@ -13,12 +13,14 @@ use rustix::io::Errno;
 use crate::error::{Code, Error, Result};
 use crate::sys::fault;
 
-/// How every unfinished name starts. Pools show no such file.
-pub const PREFIX: &str = ".domus-part-";
+/// How every unfinished name starts and ends. Pools show no such file.
+pub const PREFIX: &str = ".domus-";
+pub const SUFFIX: &str = ".part";
 
 /// Whether a directory entry is unfinished work.
 pub fn is_part(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+    let name = name.as_encoded_bytes();
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }
 
 /// An unfinished file or directory. Removed when dropped, unless it got its name.
@@ -43,7 +45,7 @@ impl Part {
     }
 
     fn make(dir: &Path, directory: bool) -> Result<Part> {
-        let path = || dir.join(format!("{PREFIX}{}", uuid::Uuid::new_v4().simple()));
+        let path = || dir.join(format!("{PREFIX}{}{SUFFIX}", uuid::Uuid::new_v4().simple()));
         let failed = |error: io::Error| Error::system(format!("cannot create a file in '{}'", dir.display()), error);
         fault::point("volume.part").map_err(failed)?;
         // A sweep may come between making and locking; then it is gone and another one is made.

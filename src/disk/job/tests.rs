@@ -300,9 +300,9 @@ fn streams_carry_holes_both_ways() {
 #[test]
 fn only_abandoned_parts_are_swept() {
     let dir = closed_dir();
-    let abandoned = dir.path().join(format!("{}1", part::PREFIX));
+    let abandoned = dir.path().join(format!("{}1{}", part::PREFIX, part::SUFFIX));
     File::create(&abandoned).unwrap().write_all(b"x").unwrap();
-    fs::create_dir(dir.path().join(format!("{}2", part::PREFIX))).unwrap();
+    fs::create_dir(dir.path().join(format!("{}2{}", part::PREFIX, part::SUFFIX))).unwrap();
     File::create(dir.path().join("mine.part")).unwrap();
     let live = Part::file(dir.path()).unwrap();
     let kept: PathBuf = live.path().to_path_buf();
