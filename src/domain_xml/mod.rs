@@ -36,6 +36,7 @@ pub mod words;
 pub use format::infos;
 pub use model::{DomainDef, VirtType};
 pub use parse::Device;
+pub(crate) use parse::parse_uuid;
 pub use place::place;
 pub use words::{Switch, YesNo};
 

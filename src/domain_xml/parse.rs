@@ -255,7 +255,7 @@ fn read_general(root: Node<'_>, def: &mut DomainDef) -> Result<()> {
 }
 
 /// A UUID as libvirt reads it: 32 hexadecimal digits with hyphens anywhere.
-fn parse_uuid(text: &str) -> Option<Uuid> {
+pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
