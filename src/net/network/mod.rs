@@ -6,14 +6,18 @@
 
 pub mod complete;
 mod dns;
+pub mod dnsmasq;
 mod document;
+pub mod firewall;
 mod forward;
 mod ip;
 pub mod model;
+pub mod port;
 mod portgroup;
 mod route;
 #[cfg(test)]
 mod tests;
+pub mod update;
 pub mod validate;
 
 pub use complete::complete;
