@@ -1,7 +1,7 @@
 //! `org.libvirt.Connect`: the members of a driver root.
 
 use super::{Interface, Method, Property, Signal, m, p, s};
-use crate::dbus::call::{Invocation, connection, connection_property};
+use crate::dbus::call::{Invocation, object, property};
 use crate::dbus::codec::{Counters, Params, Path, optional};
 use crate::dbus::fault::Fault;
 use crate::dbus::path;
@@ -38,52 +38,47 @@ pub static INTERFACE: Interface = Interface {
 };
 
 const PROPERTIES: &[Property] = &[
-    p("Encrypted", "b", "virConnectIsEncrypted")
-        .constant()
-        .get(|at| connection_property::<IsEncrypted, _>(at, || (), |on| on)),
-    p("Hostname", "s", "virConnectGetHostname").get(|at| connection_property::<GetHostname, _>(at, || (), |name| name)),
+    p("Encrypted", "b", "virConnectIsEncrypted").constant().get(|at| property::<IsEncrypted, _>(at, || (), |on| on)),
+    p("Hostname", "s", "virConnectGetHostname").get(|at| property::<GetHostname, _>(at, || (), |name| name)),
     p("LibVersion", "t", "virConnectGetLibVersion")
-        .get(|at| connection_property::<GetLibVersion, _>(at, || (), |version| version)),
-    p("Secure", "b", "virConnectIsEncrypted")
-        .constant()
-        .get(|at| connection_property::<IsEncrypted, _>(at, || (), |on| on)),
-    p("Version", "t", "virConnectGetVersion")
-        .get(|at| connection_property::<GetVersion, _>(at, || (), |version| version)),
+        .get(|at| property::<GetLibVersion, _>(at, || (), |version| version)),
+    p("Secure", "b", "virConnectIsEncrypted").constant().get(|at| property::<IsEncrypted, _>(at, || (), |on| on)),
+    p("Version", "t", "virConnectGetVersion").get(|at| property::<GetVersion, _>(at, || (), |version| version)),
 ];
 
 const METHODS: &[Method] = &[
-    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU").served(connection!(
+    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU").served(object!(
         BaselineCpu,
         |(cpus, flags): (Vec<String>, u32)| Ok(BaselineArgs { cpus, flags }),
         |_, xml| xml
     )),
-    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU").served(connection!(
+    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU").served(object!(
         CompareCpu,
         |(xml, flags): (String, u32)| Ok(CompareArgs { xml, flags }),
         |_, result| result
     )),
-    m("DomainCreateXML", "xml s, flags u", "domain o", "virDomainCreateXML").served(connection!(
+    m("DomainCreateXML", "xml s, flags u", "domain o", "virDomainCreateXML").served(object!(
         CreateXml,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
         |at, domain| domain_path(at, &domain)
     )),
     m("DomainCreateXMLWithFiles", "xml s, files ah, flags u", "domain o", "virDomainCreateXMLWithFiles"),
-    m("DomainDefineXML", "xml s", "domain o", "virDomainDefineXML").served(connection!(
+    m("DomainDefineXML", "xml s", "domain o", "virDomainDefineXML").served(object!(
         DefineXml,
         |xml: String| Ok(XmlFlags { xml, flags: 0 }),
         |at, domain| domain_path(at, &domain)
     )),
-    m("DomainLookupByID", "id i", "domain o", "virDomainLookupByID").served(connection!(
+    m("DomainLookupByID", "id i", "domain o", "virDomainLookupByID").served(object!(
         LookupById,
         |id: i32| Ok(id),
         |at, domain| domain_path(at, &domain)
     )),
-    m("DomainLookupByName", "name s", "domain o", "virDomainLookupByName").served(connection!(
+    m("DomainLookupByName", "name s", "domain o", "virDomainLookupByName").served(object!(
         LookupByName,
         |name: String| Ok(name),
         |at, domain| domain_path(at, &domain)
     )),
-    m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(connection!(
+    m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(object!(
         LookupByUuid,
         |text: String| parse_uuid(&text),
         |at, domain| domain_path(at, &domain)
@@ -97,17 +92,17 @@ const METHODS: &[Method] = &[
         "storagePoolSources s",
         "virConnectFindStoragePoolSources",
     ),
-    m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(connection!(
+    m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(object!(
         GetAllDomainStats,
         |(stats, flags): (u32, u32)| Ok(AllStatsArgs { stats, flags, domains: None }),
         |_, records| (records.into_iter().map(|(domain, params)| (domain.name(), Params(params))).collect::<Vec<_>>(),)
     )),
-    m("GetCapabilities", "", "capabilities s", "virConnectGetCapabilities").served(connection!(
+    m("GetCapabilities", "", "capabilities s", "virConnectGetCapabilities").served(object!(
         GetCapabilities,
         |()| Ok(()),
         |_, xml| xml
     )),
-    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames").served(connection!(
+    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames").served(object!(
         GetCpuModelNames,
         |args: (String, u32)| Ok(args),
         |_, names| names
@@ -118,7 +113,7 @@ const METHODS: &[Method] = &[
         "domCapabilities s",
         "virConnectGetDomainCapabilities",
     )
-    .served(connection!(
+    .served(object!(
         GetDomainCapabilities,
         |(emulator, arch, machine, virt_type, flags): (String, String, String, String, u32)| {
             let query = DomainCapsQuery {
@@ -138,7 +133,7 @@ const METHODS: &[Method] = &[
     m("InterfaceDefineXML", "xml s, flags u", "interface o", "virInterfaceDefineXML"),
     m("InterfaceLookupByMAC", "mac s", "interface o", "virInterfaceLookupByMACString"),
     m("InterfaceLookupByName", "name s", "interface o", "virInterfaceLookupByName"),
-    m("ListDomains", "flags u", "domains ao", "virConnectListAllDomains").served(connection!(
+    m("ListDomains", "flags u", "domains ao", "virConnectListAllDomains").served(object!(
         ListAllDomains,
         |flags: u32| Ok(flags),
         |at, domains| { domains.iter().map(|domain| domain_path(at, domain)).collect::<Vec<_>>() }
@@ -159,28 +154,28 @@ const METHODS: &[Method] = &[
     m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML"),
     m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName"),
     m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString"),
-    m("NodeGetCPUMap", "flags u", "res ab", "virNodeGetCPUMap").served(connection!(
+    m("NodeGetCPUMap", "flags u", "res ab", "virNodeGetCPUMap").served(object!(
         NodeGetCpuMap,
         |flags: u32| Ok(flags),
         |_, map| map
     )),
-    m("NodeGetCPUStats", "cpuNum i, flags u", "cpuStats a{st}", "virNodeGetCPUStats").served(connection!(
+    m("NodeGetCPUStats", "cpuNum i, flags u", "cpuStats a{st}", "virNodeGetCPUStats").served(object!(
         NodeGetCpuStats,
         |args: (i32, u32)| Ok(args),
         |_, stats| Counters(stats)
     )),
-    m("NodeGetFreeMemory", "", "freemem t", "virNodeGetFreeMemory").served(connection!(
+    m("NodeGetFreeMemory", "", "freemem t", "virNodeGetFreeMemory").served(object!(
         NodeGetFreeMemory,
         |()| Ok(()),
         |_, bytes| bytes
     )),
     m("NodeGetMemoryParameters", "flags u", "memoryParameters a{sv}", "virNodeGetMemoryParameters"),
-    m("NodeGetMemoryStats", "cellNum i, flags u", "stats a{st}", "virNodeGetMemoryStats").served(connection!(
+    m("NodeGetMemoryStats", "cellNum i, flags u", "stats a{st}", "virNodeGetMemoryStats").served(object!(
         NodeGetMemoryStats,
         |args: (i32, u32)| Ok(args),
         |_, stats| Counters(stats)
     )),
-    m("NodeGetSecurityModel", "", "secModel (ss)", "virNodeGetSecurityModel").served(connection!(
+    m("NodeGetSecurityModel", "", "secModel (ss)", "virNodeGetSecurityModel").served(object!(
         NodeGetSecurityModel,
         |()| Ok(()),
         |_, model| (model,)

@@ -60,13 +60,18 @@ pub use vcpu::{
 };
 pub use xml::{DiagnoseXml, DiffXml, TwoXml};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Subsystem};
 
 /// What a call is made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ObjectKind {
     Connect,
     Domain,
+    Network,
+    StoragePool,
+    StorageVol,
+    Secret,
+    NodeDevice,
 }
 
 /// Whether a call changes anything: a read-only caller may make `Read` calls only.
@@ -106,7 +111,7 @@ impl Caller {
 /// One libvirt call; see the module's text.
 pub trait Call: 'static {
     const INFO: CallInfo;
-    /// `Connection` or `Domain`.
+    /// [`ObjectKind`]'s type: `Connection`, `Domain`, `Network` ...
     type On: Send + Sync;
     type Args: Send + 'static;
     type Ret: Send + 'static;
@@ -152,7 +157,9 @@ macro_rules! call {
                 // The body may need neither.
                 let _ = ($caller, $on);
                 let result: $crate::error::Result<$Ret> = async move { $body }.await;
-                result.map_err(|error| error.or_subsystem($crate::engine::api::On::subsystem($on)))
+                let subsystem = $crate::engine::api::subsystem_of($function)
+                    .unwrap_or_else(|| $crate::engine::api::On::subsystem($on));
+                result.map_err(|error| error.or_subsystem(subsystem))
             }
         }
     };
@@ -166,6 +173,33 @@ pub trait On {
     fn scheme(&self) -> &'static str;
     /// The error domain of its driver.
     fn subsystem(&self) -> crate::error::Subsystem;
+}
+
+/// The error domain of a function about an object of the host, whatever it is called on: libvirt has a driver of its own
+/// for each kind, beside the drivers of domains.
+fn subsystem_of(function: &str) -> Option<Subsystem> {
+    const BY_WORD: [(&str, Subsystem); 6] = [
+        ("Network", Subsystem::Network),
+        ("Storage", Subsystem::Storage),
+        ("Secret", Subsystem::Secret),
+        ("NodeDevice", Subsystem::NodeDev),
+        ("NodeNumOfDevices", Subsystem::NodeDev),
+        ("NodeListDevices", Subsystem::NodeDev),
+    ];
+    if function.starts_with("virDomain") {
+        return None;
+    }
+    BY_WORD.iter().find(|(word, _)| function.contains(word)).map(|(_, subsystem)| *subsystem)
+}
+
+/// Refuses unknown flags of a function about an object of the host, as the driver of that kind does: `secretDefineXML`
+/// for `virSecretDefineXML`.
+#[allow(dead_code, reason = "each kind of object comes with its calls")]
+fn check_host_flags(given: u32, known: u32, function: &str) -> Result<()> {
+    let rest = function.strip_prefix("vir").unwrap_or(function);
+    let mut letters = rest.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    crate::types::flags::check(given, known, &first.into_iter().chain(letters).collect::<String>())
 }
 
 /// Refuses unknown flags, naming the driver's function as libvirt does (`qemuDomainReset` for `virDomainReset`).

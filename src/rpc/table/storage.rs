@@ -1,6 +1,8 @@
 //! Procedures of storage pools and volumes, node devices and secrets.
 
 use super::{Procedure, c};
+use crate::engine::api::Class;
+use crate::rpc::session;
 
 pub(super) const STORAGE: &[Procedure] = &[
     c(71, "CONNECT_NUM_OF_STORAGE_POOLS", "virConnectNumOfStoragePools"),
@@ -43,8 +45,10 @@ pub(super) const STORAGE: &[Procedure] = &[
     c(260, "STORAGE_VOL_RESIZE", "virStorageVolResize"),
     c(281, "CONNECT_LIST_ALL_STORAGE_POOLS", "virConnectListAllStoragePools"),
     c(282, "STORAGE_POOL_LIST_ALL_VOLUMES", "virStoragePoolListAllVolumes"),
-    c(368, "CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY", "virConnectStoragePoolEventRegisterAny"),
-    c(369, "CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY", "virConnectStoragePoolEventDeregisterAny"),
+    c(368, "CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY", "virConnectStoragePoolEventRegisterAny")
+        .served((Class::Read, session::register_pool_event)),
+    c(369, "CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY", "virConnectStoragePoolEventDeregisterAny")
+        .served((Class::Read, session::deregister_pool_event)),
     c(378, "STORAGE_VOL_GET_INFO_FLAGS", "virStorageVolGetInfoFlags"),
     c(391, "STORAGE_POOL_LOOKUP_BY_TARGET_PATH", "virStoragePoolLookupByTargetPath"),
     c(403, "CONNECT_GET_STORAGE_POOL_CAPABILITIES", "virConnectGetStoragePoolCapabilities"),
@@ -66,8 +70,10 @@ pub(super) const NODE_DEVICE: &[Procedure] = &[
     c(285, "CONNECT_LIST_ALL_NODE_DEVICES", "virConnectListAllNodeDevices"),
     c(297, "NODE_DEVICE_LOOKUP_SCSI_HOST_BY_WWN", "virNodeDeviceLookupSCSIHostByWWN"),
     c(301, "NODE_DEVICE_DETACH_FLAGS", "virNodeDeviceDetachFlags"),
-    c(374, "CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY", "virConnectNodeDeviceEventRegisterAny"),
-    c(375, "CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY", "virConnectNodeDeviceEventDeregisterAny"),
+    c(374, "CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY", "virConnectNodeDeviceEventRegisterAny")
+        .served((Class::Read, session::register_node_device_event)),
+    c(375, "CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY", "virConnectNodeDeviceEventDeregisterAny")
+        .served((Class::Read, session::deregister_node_device_event)),
     c(428, "NODE_DEVICE_DEFINE_XML", "virNodeDeviceDefineXML"),
     c(429, "NODE_DEVICE_UNDEFINE", "virNodeDeviceUndefine"),
     c(430, "NODE_DEVICE_CREATE", "virNodeDeviceCreate"),
@@ -89,6 +95,8 @@ pub(super) const SECRET: &[Procedure] = &[
     c(146, "SECRET_UNDEFINE", "virSecretUndefine"),
     c(147, "SECRET_LOOKUP_BY_USAGE", "virSecretLookupByUsage"),
     c(287, "CONNECT_LIST_ALL_SECRETS", "virConnectListAllSecrets"),
-    c(380, "CONNECT_SECRET_EVENT_REGISTER_ANY", "virConnectSecretEventRegisterAny"),
-    c(381, "CONNECT_SECRET_EVENT_DEREGISTER_ANY", "virConnectSecretEventDeregisterAny"),
+    c(380, "CONNECT_SECRET_EVENT_REGISTER_ANY", "virConnectSecretEventRegisterAny")
+        .served((Class::Read, session::register_secret_event)),
+    c(381, "CONNECT_SECRET_EVENT_DEREGISTER_ANY", "virConnectSecretEventDeregisterAny")
+        .served((Class::Read, session::deregister_secret_event)),
 ];
