@@ -7,7 +7,7 @@ use super::event::{EventBus, HostEvent, HostSet};
 use super::network::NetworkKind;
 use super::node_device::NodeDevices;
 use super::objects::Objects;
-use super::secret::SecretKind;
+use super::secret::{SecretKind, Values};
 use super::storage::PoolKind;
 use crate::error::Result;
 use crate::store::Store;
@@ -61,6 +61,7 @@ pub struct HostObjects {
     pub networks: Arc<Objects<NetworkKind>>,
     pub pools: Arc<Objects<PoolKind>>,
     pub secrets: Arc<Objects<SecretKind>>,
+    pub(super) secret_values: Values,
     pub node_devices: NodeDevices,
 }
 
@@ -74,6 +75,7 @@ impl HostObjects {
                 networks: Objects::new(context.clone()),
                 pools: Objects::new(context.clone()),
                 secrets: Objects::new(context.clone()),
+                secret_values: Values::default(),
                 node_devices: NodeDevices::new(context.clone()),
                 context,
             }
@@ -83,7 +85,7 @@ impl HostObjects {
     /// Reads the store, then finds out what still runs and undoes what does not: each kind's `recover`, in the order in
     /// which one needs the other. Before the drivers look for their guests.
     pub async fn load(&self) -> Result<()> {
-        self.secrets.load().await?;
+        self.load_secrets().await?;
         self.networks.load().await?;
         self.pools.load().await?;
         Ok(())
