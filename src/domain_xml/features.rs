@@ -174,7 +174,9 @@ impl Features {
             node.note(false, name);
         }
         for child in node.all_children() {
-            child.mark_used();
+            if NAMES.contains(&child.name()) {
+                child.mark_used();
+            }
             match child.name() {
                 "acpi" => features.acpi = true,
                 "apic" => features.apic = Some(Apic::read(child)?),

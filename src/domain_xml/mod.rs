@@ -109,6 +109,11 @@ pub fn parse_device(xml: &str) -> Result<(Device, Vec<Warning>)> {
     parse::parse_device(xml)
 }
 
+/// What of a document nobody asked for and what readers remarked on: also for the formats of other objects.
+pub(crate) fn warnings_of(document: &crate::xml::Document<'_>) -> Vec<Warning> {
+    parse::warnings(document)
+}
+
 /// Writes one device.
 pub fn format_device(device: &Device, options: FormatOptions) -> String {
     format::format_device(device, options)

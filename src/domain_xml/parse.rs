@@ -82,10 +82,11 @@ pub(super) fn read_for_check(xml: &str, findings: &mut Vec<Finding>) -> Result<(
     super::validate::validate(&def)
 }
 
-/// What the readers of a document ask for in elements at `path`, and whether one of them takes an element that none asked for by its name,
+/// What the readers of a document ask for in elements at `path`, element by element, and whether one of them takes an
+/// element that none asked for by its name,
 /// `probe`; whether the document could be used does not matter.
 #[cfg(test)]
-pub(super) fn account(xml: &str, path: &[&str], probe: &str) -> (Vec<crate::xml::Asked>, bool) {
+pub(super) fn account(xml: &str, path: &[&str], probe: &str) -> (Vec<Vec<crate::xml::Asked>>, bool) {
     fn taken(element: &crate::xml::Element<'_>, probe: &str) -> bool {
         let takes = |child: &crate::xml::Element<'_>| child.name == probe && (child.was_read() || element.is_opaque());
         element.children.iter().any(|child| takes(child) || taken(child, probe))
@@ -93,25 +94,18 @@ pub(super) fn account(xml: &str, path: &[&str], probe: &str) -> (Vec<crate::xml:
     let Ok(document) = Document::parse(xml, "domain_definition") else { return Default::default() };
     document.go_on();
     let _ = read_domain(document.root());
-    (document.asked_at(path), taken(document.tree(), probe))
+    let asked = document.asked_by_element().into_iter().filter(|(at, _)| at == path);
+    (asked.map(|(_, asked)| asked).collect(), taken(document.tree(), probe))
 }
 
-/// Everything the readers of a document ask for, each with its path.
+/// Everything the readers of a document ask for: each element's path and the questions about it.
 #[cfg(test)]
-pub(super) fn accounts(xml: &str) -> Vec<(Vec<String>, crate::xml::Asked)> {
+pub(super) fn accounts(xml: &str) -> Vec<(Vec<String>, Vec<crate::xml::Asked>)> {
     let Ok(document) = Document::parse(xml, "domain_definition") else { return Vec::new() };
     document.go_on();
     let _ = read_domain(document.root());
-    let mut paths = std::collections::BTreeSet::new();
-    let mut open = vec![(vec![document.tree().name], document.tree())];
-    while let Some((path, element)) = open.pop() {
-        for child in &element.children {
-            open.push((path.iter().copied().chain([child.name]).collect(), child));
-        }
-        paths.insert(path);
-    }
-    let names = |path: &[&str]| path.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-    paths.iter().flat_map(|path| document.asked_at(path).into_iter().map(|asked| (names(path), asked))).collect()
+    let asked = document.asked_by_element().into_iter();
+    asked.map(|(path, asked)| (path.into_iter().map(str::to_string).collect(), asked)).collect()
 }
 
 /// Reads one device element (`<disk>`, `<interface>` ...) as `attach` gets it.
@@ -124,7 +118,7 @@ pub(super) fn parse_device(xml: &str) -> Result<(Device, Vec<Warning>)> {
     read().map_err(|error: Error| error.or_subsystem(Subsystem::Domain))
 }
 
-fn warnings(document: &Document<'_>) -> Vec<Warning> {
+pub(super) fn warnings(document: &Document<'_>) -> Vec<Warning> {
     let remark = |(place, message): (Place, String)| Warning {
         line: place.line,
         column: place.column,

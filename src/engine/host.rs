@@ -7,7 +7,7 @@ use super::event::{EventBus, HostEvent, HostSet};
 use super::network::{NetworkKind, NetworkOptions, Ports};
 use super::node_device::NodeDevices;
 use super::objects::Objects;
-use super::secret::SecretKind;
+use super::secret::{SecretKind, Values};
 use super::storage::PoolKind;
 use crate::error::Result;
 use crate::store::Store;
@@ -65,6 +65,7 @@ pub struct HostObjects {
     pub networks: Arc<Objects<NetworkKind>>,
     pub pools: Arc<Objects<PoolKind>>,
     pub secrets: Arc<Objects<SecretKind>>,
+    pub(super) secret_values: Values,
     pub node_devices: NodeDevices,
     /// Guest interfaces in networks.
     pub ports: Ports,
@@ -81,6 +82,7 @@ impl HostObjects {
                 networks: Objects::new(context.clone()),
                 pools: Objects::new(context.clone()),
                 secrets: Objects::new(context.clone()),
+                secret_values: Values::default(),
                 node_devices: NodeDevices::new(context.clone()),
                 ports: Ports::default(),
                 context,
@@ -91,7 +93,7 @@ impl HostObjects {
     /// Reads the store, then finds out what still runs and undoes what does not: each kind's `recover`, in the order in
     /// which one needs the other. Before the drivers look for their guests.
     pub async fn load(&self) -> Result<()> {
-        self.secrets.load().await?;
+        self.load_secrets().await?;
         self.networks.load().await?;
         super::network::recover(self).await;
         self.pools.load().await?;

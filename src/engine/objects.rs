@@ -505,11 +505,12 @@ struct Record<L> {
 
 /// The store, in terms of kinds. Nothing without a disk.
 impl Context {
-    fn part<K: Kind>() -> String {
+    pub(super) fn part<K: Kind>() -> String {
         format!("host/{}", K::DIRECTORY)
     }
 
-    async fn with_store<T: Send + 'static>(
+    /// Works on the store off the runtime's threads; without a disk it is `nothing`.
+    pub(super) async fn with_store<T: Send + 'static>(
         &self,
         nothing: T,
         work: impl FnOnce(&crate::store::Store) -> Result<T> + Send + 'static,

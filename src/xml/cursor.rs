@@ -3,8 +3,6 @@
 //! Every read marks what it found as used and notes the name it looked for, so that afterwards [`Document::unknown`]
 //! can say what nobody asked for, with the nearest name that somebody did.
 
-use std::str::FromStr;
-
 use super::Value;
 use super::locate::{self, Place, line_column};
 use super::number::parse_any_base;
@@ -118,19 +116,24 @@ impl<'s> Document<'s> {
         self.errors.take()
     }
 
-    /// What was asked for in elements whose path from the root is `path`.
-    pub fn asked_at(&self, path: &[&str]) -> Vec<Asked> {
-        let mut last = None;
-        let mut here = |start: usize| match last {
-            Some((at, is)) if at == start => is,
-            _ => {
-                let is =
-                    locate::ancestry(&self.root, start).iter().map(|element| element.name).eq(path.iter().copied());
-                last = Some((start, is));
-                is
+    /// What was asked for, element by element: path from the root, and the questions in the order of asking.
+    #[cfg(test)]
+    pub fn asked_by_element(&self) -> Vec<(Vec<&str>, Vec<Asked>)> {
+        let mut by_start: std::collections::HashMap<usize, Vec<Asked>> = Default::default();
+        for asked in self.asked.borrow().iter() {
+            by_start.entry(asked.start).or_default().push(*asked);
+        }
+        let mut out = Vec::new();
+        let mut open: Vec<(Vec<&str>, &Element<'_>)> = vec![(vec![self.root.name], &self.root)];
+        while let Some((path, element)) = open.pop() {
+            for child in &element.children {
+                open.push((path.iter().copied().chain([child.name]).collect(), child));
             }
-        };
-        self.asked.borrow().iter().filter(|asked| here(asked.start)).copied().collect()
+            if let Some(asked) = by_start.remove(&element.span.start) {
+                out.push((path, asked));
+            }
+        }
+        out
     }
 
     fn collect_unknown(&self, element: &Element<'_>, broken: bool, out: &mut Vec<Unknown>) {
@@ -193,16 +196,6 @@ impl<'d> Node<'d> {
     /// The element's bytes, from `<` to `>`.
     pub fn source(&self) -> &'d str {
         &self.doc.source[self.el.span.clone()]
-    }
-
-    /// Whether it has neither attributes nor child elements nor text.
-    pub fn is_bare(&self) -> bool {
-        self.el.attributes.is_empty() && self.el.children.is_empty() && self.el.text.trim().is_empty()
-    }
-
-    /// Whether it has child elements.
-    pub fn has_children(&self) -> bool {
-        !self.el.children.is_empty()
     }
 
     /// Marks the element as understood.
@@ -402,13 +395,6 @@ impl<'d> Node<'d> {
         }
     }
 
-    /// An attribute by `FromStr`; a word it refuses is an invalid value.
-    pub fn attr_from_str<T: FromStr>(&self, name: &'static str) -> Result<Option<T>> {
-        let Some(text) = self.attr(name) else { return Ok(None) };
-        let value = text.parse().map(Some).map_err(|_| self.invalid_attr(name, None, &[]));
-        self.tolerate_attr(name, value)
-    }
-
     /// "Invalid value for attribute ..." as libvirt says it, with what is known instead.
     pub fn invalid_attr(&self, name: &'static str, expected: Option<&str>, known: &[&str]) -> Error {
         let value = self.el.attributes.iter().find(|a| a.name == name).map_or("", |a| a.value.as_ref());
@@ -424,11 +410,6 @@ impl<'d> Node<'d> {
     pub fn missing_attr(&self, name: &str) -> Error {
         let what = format!("Missing required attribute '{name}' in element '{}'", self.name());
         self.error(Code::XmlError, what)
-    }
-
-    /// "Missing required element ..." as libvirt says it.
-    pub fn missing_child(&self, name: &str) -> Error {
-        self.error(Code::XmlError, format!("missing '{name}' element in '{}'", self.name()))
     }
 
     /// An error about this element, with its place.

@@ -25,6 +25,11 @@ impl Writer {
         self.out
     }
 
+    /// Bytes written so far: whether something came since.
+    pub fn written(&self) -> usize {
+        self.out.len()
+    }
+
     fn indent(&mut self) {
         for _ in 0..self.base + self.open.len() {
             self.out.push_str("  ");

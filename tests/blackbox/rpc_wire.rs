@@ -10,10 +10,11 @@ const REMOTE: u32 = 0x2000_8086;
 const KEEPALIVE: u32 = 0x6b65_6570;
 const CALL: u32 = 0;
 
-struct Wire(UnixStream);
+/// A connection.
+pub struct Wire(pub UnixStream);
 
 /// Program, version, procedure, type, serial, status; then the payload.
-type Packet = ([u32; 6], Vec<u8>);
+pub type Packet = ([u32; 6], Vec<u8>);
 
 impl Wire {
     fn connect(lab: &Lab, name: &str) -> Wire {
@@ -30,12 +31,12 @@ impl Wire {
         self.0.write_all(&packet).unwrap();
     }
 
-    fn call(&mut self, procedure: u32, payload: &[u8]) -> Packet {
+    pub fn call(&mut self, procedure: u32, payload: &[u8]) -> Packet {
         self.send([REMOTE, 1, procedure, CALL, 7, 0], payload);
         self.receive().expect("an answer")
     }
 
-    fn receive(&mut self) -> Option<Packet> {
+    pub fn receive(&mut self) -> Option<Packet> {
         let mut length = [0; 4];
         self.0.read_exact(&mut length).ok()?;
         let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
@@ -47,7 +48,7 @@ impl Wire {
         Some((words, rest[24..].to_vec()))
     }
 
-    fn open(lab: &Lab, name: &str) -> Wire {
+    pub fn open(lab: &Lab, name: &str) -> Wire {
         let mut wire = Wire::connect(lab, name);
         assert_eq!(wire.call(66, &[]).1, [0, 0, 0, 1, 0, 0, 0, 0]);
         let (words, _) = wire.call(1, &arguments("test:///default"));
@@ -64,7 +65,8 @@ fn arguments(uri: &str) -> Vec<u8> {
     out
 }
 
-fn string(text: &str) -> Vec<u8> {
+/// A string as XDR writes it.
+pub fn string(text: &str) -> Vec<u8> {
     let mut out = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     out.extend(text.as_bytes());
     out.resize(out.len().next_multiple_of(4), 0);

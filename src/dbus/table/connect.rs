@@ -4,15 +4,17 @@ use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{Invocation, object, property};
 use crate::dbus::codec::{Counters, Params, Path, optional};
 use crate::dbus::fault::Fault;
-use crate::dbus::path;
+use crate::dbus::path::{self, Kind};
 use crate::engine::Domain;
 use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateXml, DefineXml, DomainCapsArgs,
     GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion,
-    GetVersion, IsEncrypted, ListAllDomains, LookupById, LookupByName, LookupByUuid, NodeGetCpuMap, NodeGetCpuStats,
-    NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
+    GetVersion, IsEncrypted, ListAllDomains, ListAllSecrets, LookupById, LookupByName, LookupByUuid, NodeGetCpuMap,
+    NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage,
+    SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
+use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
 
@@ -22,9 +24,14 @@ fn domain_path(at: &Invocation, domain: &Domain) -> Path {
     Path(path::domain_below(root, &domain.uuid()))
 }
 
-fn parse_uuid(text: &str) -> Result<Uuid, Fault> {
-    let refused = "uuidstr in virDomainLookupByUUIDString must be a valid UUID";
-    Uuid::try_parse(text).map_err(|_| Error::invalid_arg(refused).into())
+fn secret_path(at: &Invocation, secret: &Secret) -> Path {
+    at.uuid_path(Kind::Secret, secret.uuid())
+}
+
+/// The UUID that a look-up `function` is given.
+fn parse_uuid(text: &str, function: &str) -> Result<Uuid, Fault> {
+    let refused = || Error::bare_arg(format!("uuidstr in {function} must be a valid UUID"));
+    Uuid::try_parse(text).map_err(|_| refused().into())
 }
 
 /// libvirt-dbus's interface of a driver root.
@@ -80,7 +87,7 @@ const METHODS: &[Method] = &[
     )),
     m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(object!(
         LookupByUuid,
-        |text: String| parse_uuid(&text),
+        |text: String| parse_uuid(&text, "virDomainLookupByUUIDString"),
         |at, domain| domain_path(at, &domain)
     )),
     m("DomainRestore", "from s, xml s, flags u", "", "virDomainRestoreFlags"),
@@ -142,7 +149,11 @@ const METHODS: &[Method] = &[
     m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks"),
     m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
-    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets"),
+    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
+        ListAllSecrets,
+        |flags: u32| Ok(flags),
+        |at, secrets| secrets.iter().map(|secret| secret_path(at, secret)).collect::<Vec<_>>()
+    )),
     m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools"),
     m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML"),
     m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML"),
@@ -181,9 +192,21 @@ const METHODS: &[Method] = &[
         |_, model| (model,)
     )),
     m("NodeSetMemoryParameters", "params a{sv}, flags u", "", "virNodeSetMemoryParameters"),
-    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML"),
-    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString"),
-    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage"),
+    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML").served(object!(
+        SecretDefineXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString").served(object!(
+        SecretLookupByUuid,
+        |text: String| parse_uuid(&text, "virSecretLookupByUUIDString"),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage").served(object!(
+        SecretLookupByUsage,
+        |args: (i32, String)| Ok(args),
+        |at, secret| secret_path(at, &secret)
+    )),
     m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML"),
     m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML"),
     m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName"),

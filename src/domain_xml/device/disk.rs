@@ -1,7 +1,9 @@
 //! `<disk>`.
 
 use super::info::{DeviceInfo, VirtioOptions};
-use super::storage::{DiskAuth, Elsewhere, Encryption, StorageFormat, StorageSource};
+use super::storage::{
+    DiskAuth, Elsewhere, Encryption, StorageFormat, StorageSource, read_metadata_cache, write_metadata_cache,
+};
 use crate::domain_xml::FormatOptions;
 use crate::domain_xml::words::{Switch, YesNo, attrs, words};
 use crate::error::{Code, Result};
@@ -245,10 +247,7 @@ impl DiskDriver {
             ..Default::default()
         };
         driver.iothreads = read_iothreads(node)?;
-        if let Some(cache) = node.child("metadata_cache") {
-            driver.metadata_cache_max =
-                cache.child("max_size").map(crate::domain_xml::memory::read_bytes).transpose()?;
-        }
+        driver.metadata_cache_max = read_metadata_cache(node)?;
         // libvirt reads "aio" as an old name of raw.
         let format = match node.attr("type") {
             Some("aio") => Some(StorageFormat::Raw),
@@ -276,13 +275,7 @@ impl DiskDriver {
             w.attr_opt("queue_size", self.queue_size);
             self.virtio.write_attrs(w);
             write_iothreads(w, &self.iothreads);
-            if let Some(bytes) = self.metadata_cache_max {
-                w.element("metadata_cache", |w| {
-                    w.start("max_size");
-                    w.attr("unit", "bytes");
-                    w.end_with_text(bytes);
-                });
-            }
+            write_metadata_cache(w, self.metadata_cache_max);
         });
     }
 }
@@ -347,7 +340,7 @@ impl Disk {
         }
         disk.vendor = node.child_string("vendor");
         disk.product = node.child_string("product");
-        disk.info = DeviceInfo::read(node)?;
+        disk.info = DeviceInfo::read_bootable(node)?;
         Ok(disk)
     }
 
@@ -426,6 +419,7 @@ impl DiskMirror {
         node.attr("format");
         if let Some(format) = node.child("format") {
             mirror.source.format = format.attr_value("type")?;
+            mirror.source.metadata_cache_max = read_metadata_cache(format)?;
         }
         if let Some(source) = node.child("source") {
             mirror.source.read_source(source)?;
@@ -443,7 +437,10 @@ impl DiskMirror {
             }
             w.attr("job", self.job);
             w.attr_opt("ready", self.ready.as_ref());
-            w.element_unless_empty("format", |w| w.attr_opt("type", self.source.format));
+            w.element_unless_empty("format", |w| {
+                w.attr_opt("type", self.source.format);
+                write_metadata_cache(w, self.source.metadata_cache_max);
+            });
             self.source.write_source(w, o, true, Elsewhere::default());
             self.source.write_backing(w, o);
         });
@@ -512,6 +509,11 @@ mod tests {
     #[case(
         "<disk type='volume' device='cdrom'>\n  <source pool='p' volume='v' startupPolicy='optional'/>\n  \
             <target dev='hda' bus='ide' tray='open'/>\n  <readonly/>\n</disk>\n"
+    )]
+    #[case(
+        "<disk type='file' device='disk'>\n  <source file='/x'/>\n  <backingStore type='file'>\n    \
+            <format type='qcow2'>\n      <metadata_cache>\n        <max_size unit='bytes'>1234</max_size>\n      \
+            </metadata_cache>\n    </format>\n    <source/>\n  </backingStore>\n  <target dev='hda' bus='ide'/>\n</disk>\n"
     )]
     fn forms(#[case] xml: &str) {
         assert_eq!(again(xml, false).expect("reads"), xml);

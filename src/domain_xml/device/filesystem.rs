@@ -159,7 +159,7 @@ impl Filesystem {
         fs.readonly = node.child("readonly").is_some();
         fs.space_hard_limit = node.child("space_hard_limit").map(read_bytes).transpose()?;
         fs.space_soft_limit = node.child("space_soft_limit").map(read_bytes).transpose()?;
-        fs.info = DeviceInfo::read(node)?;
+        fs.info = DeviceInfo::read_bootable(node)?;
         Ok(fs)
     }
 

@@ -128,7 +128,7 @@ impl Hostdev {
             teaming: node.child("teaming").map(Teaming::read).transpose()?,
             display: if kind == "pci" { node.attr_value("display")? } else { None },
             ramfb: if kind == "pci" { node.attr_value("ramfb")? } else { None },
-            info: DeviceInfo::read(node)?,
+            info: DeviceInfo::read_with_rom(node)?,
         })
     }
 

@@ -32,9 +32,25 @@ impl DeviceInfo {
         }
     }
 
-    /// Reads the common children of a device.
+    /// Reads the common children of a device that no guest boots from.
     pub(crate) fn read(node: Node<'_>) -> Result<Self> {
-        let mut info = DeviceInfo::default();
+        let alias = node.child("alias").and_then(|alias| alias.attr("name")).map(str::to_string);
+        let mut info = DeviceInfo { alias, ..Default::default() };
+        if let Some(master) = node.child("master") {
+            info.master_startport = master.attr_value("startport")?;
+        }
+        if let Some(acpi) = node.child("acpi") {
+            info.acpi_index = acpi.attr_value("index")?;
+        }
+        if let Some(address) = node.child("address") {
+            info.address = Some(DeviceAddress::read(address)?);
+        }
+        Ok(info)
+    }
+
+    /// The same of a device that guests boot from: with `<boot>`.
+    pub(crate) fn read_bootable(node: Node<'_>) -> Result<Self> {
+        let mut info = Self::read(node)?;
         if let Some(boot) = node.child("boot") {
             let order: u32 = boot.require("order")?;
             if order == 0 {
@@ -44,18 +60,14 @@ impl DeviceInfo {
             info.boot_order = Some(order);
             info.loadparm = boot.attr("loadparm").map(str::to_string);
         }
-        info.alias = node.child("alias").and_then(|alias| alias.attr("name")).map(str::to_string);
-        if let Some(master) = node.child("master") {
-            info.master_startport = master.attr_value("startport")?;
-        }
+        Ok(info)
+    }
+
+    /// The same of a device that may have an option ROM: with `<boot>` and `<rom>`.
+    pub(crate) fn read_with_rom(node: Node<'_>) -> Result<Self> {
+        let mut info = Self::read_bootable(node)?;
         if let Some(rom) = node.child("rom") {
             info.rom = Some(Rom::read(rom)?);
-        }
-        if let Some(acpi) = node.child("acpi") {
-            info.acpi_index = acpi.attr_value("index")?;
-        }
-        if let Some(address) = node.child("address") {
-            info.address = Some(DeviceAddress::read(address)?);
         }
         Ok(info)
     }
@@ -359,5 +371,18 @@ mod tests {
         info.alias = Some("net0".into());
         info.make_inactive();
         assert!(info.alias.is_none());
+    }
+
+    /// libvirt does not read `<boot>` and `<rom>` of other devices, so there they may not count as boot devices either.
+    #[test]
+    fn boot_and_rom_only_where_they_mean_something() {
+        let xml = "<a>\n  <boot order='1'/>\n  <rom bar='off'/>\n</a>\n";
+        let again = |read: fn(Node<'_>) -> Result<DeviceInfo>| {
+            let write = |info: &DeviceInfo, w: &mut Writer| w.element("a", |w| info.write(w, FormatOptions::default()));
+            rewrite(xml, read, write).expect("reads")
+        };
+        assert_eq!(again(DeviceInfo::read), "<a/>\n");
+        assert_eq!(again(DeviceInfo::read_bootable), "<a>\n  <boot order='1'/>\n</a>\n");
+        assert_eq!(again(DeviceInfo::read_with_rom), xml);
     }
 }

@@ -347,7 +347,7 @@ impl Interface {
             nic.isolated = port.attr_value("isolated")?;
         }
         nic.teaming = node.child("teaming").map(Teaming::read).transpose()?;
-        nic.info = DeviceInfo::read(node)?;
+        nic.info = DeviceInfo::read_with_rom(node)?;
         Ok(nic)
     }
 

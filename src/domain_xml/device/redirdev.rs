@@ -36,7 +36,7 @@ impl Redirdev {
             Some(kind) => CharSource::read_as(node, kind)?,
             None => return Err(node.missing_attr("type")),
         };
-        Ok(Redirdev { source, info: DeviceInfo::read(node)? })
+        Ok(Redirdev { source, info: DeviceInfo::read_bootable(node)? })
     }
 
     /// Writes it.

@@ -15,6 +15,8 @@ pub struct StorageSource {
     pub kind: StorageKind,
     /// `<format type>` of a layer; of a disk itself it is `<driver type>`, copied here.
     pub format: Option<StorageFormat>,
+    /// `<format><metadata_cache><max_size>` of a layer, bytes; of a disk itself it is in its `<driver>`.
+    pub metadata_cache_max: Option<u64>,
     /// Live only: number of the node in the running machine.
     pub index: Option<u32>,
     pub startup_policy: Option<StartupPolicy>,
@@ -309,6 +311,7 @@ impl StorageSource {
         let format =
             node.child("format").ok_or_else(|| node.error(Code::XmlError, "missing disk backing store format"))?;
         layer.format = Some(format.require("type")?);
+        layer.metadata_cache_max = read_metadata_cache(format)?;
         let source =
             node.child("source").ok_or_else(|| node.error(Code::XmlError, "missing disk backing store source"))?;
         layer.read_source(source)?;
@@ -399,6 +402,15 @@ impl StorageSource {
         });
     }
 
+    /// Writes `<source>` of a layer, which may not be missing there: an empty one where it says nothing.
+    fn write_layer_source(&self, w: &mut Writer, o: FormatOptions) {
+        let before = w.written();
+        self.write_source(w, o, false, Elsewhere::default());
+        if w.written() == before {
+            w.empty("source");
+        }
+    }
+
     /// Writes `<backingStore>` and what hangs on it.
     pub(crate) fn write_backing(&self, w: &mut Writer, o: FormatOptions) {
         if o.inactive && self.backing_detected {
@@ -412,8 +424,11 @@ impl StorageSource {
                 if !o.inactive {
                     w.attr_opt("index", layer.index);
                 }
-                w.element("format", |w| w.attr_opt("type", layer.format));
-                layer.write_source(w, o, false, Elsewhere::default());
+                w.element("format", |w| {
+                    w.attr_opt("type", layer.format);
+                    write_metadata_cache(w, layer.metadata_cache_max);
+                });
+                layer.write_layer_source(w, o);
                 layer.write_backing(w, o);
             }),
         }
@@ -435,6 +450,22 @@ impl StorageSource {
     pub fn chain(&self) -> impl Iterator<Item = &StorageSource> {
         Chain(self)
     }
+}
+
+/// Reads `<metadata_cache>` in a `<format>` or `<driver>`: the most it may take, bytes.
+pub(super) fn read_metadata_cache(node: Node<'_>) -> Result<Option<u64>> {
+    let size = node.child("metadata_cache").and_then(|cache| cache.child("max_size"));
+    size.map(crate::domain_xml::memory::read_bytes).transpose()
+}
+
+/// Writes it.
+pub(super) fn write_metadata_cache(w: &mut Writer, max: Option<u64>) {
+    let Some(bytes) = max else { return };
+    w.element("metadata_cache", |w| {
+        w.start("max_size");
+        w.attr("unit", "bytes");
+        w.end_with_text(bytes);
+    });
 }
 
 /// Walks down a backing chain.

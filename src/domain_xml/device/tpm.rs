@@ -111,6 +111,9 @@ impl Tpm {
     }
 }
 
+/// Every PCR bank there is, in the order they are written.
+const PCR_BANKS: &[&str] = &["sha1", "sha256", "sha384", "sha512"];
+
 impl TpmEmulator {
     fn read(node: Node<'_>) -> Result<Self> {
         let mut emulator = TpmEmulator {
@@ -121,8 +124,11 @@ impl TpmEmulator {
             ..Default::default()
         };
         if let Some(banks) = node.child("active_pcr_banks") {
+            PCR_BANKS.iter().for_each(|name| banks.note(false, name));
             for bank in banks.all_children() {
-                bank.mark_used();
+                if PCR_BANKS.contains(&bank.name()) {
+                    bank.mark_used();
+                }
                 emulator.active_pcr_banks.push(bank.name().to_string());
             }
         }

@@ -57,7 +57,7 @@ const KINDS: &[(&str, &str, &[&str])] = &[
     ("backend", "model", &["random", "egd", "builtin"]),
     ("clock", "offset", &["utc", "localtime", "variable", "timezone", "absolute"]),
     ("smartcard", "mode", &["host", "host-certificates", "passthrough"]),
-    ("controller", "model", &["pci-root", "pcie-root-port", "virtio-scsi", "qemu-xhci"]),
+    ("controller", "model", &[ABSENT, "pci-root", "pcie-root-port", "virtio-scsi", "qemu-xhci"]),
     (
         "*",
         "type",
@@ -79,8 +79,12 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "network",
         ],
     ),
+    ("entry", "name", &["vendor", "manufacturer"]),
     ("*", "name", &["tsc", "vhost"]),
 ];
+
+/// Where the attribute must not be there at all.
+const ABSENT: &str = "";
 
 /// The words for an attribute of an element.
 fn kinds(element: &str, attribute: &str) -> Option<&'static [&'static str]> {
@@ -99,6 +103,7 @@ fn value(step: &str, name: &str, form: Form) -> String {
         (_, "address" | "gateway" | "peer") => "10.0.0.1".to_string(),
         (_, "mode") if step == "hostdev" => "subsystem".to_string(),
         (_, "type") if step == "hostdev" => "usb".to_string(),
+        (_, "type") if step == "hub" => "usb".to_string(),
         (_, "type") if step == "redirdev" => "spicevmc".to_string(),
         (_, "bus") if step == "redirdev" => "usb".to_string(),
         (_, "dev") if step == "target" => "vda".to_string(),
@@ -118,7 +123,7 @@ pub fn learn(documents: &[String]) -> Grammar {
         let inside_anything =
             (1..=path.len()).any(|depth| grammar.0.get(&path[..depth]).is_some_and(|element| element.anything));
         if !inside_anything && !path.iter().any(|name| name.contains(':')) {
-            grammar.note(&collapsed(path.iter().map(String::as_str)), asked.what, asked.name, asked.form);
+            grammar.note(&collapsed(path.iter().map(String::as_str)), &asked);
         }
     }
     // A child that is only mentioned has nothing in it that anybody asks for.
@@ -158,13 +163,11 @@ impl Explorer {
             self.grammar.0.entry(path_of(chain)).or_default().anything = true;
             return;
         }
-        if !self.seen.insert(state(chain, &asks)) {
-            return;
-        }
         // Grows it by what is asked for, until nothing new is. A value may stop the reader: a child is looked at in
         // the last document in which it was asked for.
         let mut chain = chain.to_vec();
         let mut children: Vec<(&'static str, Vec<Step>)> = Vec::new();
+        let mut is_new = self.seen.insert(state(&chain, &asks));
         for _ in 0..8 {
             for name in names(&asks) {
                 children.retain(|(other, _)| *other != name);
@@ -174,7 +177,10 @@ impl Explorer {
                 break;
             }
             asks = self.ask(&chain).0;
-            self.seen.insert(state(&chain, &asks));
+            is_new |= self.seen.insert(state(&chain, &asks));
+        }
+        if !is_new {
+            return;
         }
         for (name, chain) in children {
             self.child(&chain, name);
@@ -192,7 +198,7 @@ impl Explorer {
 
     fn child(&mut self, chain: &[Step], name: &str) {
         // Namespaces are read by their URI, and a chain of images is described once.
-        if name.contains(':') || name == "backingStore" && chain.iter().any(|step| step.name == name) {
+        if name.contains(':') || NESTED.contains(&name) && chain.iter().any(|step| step.name == name) {
             return;
         }
         let mut longer = chain.to_vec();
@@ -206,10 +212,8 @@ impl Explorer {
         let (asks, anything) = account(&document(chain), &names, PROBE);
         let path = path_of(chain);
         self.grammar.0.entry(path.clone()).or_default();
-        for asked in &asks {
-            self.grammar.note(&path, asked.what, asked.name, asked.form);
-        }
-        (asks, anything)
+        asks.iter().for_each(|asks| self.grammar.note(&path, asks));
+        (asks.concat(), anything)
     }
 }
 
@@ -244,6 +248,9 @@ fn grow(last: &mut Step, asks: &Asks) -> bool {
     grown
 }
 
+/// Elements that are in themselves again, as deep as one likes.
+pub(super) const NESTED: &[&str] = &["backingStore", "dataStore"];
+
 /// A name nobody asks for: where it is not unknown, anything is taken.
 const PROBE: &str = "zzz";
 
@@ -255,7 +262,7 @@ fn path_of(chain: &[Step]) -> Vec<String> {
 fn collapsed<'n>(names: impl Iterator<Item = &'n str>) -> Vec<String> {
     let mut path: Vec<String> = Vec::new();
     for name in names {
-        match path.iter().position(|other| other == name).filter(|_| name == "backingStore") {
+        match path.iter().position(|other| other == name).filter(|_| NESTED.contains(&name)) {
             Some(at) => path.truncate(at + 1),
             None => path.push(name.to_string()),
         }
@@ -280,7 +287,9 @@ fn variants(chain: &[Step], asks: &Asks) -> Vec<Vec<Step>> {
         let step = variant.last_mut().expect("never empty");
         for (name, value) in changes {
             step.attributes.retain(|(other, _)| other != name);
-            step.attributes.push((name.to_string(), value.to_string()));
+            if *value != ABSENT {
+                step.attributes.push((name.to_string(), value.to_string()));
+            }
         }
         variant
     };
@@ -292,16 +301,25 @@ fn variants(chain: &[Step], asks: &Asks) -> Vec<Vec<Step>> {
     for (name, _) in last.attributes.iter().filter(|(name, _)| decides(name)) {
         out.extend(words(name).iter().map(|word| with(&[(name, word)])));
     }
-    let given = |name: &str| last.attributes.iter().any(|(other, _)| other == name);
-    if given("mode") && given("type") && last.name == "hostdev" {
-        for mode in words("mode") {
-            out.extend(words("type").iter().map(|kind| with(&[("mode", &mode), ("type", kind)])));
+    let deciding: Vec<&str> =
+        last.attributes.iter().map(|(name, _)| name.as_str()).filter(|name| decides(name)).collect();
+    for (at, first) in deciding.iter().enumerate() {
+        for second in &deciding[at + 1..] {
+            let (these, those) = (words(first), words(second));
+            let pairs = these.iter().flat_map(|this| those.iter().map(move |that| (this, that)));
+            out.extend(pairs.map(|(this, that)| with(&[(first, this), (second, that)])));
         }
     }
     out
 }
 
-/// What a reader stops without, whatever it is about to be asked for.
+const CHARACTER: &str = "<source mode='bind' path='/a' host='h' service='1' channel='c' master='a' slave='b'/>";
+const CERTIFICATES: &str = "<source mode='bind' path='/a' host='h' service='1' channel='c' master='a' slave='b'/>\
+                            <certificate>a</certificate><certificate>b</certificate><certificate>c</certificate>";
+const CHANNEL: &str = "<source mode='bind' path='/a' host='h' service='1' channel='c' master='a' slave='b'/>\
+                       <target type='virtio' name='a'/>";
+
+/// What a reader stops without, whatever it is about to be asked for; first by parent and name, then by name.
 const NEEDED: &[(&str, &str)] = &[
     ("devices/disk", "<target dev='vda'/>"),
     ("devices/filesystem", "<source dir='/a'/><target dir='/b'/>"),
@@ -309,7 +327,7 @@ const NEEDED: &[(&str, &str)] = &[
         "devices/hostdev",
         "<source><vendor id='1'/><product id='1'/><adapter name='scsi_host0'/><address domain='0' bus='1' slot='1' \
          function='0' target='0' unit='0' device='1' uuid='2fbd1d85-719f-4be8-aeb4-3a0d2fea9a4f'/><block>/a</block>\
-         <char>/a</char><interface>eth0</interface></source>",
+        <char>/a</char><interface>eth0</interface></source>",
     ),
     (
         "hostdev/source",
@@ -317,12 +335,21 @@ const NEEDED: &[(&str, &str)] = &[
          function='0' target='0' unit='0' device='1' uuid='2fbd1d85-719f-4be8-aeb4-3a0d2fea9a4f'/>",
     ),
     ("devices/lease", "<key>k</key><target path='/a'/>"),
-    ("devices/redirdev", "<source mode='bind' path='/a' host='h' service='1' channel='c'/>"),
+    ("devices/serial", CHARACTER),
+    ("devices/parallel", CHARACTER),
+    ("devices/console", CHARACTER),
+    ("devices/channel", CHANNEL),
+    ("devices/smartcard", CERTIFICATES),
+    ("devices/redirdev", CHARACTER),
+    ("rng/backend", CHARACTER),
     ("devices/rng", "<backend model='random'/>"),
     ("devices/tpm", "<backend type='passthrough'><device path='/a'/></backend>"),
-    ("disk/backingStore", "<format type='raw'/><source file='/a'/>"),
+    ("*/backingStore", "<format type='raw'/><source file='/a'/>"),
     ("disk/mirror", "<format type='raw'/><source file='/a'/>"),
+    ("*/auth", "<secret type='ceph' usage='a'/>"),
     ("source/reservations", "<source type='unix' path='/a' mode='client'/>"),
+    ("*/source", "<address domain='0' bus='1' slot='1' function='0'/>"),
+    ("*/vlan", "<tag id='1'/>"),
     ("memory/target", "<size>1024</size><node>0</node>"),
 ];
 
@@ -337,8 +364,9 @@ fn document(chain: &[Step]) -> String {
         let is_last = depth == chain.len() - 1;
         let probe = if is_last { format!("<{PROBE}/>") } else { String::new() };
         let probe_attribute = if is_last { format!(" {PROBE}='1'") } else { String::new() };
-        let place = format!("{}/{}", chain[depth - 1].name, step.name);
-        let needed = NEEDED.iter().find(|(other, _)| *other == place).map_or("", |(_, needed)| needed);
+        let place = |parent: &str| format!("{parent}/{}", step.name);
+        let needed = |place: String| NEEDED.iter().find(|(other, _)| *other == place).map(|(_, needed)| *needed);
+        let needed = needed(place(&chain[depth - 1].name)).or_else(|| needed(place("*"))).unwrap_or_default();
         inside = format!("<{tag}{probe_attribute}>{}{inside}{needed}{probe}</{}>", step.text, step.name);
     }
     let mut out = String::from("<domain");

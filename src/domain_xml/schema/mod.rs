@@ -12,7 +12,7 @@ mod rng;
 
 use std::collections::BTreeMap;
 
-use crate::xml::{AskedFor, Form};
+use crate::xml::{Asked, AskedFor, Form};
 
 /// How a value is written, over all readers of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ impl Value {
                 a.extend(b.into_iter().filter(|word| !a.contains(word)).collect::<Vec<_>>());
                 Value::Words(a)
             }
+            (Value::AnyBase, Value::Unsigned) | (Value::Unsigned, Value::AnyBase) => Value::AnyBase,
+            (Value::Signed, Value::Unsigned) | (Value::Unsigned, Value::Signed) => Value::Signed,
             _ => Value::Text,
         }
     }
@@ -64,33 +66,39 @@ struct Element {
 struct Grammar(BTreeMap<Vec<String>, Element>);
 
 impl Grammar {
-    fn note(&mut self, path: &[String], what: AskedFor, name: &str, form: Form) {
+    /// Notes what the readers asked one element at `path` for.
+    fn note(&mut self, path: &[String], asks: &[Asked]) {
         let element = self.0.entry(path.to_vec()).or_default();
-        match what {
-            AskedFor::Attribute => {
-                let value = Value::of(form);
-                let merged = match element.attributes.remove(name) {
-                    // Asked for by its name first and as a value after: the second knows more.
-                    Some(Value::Text) => value,
-                    Some(known) if value == Value::Text => known,
-                    Some(known) => known.or(value),
-                    None => value,
-                };
-                element.attributes.insert(name.to_string(), merged);
+        // Of one element a value may be asked for by its name first and in its form after: the form knows more.
+        let mut values: BTreeMap<&'static str, Value> = BTreeMap::new();
+        let mut text: Option<Value> = None;
+        let in_form = |known: Option<Value>, form: Form| match (known, Value::of(form)) {
+            (None | Some(Value::Text), value) => value,
+            (Some(known), Value::Text) => known,
+            (Some(known), value) => known.or(value),
+        };
+        for asked in asks {
+            match asked.what {
+                AskedFor::Attribute => {
+                    let known = values.remove(asked.name);
+                    values.insert(asked.name, in_form(known, asked.form));
+                }
+                AskedFor::Child => {
+                    element.children.entry(asked.name.to_string()).or_insert(false);
+                }
+                AskedFor::Children => {
+                    element.children.insert(asked.name.to_string(), true);
+                }
+                AskedFor::Text => text = Some(in_form(text.take(), asked.form)),
             }
-            AskedFor::Child => {
-                element.children.entry(name.to_string()).or_insert(false);
-            }
-            AskedFor::Children => {
-                element.children.insert(name.to_string(), true);
-            }
-            AskedFor::Text => {
-                let value = Value::of(form);
-                element.text = Some(match element.text.take() {
-                    Some(known) => known.or(value),
-                    None => value,
-                });
-            }
+        }
+        let other = |known: Option<Value>, value: Value| known.map_or(value.clone(), |known| known.or(value));
+        for (name, value) in values {
+            let known = element.attributes.remove(name);
+            element.attributes.insert(name.to_string(), other(known, value));
+        }
+        if let Some(value) = text {
+            element.text = Some(other(element.text.take(), value));
         }
     }
 }
@@ -207,21 +215,44 @@ mod tests {
             println!("SKIP a_misspelled_document_is_not_valid: xmllint is not installed (scripts/setup.sh)");
             return;
         }
-        let good = std::fs::read_to_string(root().join("examples/minimal-vm.xml")).unwrap();
-        for (from, to) in [
-            ("<serial", "<seriall"),
-            ("<serial type=", "<serial typ="),
-            ("<vcpu>", "<vcpu placement='statik'>"),
-            ("<cmdline>", "<cmdline quiet='yes'>"),
+        let example = std::fs::read_to_string(root().join("examples/minimal-vm.xml")).unwrap();
+        let inside = |devices: &str| {
+            format!(
+                "<domain type='qemu'><name>a</name><memory>1024</memory><os><type>hvm</type></os><features><hyperv>\
+                 <stimer state='on'/></hyperv></features><devices>{devices}</devices></domain>"
+            )
+        };
+        let audio = inside("<audio id='1' type='alsa'><input mixingEngine='yes' dev='/a'/></audio>");
+        let port = inside("<controller type='pci' model='pcie-root-port'><target chassis='1'/></controller>");
+        let chain = inside("<disk><source file='/a'/><backingStore/><target dev='vda'/></disk>");
+        for (good, from, to) in [
+            (&example, "<serial", "<seriall"),
+            (&example, "<serial type=", "<serial typ="),
+            (&example, "<vcpu>", "<vcpu placement='statik'>"),
+            (&example, "<cmdline>", "<cmdline quiet='yes'>"),
+            (&audio, "<stimer", "<stimmer"),
+            (&audio, "mixingEngine=", "mixedEngine="),
+            (&audio, "<input", "<inputs"),
+            (&port, "chassis=", "chasis="),
+            (&port, "pci' model=", "pci' modell="),
+            (&chain, "<backingStore/>", "<backingstore/>"),
+            (&chain, "<backingStore/>", "<backingStore typ='file'/>"),
         ] {
             assert!(good.contains(from), "{from} is not in the example: {good}");
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("bad.xml");
             #[allow(clippy::disallowed_methods)] // input of a test
+            std::fs::write(&path, good).unwrap();
+            let validate = || {
+                let mut run = xmllint();
+                run.args(["--noout", "--relaxng"]).arg(root().join("schemas/domain.rng")).arg(&path);
+                run.output().unwrap()
+            };
+            let out = validate();
+            assert!(out.status.success(), "{good}: {}", String::from_utf8_lossy(&out.stderr));
+            #[allow(clippy::disallowed_methods)] // input of a test
             std::fs::write(&path, good.replacen(from, to, 1)).unwrap();
-            let mut run = xmllint();
-            run.args(["--noout", "--relaxng"]).arg(root().join("schemas/domain.rng"));
-            let out = run.arg(&path).output().unwrap();
+            let out = validate();
             assert_eq!(out.status.code(), Some(3), "{to}: {}", String::from_utf8_lossy(&out.stderr));
         }
     }

@@ -123,7 +123,7 @@ fn define(grammar: &Grammar, path: &[String], element: &Element, out: &mut Strin
 /// A child by its own definition; inside of a chain of images the child that is described above.
 fn reference(grammar: &Grammar, path: &[String], name: &str) -> String {
     let mut child = path.to_vec();
-    match path.iter().position(|other| other == name).filter(|_| name == "backingStore") {
+    match path.iter().position(|other| other == name).filter(|_| super::learn::NESTED.contains(&name)) {
         Some(at) => child.truncate(at + 1),
         None => child.push(name.to_string()),
     }

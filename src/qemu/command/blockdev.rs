@@ -168,8 +168,11 @@ pub fn format_layer(disk: &Disk, source: &StorageSource, top: bool, backing: Opt
     let mut node = Props::new().set("node-name", format.as_str()).set("read-only", read_only);
     node = node.set_opt("discard", discard).set_opt("detect-zeroes", zeroes);
     node = cache_props(node, disk).set("driver", driver);
+    if driver == "qcow2" {
+        let cache = if top { disk.driver.metadata_cache_max } else { source.metadata_cache_max };
+        node = node.set_opt("cache-size", cache.filter(|max| *max > 0));
+    }
     if driver == "qcow2" && top {
-        node = node.set_opt("cache-size", disk.driver.metadata_cache_max);
         node = node.set_opt("discard-no-unref", disk.driver.discard_no_unref.map(|state| state.is_on()));
     }
     node = match &secret {
