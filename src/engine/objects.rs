@@ -296,6 +296,15 @@ impl<K: Kind> Change<K> {
         self.objects().context.put_record::<K>(self.handle.uuid(), run).await
     }
 
+    /// What [`Change::prepare`] noted never came to be, or was taken back: the run on disk is again the one that readers
+    /// see, or none.
+    pub async fn forget_record(&self) -> Result<()> {
+        match &self.state().run {
+            Some(run) => self.prepare(run).await,
+            None => self.objects().context.remove_record::<K>(self.handle.uuid()).await,
+        }
+    }
+
     /// It runs, or runs in another way than before: noted on disk, then published.
     pub async fn started(&mut self, run: Run<K>) -> Result<()> {
         self.prepare(&run).await?;
