@@ -189,7 +189,9 @@ impl Store {
         let outlive: HashSet<Uuid> = all.iter().map(|stored| stored.uuid).collect();
         self.durable().extend(all.iter().map(|stored| stored.path.clone()));
         // Of the same run, from before it had something that outlives the host.
-        all.extend(read_all(&self.records.join(driver), "json")?.into_iter().filter(|one| !outlive.contains(&one.uuid)));
+        all.extend(
+            read_all(&self.records.join(driver), "json")?.into_iter().filter(|one| !outlive.contains(&one.uuid)),
+        );
         Ok(all)
     }
 
