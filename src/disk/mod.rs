@@ -7,10 +7,13 @@
 pub mod access;
 pub mod chain;
 pub mod image;
+pub mod job;
 pub mod owner;
 pub mod permissions;
 pub mod pool;
+pub mod progress;
 pub mod qcow2;
+pub mod qemu_img;
 pub mod sizes;
 pub mod volume;
 

@@ -73,7 +73,10 @@ pub struct Options {
 
 /// Takes standard output piece by piece, on the task that runs the program.
 #[derive(Clone)]
-pub struct Watch(pub Arc<dyn Fn(&[u8]) + Send + Sync>);
+pub struct Watch(pub Arc<Taker>);
+
+/// What takes the pieces.
+pub type Taker = dyn Fn(&[u8]) + Send + Sync;
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -22,6 +22,7 @@ pub mod rtnl;
 pub mod seccomp_call;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod userns;
 pub mod users;
 mod weaken;
 
