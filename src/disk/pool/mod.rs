@@ -3,7 +3,12 @@
 //! [`parse`] reads libvirt's `<pool>` document of every type, [`format`] writes it in libvirt's order. Only pools whose
 //! type [`PoolType::is_supported`] can be started here; the others can be defined and looked at.
 
+pub mod backend;
+pub mod capabilities;
+pub mod directory;
+pub mod logical;
 mod model;
+pub mod mount;
 mod parse;
 mod source;
 #[cfg(test)]

@@ -91,65 +91,46 @@ impl PoolSource {
     /// Writes `<source>`, with what this type has only.
     pub(super) fn write(&self, kind: PoolType, w: &mut Writer) {
         let shape = kind.shape();
-        if self.is_empty_for(kind) {
-            w.raw_line("<source>");
-            return w.raw_line("</source>");
+        w.start("source");
+        for host in self.hosts.iter().filter(|_| shape.hosts) {
+            w.element("host", |w| {
+                w.attr("name", &host.name);
+                w.attr_opt("port", Some(host.port).filter(|port| *port != 0));
+            });
         }
-        w.element("source", |w| {
-            for host in self.hosts.iter().filter(|_| shape.hosts) {
-                w.element("host", |w| {
-                    w.attr("name", &host.name);
-                    w.attr_opt("port", Some(host.port).filter(|port| *port != 0));
-                });
-            }
-            for device in self.devices.iter().filter(|_| shape.devices) {
-                w.element("device", |w| {
-                    w.attr("path", &device.path);
-                    w.attr_opt("part_separator", device.part_separator);
-                });
-            }
-            if let Some(dir) = self.dir.as_ref().filter(|_| shape.dir) {
-                w.element("dir", |w| w.attr("path", dir));
-            }
-            if let Some(adapter) = self.adapter.as_ref().filter(|_| shape.adapter) {
-                adapter.write(w);
-            }
-            w.text_opt("name", self.name.as_ref().filter(|_| shape.name));
-            if let Some(iqn) = self.initiator_iqn.as_ref().filter(|_| shape.initiator) {
-                w.element("initiator", |w| w.element("iqn", |w| w.attr("name", iqn)));
-            }
-            if let Some(format) = self.format {
-                w.element("format", |w| w.attr("type", format));
-            }
-            if let Some(auth) = &self.auth {
-                auth.write(w);
-            }
-            if let Some(version) = &self.protocol_version {
-                w.element("protocol", |w| w.attr("ver", version));
-            }
-            if let Some(vendor) = &self.vendor {
-                w.element("vendor", |w| w.attr("name", vendor));
-            }
-            if let Some(product) = &self.product {
-                w.element("product", |w| w.attr("name", product));
-            }
-        });
-    }
-
-    fn is_empty_for(&self, kind: PoolType) -> bool {
-        let shape = kind.shape();
-        let mut shown = self.clone();
-        if !shape.hosts {
-            shown.hosts.clear();
+        for device in self.devices.iter().filter(|_| shape.devices) {
+            w.element("device", |w| {
+                w.attr("path", &device.path);
+                w.attr_opt("part_separator", device.part_separator);
+            });
         }
-        if !shape.devices {
-            shown.devices.clear();
+        if let Some(dir) = self.dir.as_ref().filter(|_| shape.dir) {
+            w.element("dir", |w| w.attr("path", dir));
         }
-        shown.dir.take_if(|_| !shape.dir);
-        shown.adapter.take_if(|_| !shape.adapter);
-        shown.name.take_if(|_| !shape.name);
-        shown.initiator_iqn.take_if(|_| !shape.initiator);
-        shown == PoolSource::default()
+        if let Some(adapter) = self.adapter.as_ref().filter(|_| shape.adapter) {
+            adapter.write(w);
+        }
+        w.text_opt("name", self.name.as_ref().filter(|_| shape.name));
+        if let Some(iqn) = self.initiator_iqn.as_ref().filter(|_| shape.initiator) {
+            w.element("initiator", |w| w.element("iqn", |w| w.attr("name", iqn)));
+        }
+        if let Some(format) = self.format {
+            w.element("format", |w| w.attr("type", format));
+        }
+        if let Some(auth) = &self.auth {
+            auth.write(w);
+        }
+        if let Some(version) = &self.protocol_version {
+            w.element("protocol", |w| w.attr("ver", version));
+        }
+        if let Some(vendor) = &self.vendor {
+            w.element("vendor", |w| w.attr("name", vendor));
+        }
+        if let Some(product) = &self.product {
+            w.element("product", |w| w.attr("name", product));
+        }
+        // Also of an empty one.
+        w.end_wide();
     }
 }
 

@@ -73,25 +73,25 @@ impl VolumeEncryption {
 
     /// Writes it.
     pub(super) fn write(&self, w: &mut Writer) {
-        w.element("encryption", |w| {
-            w.attr("format", self.format);
-            for secret in &self.secrets {
-                write_secret(secret, w);
-            }
-            if let Some(cipher) = &self.cipher {
-                w.element("cipher", |w| {
-                    w.attr("name", &cipher.name);
-                    w.attr("size", cipher.size);
-                    w.attr_opt("mode", cipher.mode.as_ref());
-                    w.attr_opt("hash", cipher.hash.as_ref());
-                });
-            }
-            if let Some(ivgen) = &self.ivgen {
-                w.element("ivgen", |w| {
-                    w.attr("name", &ivgen.name);
-                    w.attr_opt("hash", ivgen.hash.as_ref());
-                });
-            }
-        });
+        w.start("encryption");
+        w.attr("format", self.format);
+        for secret in &self.secrets {
+            write_secret(secret, w);
+        }
+        if let Some(cipher) = &self.cipher {
+            w.element("cipher", |w| {
+                w.attr("name", &cipher.name);
+                w.attr("size", cipher.size);
+                w.attr_opt("mode", cipher.mode.as_ref());
+                w.attr_opt("hash", cipher.hash.as_ref());
+            });
+        }
+        if let Some(ivgen) = &self.ivgen {
+            w.element("ivgen", |w| {
+                w.attr("name", &ivgen.name);
+                w.attr_opt("hash", ivgen.hash.as_ref());
+            });
+        }
+        w.end_wide();
     }
 }

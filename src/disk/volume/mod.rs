@@ -5,6 +5,8 @@
 mod encryption;
 mod model;
 mod parse;
+pub mod scan;
+pub mod sniff;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -124,6 +124,8 @@ pub struct VolumeTarget {
 pub struct VolumeFeatures {
     pub lazy_refcounts: bool,
     pub extended_l2: bool,
+    /// The data is in another file; found in an image, not to be asked for.
+    pub data_file: bool,
 }
 
 /// `<timestamps>`: seconds and nanoseconds since 1970.

@@ -106,6 +106,7 @@ fn read_target(node: Node<'_>, pool: PoolType, target: &mut VolumeTarget) -> Res
             match feature.name() {
                 "lazy_refcounts" => features.lazy_refcounts = true,
                 "extended_l2" => features.extended_l2 = true,
+                "data_file" => features.data_file = true,
                 other => {
                     return Err(feature.error(Code::ConfigUnsupported, format!("unsupported feature {other}")));
                 }

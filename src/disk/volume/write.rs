@@ -31,9 +31,10 @@ pub fn format(def: &VolumeDef) -> String {
             size("clusterSize", "B", bytes, w);
         }
         if let Some(features) = &target.features {
-            w.element_unless_empty("features", |w| {
+            w.element("features", |w| {
                 w.empty_if("lazy_refcounts", features.lazy_refcounts);
                 w.empty_if("extended_l2", features.extended_l2);
+                w.empty_if("data_file", features.data_file);
             });
         }
     });

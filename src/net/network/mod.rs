@@ -2,7 +2,7 @@
 //!
 //! [`parse`] reads a document, drops what it does not know (with a [`Warning`] each) and refuses what libvirt's parser
 //! refuses; [`validate`] adds what libvirt's network driver refuses; [`complete`] fills in UUID, MAC and bridge name.
-//! Nothing here touches the host but [`run`], which makes a network live.
+//! Nothing here but [`run`] touches the host.
 
 pub mod complete;
 mod dns;
