@@ -86,10 +86,12 @@ impl HostObjects {
         self.secrets.load().await?;
         self.networks.load().await?;
         self.pools.load().await?;
+        super::storage::recovery::recover(self).await?;
         Ok(())
     }
 
     /// Starts what is marked for it, before any domain is. Failures are logged.
-    #[allow(clippy::unused_async, reason = "networks and pools come in here")]
-    pub async fn autostart(&self) {}
+    pub async fn autostart(&self) {
+        super::storage::recovery::autostart(&self.pools).await;
+    }
 }

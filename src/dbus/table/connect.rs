@@ -1,5 +1,6 @@
 //! `org.libvirt.Connect`: the members of a driver root.
 
+use super::pool::{pool_path, volume_path};
 use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{Invocation, object, property};
 use crate::dbus::codec::{Counters, Params, Path, optional};
@@ -7,9 +8,11 @@ use crate::dbus::fault::Fault;
 use crate::dbus::path;
 use crate::engine::Domain;
 use crate::engine::api::{
-    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateXml, DefineXml, DomainCapsArgs,
-    GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion,
-    GetVersion, IsEncrypted, ListAllDomains, LookupById, LookupByName, LookupByUuid, NodeGetCpuMap, NodeGetCpuStats,
+    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
+    DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
+    GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
+    ListAllDomains, ListAllStoragePools, LookupById, LookupByName, LookupByUuid, LookupStoragePoolByName,
+    LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NodeGetCpuMap, NodeGetCpuStats,
     NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
@@ -23,8 +26,12 @@ fn domain_path(at: &Invocation, domain: &Domain) -> Path {
 }
 
 fn parse_uuid(text: &str) -> Result<Uuid, Fault> {
-    let refused = "uuidstr in virDomainLookupByUUIDString must be a valid UUID";
-    Uuid::try_parse(text).map_err(|_| Error::invalid_arg(refused).into())
+    parse_uuid_of(text, "virDomainLookupByUUIDString")
+}
+
+fn parse_uuid_of(text: &str, function: &str) -> Result<Uuid, Fault> {
+    let refused = || Error::invalid_arg(format!("uuidstr in {function} must be a valid UUID"));
+    Uuid::try_parse(text).map_err(|_| refused().into())
 }
 
 /// libvirt-dbus's interface of a driver root.
@@ -91,7 +98,12 @@ const METHODS: &[Method] = &[
         "type s, srcSpec s, flags u",
         "storagePoolSources s",
         "virConnectFindStoragePoolSources",
-    ),
+    )
+    .served(object!(
+        FindStoragePoolSources,
+        |(kind, spec, flags): (String, String, u32)| Ok(FindSourcesArgs { kind, spec: optional(spec), flags }),
+        |_, xml| xml
+    )),
     m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(object!(
         GetAllDomainStats,
         |(stats, flags): (u32, u32)| Ok(AllStatsArgs { stats, flags, domains: None }),
@@ -143,7 +155,11 @@ const METHODS: &[Method] = &[
     m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
     m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets"),
-    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools"),
+    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools").served(object!(
+        ListAllStoragePools,
+        |flags: u32| Ok(flags),
+        |at, pools| pools.iter().map(|pool| pool_path(at, pool)).collect::<Vec<_>>()
+    )),
     m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML"),
     m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML"),
     m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName"),
@@ -184,12 +200,36 @@ const METHODS: &[Method] = &[
     m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML"),
     m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString"),
     m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage"),
-    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML"),
-    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML"),
-    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName"),
-    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString"),
-    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey"),
-    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath"),
+    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML").served(object!(
+        CreateStoragePoolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML").served(object!(
+        DefineStoragePoolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName").served(object!(
+        LookupStoragePoolByName,
+        |name: String| Ok(name),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString").served(object!(
+        LookupStoragePoolByUuid,
+        |text: String| parse_uuid_of(&text, "virStoragePoolLookupByUUIDString"),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey").served(object!(
+        LookupStorageVolByKey,
+        |key: String| Ok(key),
+        |at, volume| volume_path(at, &volume)
+    )),
+    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath").served(object!(
+        LookupStorageVolByPath,
+        |path: String| Ok(path),
+        |at, volume| volume_path(at, &volume)
+    )),
 ];
 
 const SIGNALS: &[Signal] = &[

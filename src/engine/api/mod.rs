@@ -18,6 +18,8 @@ mod metadata;
 mod native;
 mod node;
 mod stats;
+mod storage_pool;
+mod storage_vol;
 mod tune;
 mod vcpu;
 mod xml;
@@ -50,6 +52,17 @@ pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
+pub use storage_pool::{
+    BuildStoragePool, CreateStoragePool, CreateStoragePoolXml, DefineStoragePoolXml, DeleteStoragePool,
+    DestroyStoragePool, FindSourcesArgs, FindStoragePoolSources, GetStoragePoolAutostart, GetStoragePoolCapabilities,
+    GetStoragePoolInfo, GetStoragePoolXmlDesc, ListAllStoragePools, LookupStoragePoolByName,
+    LookupStoragePoolByTargetPath, LookupStoragePoolByUuid, LookupStoragePoolByVolume, RefreshStoragePool,
+    SetStoragePoolAutostart, StoragePoolIsActive, StoragePoolIsPersistent, UndefineStoragePool,
+};
+pub use storage_vol::{
+    GetStorageVolInfo, GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc, LookupStorageVolByKey,
+    LookupStorageVolByName, LookupStorageVolByPath, StoragePoolListAllVolumes, VolumeInfo,
+};
 pub use tune::{
     GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,
     ParamsArgs, SetBlkioParameters, SetMemory, SetMemoryParameters, SetSchedulerParameters,
@@ -194,7 +207,6 @@ fn subsystem_of(function: &str) -> Option<Subsystem> {
 
 /// Refuses unknown flags of a function about an object of the host, as the driver of that kind does: `secretDefineXML`
 /// for `virSecretDefineXML`.
-#[allow(dead_code, reason = "each kind of object comes with its calls")]
 fn check_host_flags(given: u32, known: u32, function: &str) -> Result<()> {
     let rest = function.strip_prefix("vir").unwrap_or(function);
     let mut letters = rest.chars();
