@@ -62,7 +62,7 @@ within() {
 }
 
 # The status record names the supervisor; the container's init is its only child, after each reboot another.
-field() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p" "$root"/state/lxc/status/*.json | head -n1; }
+field() { grep -oh "\"$1\":\"\{0,1\}[^,\"}]*" "$root"/run/records/lxc/*.json | head -n1 | sed 's/.*[:"]//'; }
 init_of() { tr -d ' ' <"/proc/$1/task/$1/children"; }
 start_time() { sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20; }
 # Not there, or only its exit status is (this machine's own init may be slow to collect it).
@@ -154,6 +154,6 @@ else
 fi
 no_process() { gone "$init" && gone "$supervisor"; }
 check "nothing is left: processes" within 5 no_process
-check "nothing is left: run directory, status record" [ -z "$(ls "$root/run/lxc" "$root/state/lxc/status" | grep -v :)" ]
+check "nothing is left: run directory, status record" [ -z "$(ls "$root/run/lxc" "$root/run/records/lxc" | grep -v :)" ]
 check "nothing is left: cgroups" [ -z "$(groups)" ]
 check "nothing is left: mounts" [ -z "$(grep -F "$work" /proc/self/mounts)" ]

@@ -45,6 +45,7 @@ codes! {
     OsType = 16, "unknown OS type %s";
     NoSource = 19, "missing source information for device %s";
     NoTarget = 20, "missing target information for device %s";
+    NoName = 21, "missing name information in %s";
     XmlError = 27, "XML error: %s";
     DomExist = 28, "domain %s exists already";
     OperationDenied = 29, "operation %s forbidden for read only access";

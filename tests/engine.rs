@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domus::engine::api::{self, Caller, dispatch};
 use domus::engine::driver::{Driver, DriverKind};
-use domus::engine::event::{EventKind, Subscription, lifecycle};
+use domus::engine::event::{About, EventKind, Subscription, lifecycle};
 use domus::engine::state::{State, shutoff};
 use domus::engine::{Connection, Domain, Engine, EngineConfig};
 use domus::error::{Code, Error};
@@ -35,6 +35,7 @@ impl Lab {
             run_dir: root.join("run"),
             log_dir: root.join("log"),
             autostart_parallel: 4,
+            networks: Default::default(),
         };
         let drivers: Vec<Arc<dyn Driver>> = vec![driver.clone()];
         let engine = Engine::open(config, drivers, Arc::default()).await.unwrap();
@@ -99,8 +100,8 @@ async fn life(events: &mut Subscription, count: usize) -> Vec<(String, i32, i32)
     while seen.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(5), events.recv());
         let event = next.await.expect("an event within 5 s").expect("the subscription lives");
-        if let EventKind::Lifecycle { event: kind, detail } = event.kind {
-            seen.push((event.domain.name.clone(), kind, detail));
+        if let About::Domain { domain, kind: EventKind::Lifecycle { event: kind, detail }, .. } = &event.about {
+            seen.push((domain.name.clone(), *kind, *detail));
         }
     }
     seen
@@ -316,7 +317,7 @@ async fn a_failed_start_leaves_nothing() {
 
 /// No run directory and no status record.
 fn assert_nothing_left(lab: &Lab) {
-    for dir in ["run/test", "state/test/status"] {
+    for dir in ["run/test", "state/test/status", "run/records/test"] {
         let left: Vec<_> = std::fs::read_dir(lab.dir.path().join(dir)).unwrap().flatten().collect();
         assert!(left.is_empty(), "{dir}: {left:?}");
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{CONNECT, Client, DOMAIN, LXC};
 use crate::clone_floor::{Floor, Groups};
+use crate::floor_program::{self, Running};
 use crate::lxc_peer::Peer;
 use crate::table::{Samples, Table};
 use crate::world::{BRIDGE, World, pss};
@@ -233,7 +234,9 @@ pub fn at_once(rounds: usize, table: &mut Table) -> Result<(), String> {
         .enumerate()
         .map(|(number, root)| Peer::new(&world.base, &format!("peer-m{number}"), root, Some(BRIDGE)))
         .collect();
+    let program = floor_program::given();
     let [mut ours, mut stop, mut least, mut least_stop, mut lxc, mut lxc_stop] = <[Samples; 6]>::default();
+    let mut foreign = Samples::default();
     let clear = || roots.iter().for_each(Root::clear);
     let last = || roots.iter().map(Root::stamp).max().unwrap();
     let mut weight = None;
@@ -263,6 +266,17 @@ pub fn at_once(rounds: usize, table: &mut Table) -> Result<(), String> {
         push(&mut least_stop, between(begin, now()));
         settle_long();
 
+        if let Some(program) = &program {
+            clear();
+            let begin = now();
+            let start = |(n, root): (usize, &Root)| Running::start(program, &format!("floor-p{n}"), &root.0, BRIDGE);
+            let mut running: Vec<Running> = roots.iter().enumerate().map(start).collect();
+            running.iter_mut().for_each(Running::started);
+            push(&mut foreign, between(begin, last()));
+            running.into_iter().for_each(Running::stop);
+            settle_long();
+        }
+
         if let Ok(peers) = &peers {
             clear();
             let begin = now();
@@ -275,6 +289,10 @@ pub fn at_once(rounds: usize, table: &mut Table) -> Result<(), String> {
         }
     }
     table.beside(&format!("{MANY} containers at once, NIC: -> last init"), &ours, FLOOR, &least);
+    if program.is_some() {
+        let what = "the program of DOMUS_BENCH_FLOOR";
+        table.beside(&format!("{MANY} containers at once, beside a given floor"), &ours, what, &foreign);
+    }
     table.beside(
         &format!("{MANY} containers at once, NIC: Destroy"),
         &stop,

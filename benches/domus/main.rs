@@ -7,7 +7,8 @@
 //!
 //! As root it runs with a high priority, and so does all it starts: what else the machine does shows less.
 //!
-//! `DOMUS_BENCH_ROUNDS` sets the number of rounds (10).
+//! `DOMUS_BENCH_ROUNDS` sets the number of rounds (10); `DOMUS_BENCH_FLOOR` names a floor of somebody else's for
+//! containers (see `floor_program.rs`).
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "sys::exec and store::atomic belong to the daemon")]
 
@@ -16,6 +17,7 @@ mod clone_floor;
 mod container;
 mod control;
 mod floor;
+mod floor_program;
 mod libvirtd;
 mod lxc_peer;
 mod table;

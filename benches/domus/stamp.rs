@@ -1,4 +1,5 @@
-//! Init of the containers that are measured: its first act is to note the time in the file its argument names.
+//! Init of the containers that are measured: its first act is to note the time in the file its argument names,
+//! or in `/stamp` when it gets none.
 //!
 //! A program by itself, compiled by the benchmark without the standard library and without a linker's start files, so
 //! that nothing runs before it: `rustc -C panic=abort -C link-args="-nostartfiles -nostdlib -static"`.
@@ -64,7 +65,9 @@ extern "C" fn begin(stack: *const usize) -> ! {
     unsafe {
         call(CLOCK_GETTIME, [MONOTONIC, time.as_mut_ptr() as usize, 0, 0]);
         let nanoseconds = time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1]);
-        let file = call(OPENAT, [CWD, *stack.add(2), WRITE_ONLY, 0]);
+        let argument = *stack.add(2);
+        let name = if argument == 0 { c"/stamp".as_ptr() as usize } else { argument };
+        let file = call(OPENAT, [CWD, name, WRITE_ONLY, 0]);
         call(WRITE, [file as usize, &raw const nanoseconds as usize, 8, 0]);
         loop {
             // Until a signal ends it.

@@ -10,9 +10,14 @@ use zbus::wire::DynamicDeserialize;
 use zbus::{DynamicType, Message, Variant};
 
 use super::client::Client;
+use super::codec::Path;
 use super::fault::Fault;
-use super::path::Root;
+use super::path::{self, Kind, Root};
 use crate::engine::api::{self, Call, Caller};
+use crate::engine::network::Network;
+use crate::engine::node_device::NodeDevice;
+use crate::engine::secret::Secret;
+use crate::engine::storage::{StoragePool, StorageVol};
 use crate::engine::{Connection, Domain};
 use crate::types::Uuid;
 
@@ -32,6 +37,56 @@ pub struct Invocation {
     pub root: Option<&'static Root>,
     /// The key of an object that is named by a UUID; `None` also when it is malformed.
     pub uuid: Option<Uuid>,
+    /// The key of an object that is named by a text; `None` also when it is malformed.
+    pub text: Option<String>,
+}
+
+/// A type of object that a path names.
+pub trait Located: Sized {
+    /// The object that the call's path names.
+    fn locate(at: &Invocation) -> Result<Self, Fault>;
+}
+
+impl Located for Connection {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        at.connection()
+    }
+}
+
+impl Located for Domain {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.domain(&at.uuid()?)?)
+    }
+}
+
+impl Located for Network {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().networks.by_uuid(at.uuid()?)?)
+    }
+}
+
+impl Located for StoragePool {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().pools.by_uuid(at.uuid()?)?)
+    }
+}
+
+impl Located for StorageVol {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().volume_by_key(at.text()?)?)
+    }
+}
+
+impl Located for Secret {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().secrets.by_uuid(at.uuid()?)?)
+    }
+}
+
+impl Located for NodeDevice {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().node_devices.by_name(at.text()?)?)
+    }
 }
 
 impl Invocation {
@@ -42,11 +97,28 @@ impl Invocation {
         connection.ok_or_else(|| Fault::no_driver(root.uri(self.client.scope).unwrap_or(root.name)))
     }
 
-    /// The domain the path names.
-    pub fn domain(&self) -> Result<Domain, Fault> {
-        let connection = self.connection()?;
-        let uuid = self.uuid.ok_or_else(|| Fault::libvirt("Invalid UUID"))?;
-        Ok(connection.domain(&uuid)?)
+    fn uuid(&self) -> Result<Uuid, Fault> {
+        self.uuid.ok_or_else(|| Fault::libvirt("Invalid UUID"))
+    }
+
+    fn text(&self) -> Result<&str, Fault> {
+        self.text.as_deref().ok_or_else(|| Fault::libvirt("Invalid object path"))
+    }
+
+    /// The path of another object below the same root.
+    pub fn path(&self, kind: Kind, key: &str) -> Path {
+        let root = self.root.map_or("QEMU", |root| root.name);
+        Path(path::object_below(root, kind, key))
+    }
+
+    /// The path of another object that is named by a UUID.
+    pub fn uuid_path(&self, kind: Kind, uuid: Uuid) -> Path {
+        self.path(kind, &path::uuid_key(&uuid))
+    }
+
+    /// The path of another object that is named by a text.
+    pub fn text_path(&self, kind: Kind, text: &str) -> Path {
+        self.path(kind, &path::encode(text))
     }
 
     /// The successful reply with `body`.
@@ -63,100 +135,69 @@ impl Invocation {
     }
 }
 
-/// Runs an engine call on the driver: decode, dispatch, encode.
-pub fn on_connection<C, I, O>(
+/// Runs an engine call on the object that the path names: decode, dispatch, encode.
+pub fn on<C, I, O>(
     invocation: Invocation,
     decode: fn(I) -> Result<C::Args, Fault>,
     encode: fn(&Invocation, C::Ret) -> O,
 ) -> BoxFuture<Reply>
 where
-    C: Call<On = Connection>,
+    C: Call<On: Located>,
     I: for<'d> DynamicDeserialize<'d> + Send + 'static,
     O: Serialize + DynamicType + 'static,
 {
     Box::pin(async move {
-        let connection = invocation.connection()?;
+        let object = C::On::locate(&invocation)?;
         let arguments = decode(invocation.arguments()?)?;
-        let result = api::dispatch::<C>(&invocation.caller, &connection, arguments).await?;
+        let result = api::dispatch::<C>(&invocation.caller, &object, arguments).await?;
         invocation.reply(&encode(&invocation, result))
     })
 }
 
-/// Runs an engine call on a domain: decode, dispatch, encode.
-pub fn on_domain<C, I, O>(
-    invocation: Invocation,
-    decode: fn(I) -> Result<C::Args, Fault>,
-    encode: fn(&Invocation, C::Ret) -> O,
-) -> BoxFuture<Reply>
-where
-    C: Call<On = Domain>,
-    I: for<'d> DynamicDeserialize<'d> + Send + 'static,
-    O: Serialize + DynamicType + 'static,
-{
-    Box::pin(async move {
-        let domain = invocation.domain()?;
-        let arguments = decode(invocation.arguments()?)?;
-        let result = api::dispatch::<C>(&invocation.caller, &domain, arguments).await?;
-        invocation.reply(&encode(&invocation, result))
-    })
-}
-
-/// Reads a property of the driver through an engine call.
-pub fn connection_property<C, V>(
+/// Reads a property of the object that the path names, through an engine call.
+pub fn property<C, V>(
     invocation: Invocation,
     arguments: fn() -> C::Args,
     encode: fn(C::Ret) -> V,
 ) -> BoxFuture<Result<Variant<'static>, Fault>>
 where
-    C: Call<On = Connection>,
+    C: Call<On: Located>,
     V: Into<Variant<'static>> + 'static,
 {
     Box::pin(async move {
-        let connection = invocation.connection()?;
-        Ok(encode(api::dispatch::<C>(&invocation.caller, &connection, arguments()).await?).into())
+        let object = C::On::locate(&invocation)?;
+        Ok(encode(api::dispatch::<C>(&invocation.caller, &object, arguments()).await?).into())
     })
 }
 
-/// Reads a property of a domain through an engine call.
-pub fn domain_property<C, V>(
-    invocation: Invocation,
-    arguments: fn() -> C::Args,
-    encode: fn(C::Ret) -> V,
-) -> BoxFuture<Result<Variant<'static>, Fault>>
+/// Reads a property from the object itself.
+pub fn fact<T, V>(invocation: Invocation, read: fn(&T) -> V) -> BoxFuture<Result<Variant<'static>, Fault>>
 where
-    C: Call<On = Domain>,
+    T: Located + 'static,
     V: Into<Variant<'static>> + 'static,
+{
+    Box::pin(async move { Ok(read(&T::locate(&invocation)?).into()) })
+}
+
+/// Writes a boolean property of the object that the path names, through an engine call.
+pub fn set_switch<C>(invocation: Invocation, value: Variant<'static>) -> BoxFuture<Result<(), Fault>>
+where
+    C: Call<On: Located, Args = bool, Ret = ()>,
 {
     Box::pin(async move {
-        let domain = invocation.domain()?;
-        Ok(encode(api::dispatch::<C>(&invocation.caller, &domain, arguments()).await?).into())
+        let on = bool::try_from(value).map_err(|_| Fault::invalid_args("the property is a boolean"))?;
+        let object = C::On::locate(&invocation)?;
+        Ok(api::dispatch::<C>(&invocation.caller, &object, on).await?)
     })
 }
 
-/// Reads a property of a domain from the object itself.
-pub fn domain_fact<V>(invocation: Invocation, read: fn(&Domain) -> V) -> BoxFuture<Result<Variant<'static>, Fault>>
-where
-    V: Into<Variant<'static>> + 'static,
-{
-    Box::pin(async move { Ok(read(&invocation.domain()?).into()) })
-}
-
-/// Table entry of a method that is one engine call on the driver.
-macro_rules! connection {
+/// Table entry of a method that is one engine call on the object of the path.
+macro_rules! object {
     ($call:ty, $decode:expr, $encode:expr) => {
         (<$call as crate::engine::api::Call>::INFO.class, |invocation| {
-            crate::dbus::call::on_connection::<$call, _, _>(invocation, $decode, $encode)
+            crate::dbus::call::on::<$call, _, _>(invocation, $decode, $encode)
         })
     };
 }
 
-/// Table entry of a method that is one engine call on a domain.
-macro_rules! domain {
-    ($call:ty, $decode:expr, $encode:expr) => {
-        (<$call as crate::engine::api::Call>::INFO.class, |invocation| {
-            crate::dbus::call::on_domain::<$call, _, _>(invocation, $decode, $encode)
-        })
-    };
-}
-
-pub(super) use {connection, domain};
+pub(super) use object;

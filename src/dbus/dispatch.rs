@@ -74,6 +74,7 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
         caller: client.caller(message),
         root,
         uuid: key.and_then(path::parse_uuid),
+        text: key.and_then(path::decode),
     };
     if interface == Some(standard::PROPERTIES) {
         return standard::properties(invocation, kind, member.as_str());

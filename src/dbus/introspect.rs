@@ -8,7 +8,9 @@ use zbus::Message;
 use super::client::Client;
 use super::path::{self, Kind, Root, SUBTREES};
 use super::table;
-use crate::engine::api;
+use crate::engine::objects::Handle;
+use crate::engine::{Domain, api};
+use crate::types::Uuid;
 
 const HEAD: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n\
                     \x20                     \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n\
@@ -119,8 +121,18 @@ fn build(kind: Kind) -> String {
 /// The objects of `kind` below `root`; none when the driver is missing or cannot list them.
 pub async fn children(client: &Client, message: &Message, root: &Root, kind: Kind) -> Vec<Cow<'static, str>> {
     let connection = root.driver.and_then(|driver| client.server.engine.connection(driver));
-    let (Some(connection), Kind::Domain) = (connection, kind) else { return Vec::new() };
-    let caller = client.caller(message);
-    let domains = api::dispatch::<api::ListAllDomains>(&caller, &connection, 0).await;
-    domains.unwrap_or_default().iter().map(|domain| Cow::Owned(path::uuid_key(&domain.uuid()))).collect()
+    let Some(connection) = connection else { return Vec::new() };
+    let host = connection.host();
+    let by_uuid = |uuids: Vec<Uuid>| uuids.iter().map(|uuid| Cow::Owned(path::uuid_key(uuid))).collect();
+    match kind {
+        Kind::Domain => {
+            let caller = client.caller(message);
+            let domains = api::dispatch::<api::ListAllDomains>(&caller, &connection, 0).await;
+            by_uuid(domains.unwrap_or_default().iter().map(Domain::uuid).collect())
+        }
+        Kind::Network => by_uuid(host.networks.all().iter().map(Handle::uuid).collect()),
+        Kind::StoragePool => by_uuid(host.pools.all().iter().map(Handle::uuid).collect()),
+        Kind::Secret => by_uuid(host.secrets.all().iter().map(Handle::uuid).collect()),
+        _ => Vec::new(),
+    }
 }

@@ -100,7 +100,7 @@ impl Server {
             let mut any = false;
             while let Poll::Ready(event) = events.poll_recv(context) {
                 match event {
-                    Some(event) => server.broadcast(event),
+                    Some(event) => server.broadcast(&event),
                     None => server.resubscribe(&mut events),
                 }
                 any = true;
@@ -133,7 +133,7 @@ impl Server {
         let mut any = false;
         loop {
             match events.try_recv() {
-                Ok(event) => self.broadcast(event),
+                Ok(event) => self.broadcast(&event),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.resubscribe(&mut events),
             }
@@ -146,18 +146,24 @@ impl Server {
     }
 
     /// Queues one event's signal everywhere; called with the subscription locked, which keeps the order.
-    fn broadcast(&self, event: Arc<Event>) {
-        let driver = event.driver;
-        let mut signal = Signal::new(event);
-        for client in self.clients() {
-            let shown = path::ROOTS.iter().any(|root| root.driver == Some(driver) && root.uri(client.scope).is_some());
-            if !shown || matches!(client.access, Access::Refused(_)) {
+    fn broadcast(&self, event: &Arc<Event>) {
+        let clients = self.clients();
+        // An object of the host is below the root of every driver that shares it.
+        for root in &path::ROOTS {
+            let Some(driver) = root.driver.filter(|driver| event.concerns(*driver)) else { continue };
+            if self.engine.connection(driver).is_none() {
                 continue;
             }
-            let message = if client.is_bus() { signal.for_bus() } else { signal.for_peer() };
-            match message {
-                Ok(message) => client.outbound.enqueue(message),
-                Err(error) => tracing::error!(?signal, %error, "cannot build a signal"),
+            let mut signal = Signal::new(event.clone(), driver);
+            for client in &clients {
+                if root.uri(client.scope).is_none() || matches!(client.access, Access::Refused(_)) {
+                    continue;
+                }
+                let message = if client.is_bus() { signal.for_bus() } else { signal.for_peer() };
+                match message {
+                    Ok(message) => client.outbound.enqueue(message),
+                    Err(error) => tracing::error!(?signal, %error, "cannot build a signal"),
+                }
             }
         }
     }

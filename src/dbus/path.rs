@@ -164,7 +164,13 @@ pub fn domain_below(root: &str, uuid: &Uuid) -> String {
     path
 }
 
-/// The last element of a domain's path.
+/// The path of an object of `kind` below the root called `root`; `key` is encoded already.
+pub fn object_below(root: &str, kind: Kind, key: &str) -> String {
+    let subtree = SUBTREES.iter().find(|(_, of)| *of == kind).map_or("", |(name, _)| name);
+    format!("/org/libvirt/{root}/{subtree}/{key}")
+}
+
+/// The last element of the path of an object that is named by a UUID.
 pub fn uuid_key(uuid: &Uuid) -> String {
     let mut key = String::with_capacity(37);
     push_uuid(&mut key, uuid);

@@ -10,8 +10,11 @@ use zbus::{DynamicType, Message};
 
 use super::client::OWN_UNIQUE_NAME;
 use super::codec::{Params, Path};
-use super::path;
-use crate::engine::event::{Event, EventKind, GraphicsAddress};
+use super::path::{self, Kind};
+use super::table;
+use crate::engine::driver::DriverKind;
+use crate::engine::event::{About, DomainId, Event, EventKind, GraphicsAddress, HostEvent};
+use crate::types::Uuid;
 
 const CONNECT: &str = "org.libvirt.Connect";
 const DOMAIN: &str = "org.libvirt.Domain";
@@ -20,30 +23,38 @@ const DOMAIN: &str = "org.libvirt.Domain";
 #[derive(Debug)]
 pub struct Signal {
     event: Arc<Event>,
+    /// Below whose root.
+    driver: DriverKind,
     for_bus: Option<Message>,
     for_peer: Option<Message>,
 }
 
 impl Signal {
-    pub fn new(event: Arc<Event>) -> Signal {
-        Signal { event, for_bus: None, for_peer: None }
+    /// The signal below the root of `driver`, which `event` concerns.
+    pub fn new(event: Arc<Event>, driver: DriverKind) -> Signal {
+        Signal { event, driver, for_bus: None, for_peer: None }
     }
 
     /// The message for a bus, which fills in the sender itself.
     pub fn for_bus(&mut self) -> zbus::Result<Message> {
-        Signal::cached(&mut self.for_bus, &self.event, None)
+        Signal::cached(&mut self.for_bus, &self.event, self.driver, None)
     }
 
     /// The message for a peer-to-peer connection.
     pub fn for_peer(&mut self) -> zbus::Result<Message> {
-        Signal::cached(&mut self.for_peer, &self.event, Some(OWN_UNIQUE_NAME))
+        Signal::cached(&mut self.for_peer, &self.event, self.driver, Some(OWN_UNIQUE_NAME))
     }
 
-    fn cached(slot: &mut Option<Message>, event: &Event, sender: Option<&'static str>) -> zbus::Result<Message> {
+    fn cached(
+        slot: &mut Option<Message>,
+        event: &Event,
+        driver: DriverKind,
+        sender: Option<&'static str>,
+    ) -> zbus::Result<Message> {
         if let Some(message) = slot {
             return Ok(message.clone());
         }
-        let message = build(event, sender)?;
+        let message = build(event, driver, sender)?;
         *slot = Some(message.clone());
         Ok(message)
     }
@@ -53,13 +64,66 @@ fn graphics(address: &GraphicsAddress) -> (i32, &str, &str) {
     (address.family, &address.node, &address.service)
 }
 
-/// The signal of `event`.
-fn build(event: &Event, sender: Option<&'static str>) -> zbus::Result<Message> {
-    let domain = path::domain(event.driver, &event.domain.uuid);
+/// The signal of `event` below the root of `driver`.
+fn build(event: &Event, driver: DriverKind, sender: Option<&'static str>) -> zbus::Result<Message> {
+    match &event.about {
+        About::Domain { domain, kind, .. } => build_domain(driver, domain, kind, sender),
+        About::Host { event, .. } => build_host(driver, event, sender),
+    }
+}
+
+fn build_host(driver: DriverKind, event: &HostEvent, sender: Option<&'static str>) -> zbus::Result<Message> {
+    let name = path::root_name(driver);
+    let root = format!("/org/libvirt/{name}");
+    let on_root = Emitter { path: &root, interface: CONNECT, sender };
+    let by_uuid = |kind, uuid: &Uuid| path::object_below(name, kind, &path::uuid_key(uuid));
+    let device = |device: &str| path::object_below(name, Kind::NodeDevice, &path::encode(device));
+    match event {
+        // libvirt-dbus leaves the detail out, which is always 0.
+        HostEvent::NetworkLifecycle { network, event, .. } => {
+            on_root.emit("NetworkEvent", &(Path(by_uuid(Kind::Network, &network.uuid)), event))
+        }
+        HostEvent::PoolLifecycle { pool, event, detail } => {
+            on_root.emit("StoragePoolEvent", &(Path(by_uuid(Kind::StoragePool, &pool.uuid)), event, detail))
+        }
+        HostEvent::PoolRefresh { pool } => {
+            let path = by_uuid(Kind::StoragePool, &pool.uuid);
+            Emitter { path: &path, interface: "org.libvirt.StoragePool", sender }.emit("Refresh", &())
+        }
+        HostEvent::NodeDeviceLifecycle { name, event, detail } => {
+            on_root.emit("NodeDeviceEvent", &(Path(device(name)), event, detail))
+        }
+        HostEvent::SecretLifecycle { secret, event, detail } => {
+            on_root.emit("SecretEvent", &(Path(by_uuid(Kind::Secret, &secret.uuid)), event, detail))
+        }
+        // libvirt-dbus has no signals of these; ours stand on the object, in our own interface.
+        HostEvent::NetworkMetadata { network, kind, uri } => {
+            let path = by_uuid(Kind::Network, &network.uuid);
+            Emitter { path: &path, interface: table::domus_host::NETWORK.name, sender }
+                .emit("MetadataChange", &(kind, uri))
+        }
+        HostEvent::NodeDeviceUpdate { name } => {
+            let path = device(name);
+            Emitter { path: &path, interface: table::domus_host::NODE_DEVICE.name, sender }.emit("Updated", &())
+        }
+        HostEvent::SecretValueChanged { secret } => {
+            let path = by_uuid(Kind::Secret, &secret.uuid);
+            Emitter { path: &path, interface: table::domus_host::SECRET.name, sender }.emit("ValueChanged", &())
+        }
+    }
+}
+
+fn build_domain(
+    driver: DriverKind,
+    domain: &DomainId,
+    kind: &EventKind,
+    sender: Option<&'static str>,
+) -> zbus::Result<Message> {
+    let domain = path::domain(driver, &domain.uuid);
     let on_domain = Emitter { path: &domain, interface: DOMAIN, sender };
-    match &event.kind {
+    match kind {
         EventKind::Lifecycle { event: number, detail } => {
-            let root = format!("/org/libvirt/{}", path::root_name(event.driver));
+            let root = format!("/org/libvirt/{}", path::root_name(driver));
             let on_root = Emitter { path: &root, interface: CONNECT, sender };
             on_root.emit("DomainEvent", &(Path(domain.clone()), number, detail))
         }
@@ -103,10 +167,8 @@ impl Emitter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dbus::table;
-    use crate::engine::driver::DriverKind;
-    use crate::engine::event::DomainId;
-    use crate::types::{TypedParams, Uuid};
+    use crate::engine::event::{HostSet, Named, SecretId};
+    use crate::types::TypedParams;
 
     /// Every kind of event, so that each signal's signature is held against its row.
     fn every_kind() -> Vec<EventKind> {
@@ -144,8 +206,8 @@ mod tests {
         for kind in every_kind() {
             let domain = DomainId { uuid: Uuid::nil(), name: "d".into(), id: Some(1) };
             let lifecycle = matches!(kind, EventKind::Lifecycle { .. });
-            let event = Arc::new(Event { seq: 1, driver: DriverKind::Qemu, domain, kind });
-            let message = Signal::new(event).for_peer().unwrap();
+            let event = Arc::new(Event { seq: 1, about: About::Domain { driver: DriverKind::Qemu, domain, kind } });
+            let message = Signal::new(event, DriverKind::Qemu).for_peer().unwrap();
             let empty = message.body().is_empty();
             assert!(empty || message.body().deserialize::<zbus::Structure<'_>>().is_ok());
             let header = message.header();
@@ -154,6 +216,42 @@ mod tests {
                 false => ("/org/libvirt/QEMU/domain/_00000000_0000_0000_0000_000000000000", &table::domain::INTERFACE),
             };
             assert_eq!(header.path().unwrap().as_str(), path);
+            assert_eq!(header.interface().unwrap().as_str(), interface.name);
+            let member = header.member().unwrap().as_str();
+            let row = interface.signals.iter().find(|row| row.name == member).unwrap();
+            assert_eq!(header.signature(), &table::signature(row.args).as_str(), "{member}");
+        }
+    }
+
+    #[test]
+    fn signals_of_host_objects_match_their_rows() {
+        const UUID: &str = "_00000000_0000_0000_0000_000000000000";
+        let named = Named { uuid: Uuid::nil(), name: "n".into() };
+        let secret = SecretId { uuid: Uuid::nil(), usage_type: 1, usage_id: "/v".into() };
+        let on_root = |event| (event, String::new(), &table::connect::INTERFACE);
+        let cases = [
+            on_root(HostEvent::NetworkLifecycle { network: named.clone(), event: 2, detail: 0 }),
+            on_root(HostEvent::PoolLifecycle { pool: named.clone(), event: 2, detail: 0 }),
+            on_root(HostEvent::NodeDeviceLifecycle { name: "pci_0000".into(), event: 0, detail: 0 }),
+            on_root(HostEvent::SecretLifecycle { secret: secret.clone(), event: 0, detail: 0 }),
+            (HostEvent::PoolRefresh { pool: named.clone() }, format!("/storagepool/{UUID}"), &table::pool::INTERFACE),
+            (
+                HostEvent::NetworkMetadata { network: named, kind: 0, uri: String::new() },
+                format!("/network/{UUID}"),
+                &table::domus_host::NETWORK,
+            ),
+            (
+                HostEvent::NodeDeviceUpdate { name: "pci_0000".into() },
+                "/nodedev/pci_5f0000".into(),
+                &table::domus_host::NODE_DEVICE,
+            ),
+            (HostEvent::SecretValueChanged { secret }, format!("/secret/{UUID}"), &table::domus_host::SECRET),
+        ];
+        for (event, below, interface) in cases {
+            let event = Arc::new(Event { seq: 1, about: About::Host { set: HostSet::Shared, event } });
+            let message = Signal::new(event, DriverKind::Lxc).for_peer().unwrap();
+            let header = message.header();
+            assert_eq!(header.path().unwrap().as_str(), format!("/org/libvirt/LXC{below}"));
             assert_eq!(header.interface().unwrap().as_str(), interface.name);
             let member = header.member().unwrap().as_str();
             let row = interface.signals.iter().find(|row| row.name == member).unwrap();

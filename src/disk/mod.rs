@@ -5,11 +5,18 @@
 //! XML, a backing file's from its overlay's header.
 
 pub mod access;
+pub mod cache;
 pub mod chain;
 pub mod image;
+pub mod job;
 pub mod owner;
+pub mod permissions;
+pub mod pool;
+pub mod progress;
 pub mod qcow2;
+pub mod qemu_img;
 pub mod sizes;
+pub mod volume;
 
 use std::fmt;
 

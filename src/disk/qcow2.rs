@@ -21,6 +21,8 @@ const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 /// Incompatible feature: the guest's data lies in another file.
 const FEATURE_DATA_FILE: u64 = 1 << 2;
 const FEATURE_CORRUPT: u64 = 1 << 1;
+const FEATURE_EXTENDED_L2: u64 = 1 << 4;
+const FEATURE_LAZY_REFCOUNTS: u64 = 1 << 0;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Header {
     pub backing_format: Option<String>,
     /// Bits of the features a reader must know.
     pub incompatible: u64,
+    /// Bits of the features a reader need not know.
+    pub compatible: u64,
     /// The image's data is in another file; the name is there when stored.
     pub data_file: Option<Option<Vec<u8>>>,
 }
@@ -46,6 +50,16 @@ impl Header {
     /// QEMU found its metadata damaged and refuses to write it.
     pub fn is_corrupt(&self) -> bool {
         self.incompatible & FEATURE_CORRUPT != 0
+    }
+
+    /// Its level-2 entries are split in 32.
+    pub fn has_extended_l2(&self) -> bool {
+        self.incompatible & FEATURE_EXTENDED_L2 != 0
+    }
+
+    /// Its reference counts may be late.
+    pub fn has_lazy_refcounts(&self) -> bool {
+        self.compatible & FEATURE_LAZY_REFCOUNTS != 0
     }
 }
 
@@ -108,9 +122,9 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Problem> {
     let cluster_bits = cluster_bits(bytes)?;
     let bytes = &bytes[..bytes.len().min(1 << cluster_bits)];
     let version = number32(bytes, 4)?;
-    let (incompatible, header_length) = match version {
-        2 => (0, V2_LENGTH),
-        3 => (number64(bytes, 72)?, to_usize(number32(bytes, 100)?)),
+    let (incompatible, compatible, header_length) = match version {
+        2 => (0, 0, V2_LENGTH),
+        3 => (number64(bytes, 72)?, number64(bytes, 80)?, to_usize(number32(bytes, 100)?)),
         other => return Err(Problem::Version(other)),
     };
     if version == 3 && (header_length < V3_LENGTH || header_length >= 1 << cluster_bits) {
@@ -134,6 +148,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Problem> {
         backing_file: backing.map(|(_, name)| name.to_vec()),
         backing_format: extensions.backing_format,
         incompatible,
+        compatible,
         data_file: (incompatible & FEATURE_DATA_FILE != 0).then_some(extensions.data_file),
     })
 }
@@ -210,7 +225,7 @@ fn number64(bytes: &[u8], at: usize) -> Result<u64, Problem> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::disk) mod tests {
     use super::*;
     use proptest::prelude::*;
     use rstest::rstest;

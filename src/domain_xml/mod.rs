@@ -37,6 +37,7 @@ pub mod words;
 pub use format::infos;
 pub use model::{DomainDef, VirtType};
 pub use parse::Device;
+pub(crate) use parse::parse_uuid;
 pub use place::place;
 pub use words::{Switch, YesNo};
 
@@ -112,6 +113,11 @@ pub fn to_migratable(def: &mut DomainDef) {
 /// Reads one device element, as `virDomainAttachDevice` gets it. Errors as [`parse`].
 pub fn parse_device(xml: &str) -> Result<(Device, Vec<Warning>)> {
     parse::parse_device(xml)
+}
+
+/// What of a document nobody asked for and what readers remarked on: also for the formats of other objects.
+pub(crate) fn warnings_of(document: &crate::xml::Document<'_>) -> Vec<Warning> {
+    parse::warnings(document)
 }
 
 /// Writes one device.

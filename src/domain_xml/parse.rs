@@ -118,7 +118,7 @@ pub(super) fn parse_device(xml: &str) -> Result<(Device, Vec<Warning>)> {
     read().map_err(|error: Error| error.or_subsystem(Subsystem::Domain))
 }
 
-fn warnings(document: &Document<'_>) -> Vec<Warning> {
+pub(super) fn warnings(document: &Document<'_>) -> Vec<Warning> {
     let remark = |(place, message): (Place, String)| Warning {
         line: place.line,
         column: place.column,
@@ -249,7 +249,7 @@ fn read_general(root: Node<'_>, def: &mut DomainDef) -> Result<()> {
 }
 
 /// A UUID as libvirt reads it: 32 hexadecimal digits with hyphens anywhere.
-fn parse_uuid(text: &str) -> Option<Uuid> {
+pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

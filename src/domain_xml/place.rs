@@ -19,7 +19,7 @@ pub fn place(error: Error, xml: &str) -> Error {
 }
 
 /// The same with the document at hand.
-pub(super) fn place_in(mut error: Error, root: Node<'_>) -> Error {
+pub(crate) fn place_in(mut error: Error, root: Node<'_>) -> Error {
     let Some(subject) = error.subject.take() else { return error };
     let mut nodes = vec![root];
     for name in subject.path.split('/') {

@@ -113,9 +113,114 @@ pub struct DomainId {
 pub struct Event {
     /// Position in the total order, from 1.
     pub seq: u64,
-    pub driver: DriverKind,
-    pub domain: DomainId,
-    pub kind: EventKind,
+    pub about: About,
+}
+
+/// What an event is about: a domain of one driver, or an object of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    Domain { driver: DriverKind, domain: DomainId, kind: EventKind },
+    Host { set: HostSet, event: HostEvent },
+}
+
+impl Event {
+    /// Whether clients of this driver see it.
+    pub fn concerns(&self, kind: DriverKind) -> bool {
+        match &self.about {
+            About::Domain { driver, .. } => *driver == kind,
+            About::Host { set, .. } => *set == HostSet::of(kind),
+        }
+    }
+}
+
+/// Which objects of the host: a domain belongs to a driver, these do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HostSet {
+    /// What VMs and containers share.
+    Shared,
+    /// What the test driver keeps in memory.
+    Test,
+}
+
+impl HostSet {
+    /// The set that a driver's clients see.
+    pub fn of(kind: DriverKind) -> HostSet {
+        match kind {
+            DriverKind::Qemu | DriverKind::Lxc => HostSet::Shared,
+            DriverKind::Test => HostSet::Test,
+        }
+    }
+}
+
+/// What happened to an object of the host, with the fields of libvirt's callback for it. The lifecycle numbers are in
+/// [`network_lifecycle`], [`pool_lifecycle`], [`node_device_lifecycle`] and [`secret_lifecycle`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEvent {
+    /// `VIR_NETWORK_EVENT_ID_LIFECYCLE`
+    NetworkLifecycle { network: Named, event: i32, detail: i32 },
+    /// `VIR_NETWORK_EVENT_ID_METADATA_CHANGE`
+    NetworkMetadata { network: Named, kind: i32, uri: String },
+    /// `VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE`
+    PoolLifecycle { pool: Named, event: i32, detail: i32 },
+    /// `VIR_STORAGE_POOL_EVENT_ID_REFRESH`
+    PoolRefresh { pool: Named },
+    /// `VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE`
+    NodeDeviceLifecycle { name: String, event: i32, detail: i32 },
+    /// `VIR_NODE_DEVICE_EVENT_ID_UPDATE`
+    NodeDeviceUpdate { name: String },
+    /// `VIR_SECRET_EVENT_ID_LIFECYCLE`
+    SecretLifecycle { secret: SecretId, event: i32, detail: i32 },
+    /// `VIR_SECRET_EVENT_ID_VALUE_CHANGED`
+    SecretValueChanged { secret: SecretId },
+}
+
+/// A network or pool as it was when something happened to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub uuid: Uuid,
+    pub name: String,
+}
+
+/// A secret as clients name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretId {
+    pub uuid: Uuid,
+    /// `virSecretUsageType`.
+    pub usage_type: i32,
+    /// Empty when it is for no use in particular.
+    pub usage_id: String,
+}
+
+/// `virNetworkEventLifecycleType`
+pub mod network_lifecycle {
+    pub const DEFINED: i32 = 0;
+    pub const UNDEFINED: i32 = 1;
+    pub const STARTED: i32 = 2;
+    pub const STOPPED: i32 = 3;
+}
+
+/// `virStoragePoolEventLifecycleType`
+pub mod pool_lifecycle {
+    pub const DEFINED: i32 = 0;
+    pub const UNDEFINED: i32 = 1;
+    pub const STARTED: i32 = 2;
+    pub const STOPPED: i32 = 3;
+    pub const CREATED: i32 = 4;
+    pub const DELETED: i32 = 5;
+}
+
+/// `virNodeDeviceEventLifecycleType`
+pub mod node_device_lifecycle {
+    pub const CREATED: i32 = 0;
+    pub const DELETED: i32 = 1;
+    pub const DEFINED: i32 = 2;
+    pub const UNDEFINED: i32 = 3;
+}
+
+/// `virSecretEventLifecycleType`
+pub mod secret_lifecycle {
+    pub const DEFINED: i32 = 0;
+    pub const UNDEFINED: i32 = 1;
 }
 
 /// Events a subscriber may lag behind before it is cut off.
@@ -152,12 +257,21 @@ impl EventBus {
         receiver
     }
 
-    /// Publishes; never blocks.
+    /// Publishes what happened to a domain; never blocks.
     pub fn emit(&self, driver: DriverKind, domain: DomainId, kind: EventKind) {
+        self.publish(About::Domain { driver, domain, kind });
+    }
+
+    /// Publishes what happened to an object of the host; never blocks.
+    pub fn emit_host(&self, set: HostSet, event: HostEvent) {
+        self.publish(About::Host { set, event });
+    }
+
+    fn publish(&self, about: About) {
         let mut inner = self.lock();
         inner.seq += 1;
-        let event = Arc::new(Event { seq: inner.seq, driver, domain, kind });
-        tracing::debug!(seq = event.seq, driver = %driver, domain = %event.domain.name, kind = ?event.kind, "event");
+        let event = Arc::new(Event { seq: inner.seq, about });
+        tracing::debug!(seq = event.seq, about = ?event.about, "event");
         inner.subscribers.retain(|key, sender| match sender.try_send(event.clone()) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,

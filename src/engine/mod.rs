@@ -9,14 +9,20 @@ pub mod devices;
 pub mod domain;
 pub mod driver;
 pub mod event;
+pub mod host;
 pub mod limits;
 mod live;
+pub mod network;
+pub mod node_device;
+pub mod objects;
 mod persist;
 pub mod record;
 mod recovery;
 mod registry;
 mod runtime;
+pub mod secret;
 pub mod state;
+pub mod storage;
 pub mod undo;
 
 use std::collections::BTreeMap;
@@ -32,7 +38,8 @@ use crate::store::Store;
 use crate::sys;
 use cleanup::Cleaner;
 use driver::{Driver, DriverKind};
-use event::EventBus;
+use event::{EventBus, HostSet};
+use host::{HostDirs, HostObjects, HostOptions};
 use persist::Persist;
 use runtime::{Dirs, DriverRuntime};
 
@@ -47,12 +54,14 @@ pub struct EngineConfig {
     pub log_dir: PathBuf,
     /// How many guests are autostarted at once.
     pub autostart_parallel: usize,
+    pub networks: network::NetworkOptions,
 }
 
 /// The engine: one [`Connection`] per driver, one order of events.
 #[derive(Debug)]
 pub struct Engine {
     connections: BTreeMap<DriverKind, Connection>,
+    hosts: Vec<Arc<HostObjects>>,
     events: Arc<EventBus>,
     config: EngineConfig,
 }
@@ -70,21 +79,34 @@ impl Engine {
             sys::process::boot_id().map_err(|error| Error::system("cannot read the boot id", error))?.to_string();
         let mut connections = BTreeMap::new();
         let kinds: Vec<DriverKind> = drivers.iter().map(|driver| driver.kind()).collect();
-        let persist = Arc::new(Persist::new(Store::open(&config.state_dir)?, &kinds)?);
+        let store = Store::open(&config.state_dir, &config.run_dir)?;
+        let persist = Arc::new(Persist::new(store.clone(), &kinds)?);
+        // Before the drivers look for their guests, which use networks, volumes and secrets.
+        let mut hosts: Vec<Arc<HostObjects>> = Vec::new();
+        for set in [HostSet::Shared, HostSet::Test] {
+            if kinds.iter().any(|kind| HostSet::of(*kind) == set) {
+                hosts.push(open_host(set, &config, &store, &events, &boot_id).await?);
+            }
+        }
         for driver in drivers {
             let kind = driver.kind();
+            let host = hosts
+                .iter()
+                .find(|host| host.context.set == HostSet::of(kind))
+                .ok_or_else(|| Error::internal(format!("the {kind} driver has no objects of the host")))?;
             let dirs = Dirs { runs: config.run_dir.join(kind.scheme()), logs: config.log_dir.join(kind.scheme()) };
             for dir in [&dirs.runs, &dirs.logs] {
                 std::fs::create_dir_all(dir)
                     .map_err(|error| Error::system(format!("cannot create directory '{}'", dir.display()), error))?;
             }
-            let cleaner = Cleaner { cgroups: cgroups.clone(), roots: vec![dirs.runs.clone()] };
+            let cleaner =
+                Cleaner { cgroups: cgroups.clone(), roots: vec![dirs.runs.clone()], host: Some(host.clone()) };
             let runtime =
-                Arc::new(DriverRuntime::new(driver, persist.clone(), cleaner, events.clone(), dirs, boot_id.clone()));
+                Arc::new(DriverRuntime::new(driver, persist.clone(), cleaner, host.clone(), dirs, boot_id.clone()));
             recovery::load(&runtime).await?;
             connections.insert(kind, Connection::new(runtime));
         }
-        Ok(Engine { connections, events, config })
+        Ok(Engine { connections, hosts, events, config })
     }
 
     /// The view of one driver, when the daemon has it.
@@ -105,6 +127,9 @@ impl Engine {
     /// Starts every domain marked for it that does not run. Failures are logged; one does not keep another from
     /// starting.
     pub async fn autostart(&self) {
+        for host in &self.hosts {
+            host.autostart().await;
+        }
         let limit = Arc::new(tokio::sync::Semaphore::new(self.config.autostart_parallel.max(1)));
         let mut starts = tokio::task::JoinSet::new();
         for domain in self.connections.values().flat_map(Connection::domains) {
@@ -122,4 +147,36 @@ impl Engine {
         }
         while starts.join_next().await.is_some() {}
     }
+}
+
+/// Reads the objects of one set; those of the test driver live in memory.
+async fn open_host(
+    set: HostSet,
+    config: &EngineConfig,
+    store: &Store,
+    events: &Arc<EventBus>,
+    boot_id: &str,
+) -> Result<Arc<HostObjects>> {
+    let dirs = HostDirs {
+        run: config.run_dir.join("host"),
+        log: config.log_dir.join("host"),
+        state: config.state_dir.join("host"),
+    };
+    let store = match set {
+        HostSet::Shared => Some(store.clone()),
+        HostSet::Test => None,
+    };
+    if store.is_some() {
+        for dir in [&dirs.run, &dirs.log] {
+            std::fs::create_dir_all(dir)
+                .map_err(|error| Error::system(format!("cannot create directory '{}'", dir.display()), error))?;
+        }
+    }
+    let host = HostObjects::new(
+        set,
+        events.clone(),
+        HostOptions { dirs, store, boot_id: boot_id.into(), networks: config.networks.clone() },
+    );
+    host.load().await?;
+    Ok(host)
 }

@@ -60,7 +60,7 @@ impl Persist {
 
     pub(crate) async fn put_status(&self, record: &Record, durable: bool) -> Result<()> {
         let (store, kind, uuid) = (self.store.clone(), record.driver, record.uuid);
-        let json = serde_json::to_vec_pretty(record).map_err(|error| {
+        let json = serde_json::to_vec(record).map_err(|error| {
             crate::error::Error::internal("cannot write a status record as JSON").with_source(error)
         })?;
         let durability = if durable { Durability::Host } else { Durability::Daemon };
@@ -84,6 +84,13 @@ impl Persist {
         let next = counter.load(Ordering::Relaxed);
         run_blocking(move || store.set_next_id(kind.scheme(), next)).await?;
         Ok(id)
+    }
+
+    /// Whatever became of the counter: no id of a run that is there is given again.
+    fn ids_above(&self, kind: DriverKind, records: &[Record]) {
+        if let (Some(counter), Some(last)) = (self.next_ids.get(&kind), records.iter().map(|record| record.id).max()) {
+            counter.fetch_max(last.saturating_add(1), Ordering::Relaxed);
+        }
     }
 
     /// Keeps the record of a run that could not be understood: starting that domain is refused until it is settled.
@@ -116,6 +123,7 @@ impl Persist {
             Ok(Loaded { definitions, records })
         })
         .await
+        .inspect(|loaded| self.ids_above(kind, &loaded.records))
     }
 }
 

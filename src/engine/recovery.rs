@@ -116,6 +116,7 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
             let Some(domain) = add(runtime, record.uuid, record.name.clone(), None, false, 0) else {
                 return Err(Error::internal(format!("no place for the running domain '{}'", record.name)));
             };
+            super::network::register(runtime.host(), &launched.live);
             let (done, adopted) = oneshot::channel();
             let run = StartedRun { id: record.id, launched, file };
             domain.tell(Message::Adopt(Box::new(Adopted { run, done })));

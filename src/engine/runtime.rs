@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::cleanup::Cleaner;
 use super::domain::Domain;
 use super::driver::{Driver, DriverKind};
-use super::event::{DomainId, EventBus, EventKind};
+use super::event::{DomainId, EventKind};
+use super::host::HostObjects;
 use super::persist::Persist;
 use super::registry::Registry;
 use crate::error::{Code, Error, Result};
@@ -29,7 +30,7 @@ pub struct DriverRuntime {
     registry: Registry,
     persist: Arc<Persist>,
     cleaner: Cleaner,
-    events: Arc<EventBus>,
+    host: Arc<HostObjects>,
     dirs: Dirs,
     boot_id: String,
 }
@@ -39,12 +40,12 @@ impl DriverRuntime {
         driver: Arc<dyn Driver>,
         persist: Arc<Persist>,
         cleaner: Cleaner,
-        events: Arc<EventBus>,
+        host: Arc<HostObjects>,
         dirs: Dirs,
         boot_id: String,
     ) -> Self {
         let kind = driver.kind();
-        DriverRuntime { driver, kind, registry: Registry::default(), persist, cleaner, events, dirs, boot_id }
+        DriverRuntime { driver, kind, registry: Registry::default(), persist, cleaner, host, dirs, boot_id }
     }
 
     /// Which driver.
@@ -74,13 +75,18 @@ impl DriverRuntime {
         &self.dirs
     }
 
+    /// The objects of the host that its domains use.
+    pub fn host(&self) -> &Arc<HostObjects> {
+        &self.host
+    }
+
     /// The kernel's boot id.
     pub fn boot_id(&self) -> &str {
         &self.boot_id
     }
 
     pub(crate) fn emit(&self, domain: DomainId, kind: EventKind) {
-        self.events.emit(self.kind, domain, kind);
+        self.host.context.events.emit(self.kind, domain, kind);
     }
 
     /// The next id: increasing, never used again, also after a restart.
@@ -117,6 +123,11 @@ impl Connection {
     /// Which driver.
     pub fn kind(&self) -> DriverKind {
         self.0.kind
+    }
+
+    /// The networks, storage pools, secrets and devices that clients of this driver see.
+    pub fn host(&self) -> &Arc<HostObjects> {
+        &self.0.host
     }
 
     fn missing(&self, what: String) -> Error {

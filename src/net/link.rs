@@ -3,7 +3,9 @@
 use std::io;
 
 use futures_util::stream::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo as Info, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo as Info, LinkMessage,
+};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
 
 use crate::error::{Error, Result, Subsystem};
@@ -27,6 +29,8 @@ pub struct LinkInfo {
     /// Index of the bridge it is a port of.
     pub controller: Option<u32>,
     pub is_bridge: bool,
+    /// As a port of a bridge, whether it is isolated from other such ports.
+    pub isolated: bool,
     /// `IFLA_IFALIAS`.
     pub alias: Option<String>,
 }
@@ -67,6 +71,32 @@ impl Netlink {
         let (connection, handle, _) = rtnetlink::new_connection()
             .map_err(|error| Error::system("cannot open a netlink socket", error).with_subsystem(Subsystem::Net))?;
         Ok(Netlink { handle, reader: tokio::spawn(connection) })
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The link with this index; `None` when there is none.
+    pub async fn find_index(&self, index: u32) -> Result<Option<LinkInfo>> {
+        match self.handle.link().get().match_index(index).execute().try_next().await {
+            Ok(message) => Ok(message.map(|message| describe(&message))),
+            Err(error) if errno(&error) == Some(nix::libc::ENODEV) => Ok(None),
+            Err(error) => Err(failed(&format!("cannot look up interface {index}"), error)),
+        }
+    }
+
+    /// All links of the namespace.
+    pub async fn list(&self) -> Result<Vec<LinkInfo>> {
+        let found: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed("cannot list interfaces", error))?;
+        Ok(found.iter().map(describe).collect())
     }
 
     async fn message(&self, name: &str) -> Result<Option<LinkMessage>> {
@@ -195,6 +225,10 @@ fn describe(message: &LinkMessage) -> LinkInfo {
             LinkAttribute::IfAlias(alias) => info.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(parts) => {
                 info.is_bridge |= parts.iter().any(|part| matches!(part, Info::Kind(InfoKind::Bridge)));
+                info.isolated |= parts.iter().any(|part| match part {
+                    Info::PortData(InfoPortData::BridgePort(port)) => port.contains(&InfoBridgePort::Isolated(true)),
+                    _ => false,
+                });
             }
             _ => {}
         }
@@ -202,7 +236,7 @@ fn describe(message: &LinkMessage) -> LinkInfo {
     info
 }
 
-fn errno(error: &rtnetlink::Error) -> Option<i32> {
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.code.map(|code| -code.get()),
         _ => None,
@@ -210,7 +244,7 @@ fn errno(error: &rtnetlink::Error) -> Option<i32> {
 }
 
 /// The crate's own text holds raw bytes; only the errno is of use.
-fn failed(what: &str, error: rtnetlink::Error) -> Error {
+pub(super) fn failed(what: &str, error: rtnetlink::Error) -> Error {
     let error = match errno(&error) {
         Some(errno) => Error::system(what, io::Error::from_raw_os_error(errno)),
         None => Error::internal(format!("{what}: netlink request failed")).with_source(error),

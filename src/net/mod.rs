@@ -1,9 +1,13 @@
-//! Host networking for guests: links, taps, bridges. Knows no driver and keeps no state of its own.
+//! Host networking for guests: links, taps, bridges, virtual networks. Knows no driver and keeps no state of its own.
 //!
 //! Everything goes through netlink in this process ([`link`]); no `ip` or `brctl` is run. A socket belongs to the
 //! network namespace of the daemon.
 
+pub mod address;
+pub mod bandwidth;
+pub mod bridge;
 pub mod link;
+pub mod network;
 pub mod tap;
 
 pub use link::{LinkInfo, LinkStats, Netlink};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::frame::Header;
-use super::wire::{self, DomainHandle};
+use super::wire::{self, DomainHandle, Remote};
 use super::xdr::{self, Put, Take};
 use crate::engine::api::{self, Call, Caller};
 use crate::engine::{Connection, Domain};
@@ -76,18 +76,35 @@ where
     })
 }
 
-/// Runs an engine call on the domain that the arguments begin with: decode, dispatch, encode.
-pub fn on_domain<C, I, O>(at: Invocation, decode: fn(I) -> C::Args, encode: fn(C::Ret) -> O) -> BoxFuture<Reply>
+/// Runs an engine call on the object that the arguments begin with: decode, dispatch, encode.
+pub fn on_object<C, I, O>(at: Invocation, decode: fn(I) -> C::Args, encode: fn(C::Ret) -> O) -> BoxFuture<Reply>
 where
-    C: Call<On = Domain>,
+    C: Call<On: Remote>,
     I: Take + Send + 'static,
     O: Put + 'static,
 {
     Box::pin(async move {
         let (connection, caller) = at.connection()?;
-        let (handle, arguments): (DomainHandle, I) = at.arguments()?;
-        let domain = connection.domain(&handle.uuid)?;
-        Ok(Answer::value(&encode(api::dispatch::<C>(&caller, &domain, decode(arguments)).await?)))
+        let (handle, arguments): (<C::On as Remote>::Handle, I) = at.arguments()?;
+        let object = C::On::find(&connection, handle)?;
+        Ok(Answer::value(&encode(api::dispatch::<C>(&caller, &object, decode(arguments)).await?)))
+    })
+}
+
+/// Runs a `*ListAll*` call: `need_results`, flags -> the handles, their number.
+pub fn on_connection_list<C, T>(at: Invocation) -> BoxFuture<Reply>
+where
+    C: Call<On = Connection, Args = u32, Ret = Vec<T>>,
+    T: Remote + 'static,
+{
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (need_results, flags): (bool, u32) = at.arguments()?;
+        let objects = api::dispatch::<C>(&caller, &connection, flags).await?;
+        let count = i32::try_from(objects.len()).unwrap_or(i32::MAX);
+        let handles: Vec<T::Handle> =
+            if need_results { objects.iter().map(Remote::handle).collect() } else { Vec::new() };
+        Ok(Answer::value(&(handles, count)))
     })
 }
 
@@ -132,13 +149,20 @@ macro_rules! connection {
     };
 }
 
-/// Table entry of a procedure that is one engine call on a domain.
-macro_rules! domain {
+/// Table entry of a procedure that is one engine call on the object that its arguments begin with.
+macro_rules! object {
     ($call:ty, $decode:expr, $encode:expr) => {
         (<$call as crate::engine::api::Call>::INFO.class, |at| {
-            crate::rpc::call::on_domain::<$call, _, _>(at, $decode, $encode)
+            crate::rpc::call::on_object::<$call, _, _>(at, $decode, $encode)
         })
     };
 }
 
-pub(super) use {connection, domain};
+/// Table entry of a procedure that lists all objects of a kind.
+macro_rules! list {
+    ($call:ty) => {
+        (<$call as crate::engine::api::Call>::INFO.class, crate::rpc::call::on_connection_list::<$call, _>)
+    };
+}
+
+pub(super) use {connection, list, object};

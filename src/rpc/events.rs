@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::frame::{Header, Kind, Status};
 use super::table::REMOTE;
-use super::wire::{DomainHandle, Params};
+use super::wire::{DomainHandle, NamedHandle, Params, SecretHandle};
 use super::xdr::{Put, encode};
-use crate::engine::event::{Event, EventKind, GraphicsAddress};
+use crate::engine::event::{About, DomainId, Event, EventKind, GraphicsAddress, HostEvent};
 use crate::types::Uuid;
 
 /// One kind of event on the wire.
@@ -57,17 +57,69 @@ const ROWS: [Row; 28] = [
     row(453, 0),   // NIC_MAC_CHANGE
 ];
 
+/// What registrations are made for: events of domains and of each kind of object of the host have numbers of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Domain,
+    Network,
+    StoragePool,
+    NodeDevice,
+    Secret,
+}
+
+impl Class {
+    /// The messages of its events, by number. Those of domains are [`ROWS`].
+    fn procedures(self) -> &'static [i32] {
+        match self {
+            Class::Domain => &[],
+            // Lifecycle, metadata change.
+            Class::Network => &[315, 446],
+            // Lifecycle, refresh.
+            Class::StoragePool => &[370, 373],
+            // Lifecycle, update.
+            Class::NodeDevice => &[376, 377],
+            // Lifecycle, value changed.
+            Class::Secret => &[382, 383],
+        }
+    }
+
+    /// Whether there is an event with this number.
+    pub fn known(self, event: i32) -> bool {
+        let count = if self == Class::Domain { ROWS.len() } else { self.procedures().len() };
+        usize::try_from(event).is_ok_and(|event| event < count)
+    }
+
+    /// In texts.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Class::Domain => "domain",
+            Class::Network => "network",
+            Class::StoragePool => "storage pool",
+            Class::NodeDevice => "node device",
+            Class::Secret => "secret",
+        }
+    }
+}
+
+/// The one object that a registration is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Only {
+    Uuid(Uuid),
+    Name(String),
+}
+
 const LIFECYCLE: i32 = 0;
 const IO_ERROR: i32 = 4;
 const IO_ERROR_REASON: i32 = 6;
 
 /// A registration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Callback {
     /// `None`: registered the old way.
     id: Option<i32>,
+    class: Class,
     event: i32,
-    domain: Option<Uuid>,
+    only: Option<Only>,
 }
 
 /// The registrations of one client.
@@ -81,33 +133,28 @@ impl Callbacks {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is an event with this number.
-    pub fn known(event: i32) -> bool {
-        usize::try_from(event).is_ok_and(|event| event < ROWS.len())
-    }
-
-    /// Registers for `event`, of one domain or of all; gives the callback's id.
-    pub fn register(&self, event: i32, domain: Option<Uuid>) -> i32 {
+    /// Registers for `event`, of one object or of all; gives the callback's id.
+    pub fn register(&self, class: Class, event: i32, only: Option<Only>) -> i32 {
         let mut inner = self.lock();
         let id = inner.1;
         inner.1 += 1;
-        inner.0.push(Callback { id: Some(id), event, domain });
+        inner.0.push(Callback { id: Some(id), class, event, only });
         id
     }
 
     /// Registers the old way; `false` when that was done already.
     pub fn register_legacy(&self, event: i32) -> bool {
         let mut inner = self.lock();
-        if inner.0.iter().any(|callback| callback.event == event) {
+        if inner.0.iter().any(|callback| callback.class == Class::Domain && callback.event == event) {
             return false;
         }
-        inner.0.push(Callback { id: None, event, domain: None });
+        inner.0.push(Callback { id: None, class: Class::Domain, event, only: None });
         true
     }
 
     /// Ends a registration; `false` when there is none with this id.
-    pub fn deregister(&self, id: i32) -> bool {
-        self.remove(|callback| callback.id == Some(id))
+    pub fn deregister(&self, class: Class, id: i32) -> bool {
+        self.remove(|callback| callback.class == class && callback.id == Some(id))
     }
 
     /// Ends a registration of the old kind.
@@ -132,24 +179,18 @@ impl Callbacks {
         let inner = self.lock();
         let mut packets = Vec::new();
         for callback in &inner.0 {
-            if callback.domain.is_some_and(|domain| domain != event.domain.uuid) {
+            let Some((procedure, body)) = (match &event.about {
+                About::Domain { domain, kind, .. } => domain_message(callback, domain, kind),
+                About::Host { event, .. } => host_message(callback, event),
+            }) else {
                 continue;
-            }
-            let Some(body) = body(event, callback.event) else { continue };
-            let Some(row) = usize::try_from(callback.event).ok().and_then(|at| ROWS.get(at)) else { continue };
-            let procedure = match callback.id {
-                Some(_) => row.procedure,
-                None => match row.legacy {
-                    Some(procedure) => procedure,
-                    None => continue,
-                },
             };
             let header =
                 Header { program: REMOTE, version: 1, procedure, kind: Kind::Message, serial: 0, status: Status::Ok };
             packets.push(header.packet(|out| {
                 if let Some(id) = callback.id {
                     id.put(out);
-                    if has_reason(callback.event) {
+                    if callback.class == Class::Domain && has_reason(callback.event) {
                         0i32.put(out);
                     }
                 }
@@ -158,6 +199,53 @@ impl Callbacks {
         }
         packets
     }
+}
+
+/// The procedure and the body of a message about a domain, when `callback` asked for it.
+fn domain_message(callback: &Callback, domain: &DomainId, kind: &EventKind) -> Option<(i32, Vec<u8>)> {
+    let wanted = callback.only.as_ref().is_none_or(|only| *only == Only::Uuid(domain.uuid));
+    if callback.class != Class::Domain || !wanted {
+        return None;
+    }
+    let row = ROWS.get(usize::try_from(callback.event).ok()?)?;
+    let procedure = if callback.id.is_some() { Some(row.procedure) } else { row.legacy };
+    Some((procedure?, body(domain, kind, callback.event)?))
+}
+
+/// The same of an object of the host.
+fn host_message(callback: &Callback, event: &HostEvent) -> Option<(i32, Vec<u8>)> {
+    let (class, number, subject, body) = match event {
+        HostEvent::NetworkLifecycle { network, event, detail } => {
+            (Class::Network, 0, Only::Uuid(network.uuid), encode(&(NamedHandle::from(network), *event, *detail)))
+        }
+        HostEvent::NetworkMetadata { network, kind, uri } => {
+            let uri = Some(uri.as_str()).filter(|uri| !uri.is_empty());
+            (Class::Network, 1, Only::Uuid(network.uuid), encode(&(NamedHandle::from(network), *kind, uri)))
+        }
+        HostEvent::PoolLifecycle { pool, event, detail } => {
+            (Class::StoragePool, 0, Only::Uuid(pool.uuid), encode(&(NamedHandle::from(pool), *event, *detail)))
+        }
+        HostEvent::PoolRefresh { pool } => {
+            (Class::StoragePool, 1, Only::Uuid(pool.uuid), encode(&NamedHandle::from(pool)))
+        }
+        HostEvent::NodeDeviceLifecycle { name, event, detail } => {
+            (Class::NodeDevice, 0, Only::Name(name.clone()), encode(&(name.as_str(), *event, *detail)))
+        }
+        HostEvent::NodeDeviceUpdate { name } => {
+            (Class::NodeDevice, 1, Only::Name(name.clone()), encode(&name.as_str()))
+        }
+        HostEvent::SecretLifecycle { secret, event, detail } => {
+            (Class::Secret, 0, Only::Uuid(secret.uuid), encode(&(SecretHandle::from(secret), *event, *detail)))
+        }
+        HostEvent::SecretValueChanged { secret } => {
+            (Class::Secret, 1, Only::Uuid(secret.uuid), encode(&SecretHandle::from(secret)))
+        }
+    };
+    let wanted = callback.only.as_ref().is_none_or(|only| *only == subject);
+    if callback.class != class || callback.event != number || !wanted {
+        return None;
+    }
+    Some((*class.procedures().get(usize::try_from(number).ok()?)?, body))
 }
 
 /// The power management messages have a reason, always 0, between the callback id and the domain.
@@ -169,11 +257,10 @@ fn address(address: &GraphicsAddress) -> (i32, &str, &str) {
     (address.family, &address.node, &address.service)
 }
 
-/// The message of `event` as the event with number `id`, or nothing when it is another one.
-fn body(event: &Event, id: i32) -> Option<Vec<u8>> {
-    let domain =
-        DomainHandle { name: event.domain.name.clone(), uuid: event.domain.uuid, id: event.domain.id.unwrap_or(-1) };
-    Some(match (&event.kind, id) {
+/// The message of a domain's event as the event with number `id`, or nothing when it is another one.
+fn body(domain: &DomainId, kind: &EventKind, id: i32) -> Option<Vec<u8>> {
+    let domain = DomainHandle { name: domain.name.clone(), uuid: domain.uuid, id: domain.id.unwrap_or(-1) };
+    Some(match (kind, id) {
         (EventKind::Lifecycle { event, detail }, LIFECYCLE) => encode(&(domain, *event, *detail)),
         (EventKind::Reboot, 1) | (EventKind::ControlError, 7) => encode(&domain),
         (EventKind::RtcChange { offset }, 2) => encode(&(domain, *offset)),
@@ -210,34 +297,34 @@ mod tests {
     use super::super::frame;
     use super::*;
     use crate::engine::driver::DriverKind;
-    use crate::engine::event::DomainId;
+    use crate::engine::event::{HostSet, SecretId};
 
     fn event(kind: EventKind) -> Event {
         let domain = DomainId { uuid: Uuid::from_bytes([7; 16]), name: "d".into(), id: Some(3) };
-        Event { seq: 1, driver: DriverKind::Test, domain, kind }
+        Event { seq: 1, about: About::Domain { driver: DriverKind::Test, domain, kind } }
     }
 
     #[test]
     fn each_callback_gets_its_own_packet() {
         let callbacks = Callbacks::default();
-        assert_eq!(callbacks.register(0, None), 0);
-        assert_eq!(callbacks.register(0, Some(Uuid::from_bytes([7; 16]))), 1);
-        assert_eq!(callbacks.register(0, Some(Uuid::nil())), 2);
-        assert_eq!(callbacks.register(1, None), 3);
+        assert_eq!(callbacks.register(Class::Domain, 0, None), 0);
+        assert_eq!(callbacks.register(Class::Domain, 0, Some(Only::Uuid(Uuid::from_bytes([7; 16])))), 1);
+        assert_eq!(callbacks.register(Class::Domain, 0, Some(Only::Uuid(Uuid::nil()))), 2);
+        assert_eq!(callbacks.register(Class::Domain, 1, None), 3);
         let packets = callbacks.packets(&event(EventKind::Lifecycle { event: 2, detail: 0 }));
         assert_eq!(packets.len(), 2);
         let header = frame::header(&packets[1]).unwrap();
         assert_eq!((header.procedure, header.kind, header.serial), (318, Kind::Message, 0));
         assert_eq!(packets[1][frame::HEADER..][..8], [0, 0, 0, 1, 0, 0, 0, 1]);
-        assert!(callbacks.deregister(1) && !callbacks.deregister(1));
+        assert!(callbacks.deregister(Class::Domain, 1) && !callbacks.deregister(Class::Domain, 1));
         assert_eq!(callbacks.packets(&event(EventKind::Lifecycle { event: 2, detail: 0 })).len(), 1);
     }
 
     #[test]
     fn one_io_error_is_two_events() {
         let callbacks = Callbacks::default();
-        callbacks.register(IO_ERROR, None);
-        callbacks.register(IO_ERROR_REASON, None);
+        callbacks.register(Class::Domain, IO_ERROR, None);
+        callbacks.register(Class::Domain, IO_ERROR_REASON, None);
         let kind = EventKind::IoError { path: "/d".into(), alias: "a".into(), action: 1, reason: "enospc".into() };
         assert_eq!(callbacks.packets(&event(kind)).len(), 2);
     }
@@ -249,5 +336,28 @@ mod tests {
         let packets = callbacks.packets(&event(EventKind::Lifecycle { event: 2, detail: 0 }));
         assert_eq!(frame::header(&packets[0]).unwrap().procedure, 107);
         assert_eq!(packets[0][frame::HEADER..][..8], [0, 0, 0, 1, b'd', 0, 0, 0]);
+    }
+
+    #[test]
+    fn host_objects_have_numbers_of_their_own() {
+        let callbacks = Callbacks::default();
+        let uuid = Uuid::from_bytes([7; 16]);
+        // Lifecycle of domains has the same number.
+        callbacks.register(Class::Domain, 0, None);
+        let any = callbacks.register(Class::Secret, 0, None);
+        callbacks.register(Class::Secret, 0, Some(Only::Uuid(Uuid::nil())));
+        callbacks.register(Class::Secret, 1, None);
+        let secret = SecretId { uuid, usage_type: 2, usage_id: "c".into() };
+        let event = HostEvent::SecretLifecycle { secret, event: 1, detail: 0 };
+        let event = Event { seq: 1, about: About::Host { set: HostSet::Test, event } };
+        let packets = callbacks.packets(&event);
+        assert_eq!(packets.len(), 1);
+        assert_eq!(frame::header(&packets[0]).unwrap().procedure, 382);
+        // Callback id, UUID, usage type, usage id with its length and padding, event, detail.
+        let mut expected = encode(&any);
+        expected.extend([7; 16]);
+        expected.extend([0, 0, 0, 2, 0, 0, 0, 1, b'c', 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(packets[0][frame::HEADER..], expected);
+        assert!(!callbacks.deregister(Class::Domain, any) && callbacks.deregister(Class::Secret, any));
     }
 }

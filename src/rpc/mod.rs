@@ -111,7 +111,7 @@ impl Server {
     /// Queues one event's messages; called with the subscription locked, which keeps the order.
     fn broadcast(&self, event: &Event) {
         for client in self.clients() {
-            let concerned = client.opened().is_some_and(|(connection, _)| connection.kind() == event.driver);
+            let concerned = client.opened().is_some_and(|(connection, _)| event.concerns(connection.kind()));
             if concerned {
                 for packet in client.callbacks.packets(event) {
                     client.outbound_push(packet, Vec::new());

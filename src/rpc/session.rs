@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::call::{Answer, BoxFuture, Invocation, Reply};
 use super::client::Client;
-use super::events::Callbacks;
+use super::events::{Class, Only};
 use super::frame::{Header, Kind, Status};
 use super::table::REMOTE;
-use super::wire::DomainHandle;
-use super::xdr::Put;
+use super::wire::{DeviceHandle, DomainHandle, NamedHandle, SecretHandle};
+use super::xdr::{Put, Take};
 use crate::engine::Connection;
 use crate::engine::api::Caller;
 use crate::engine::driver::DriverKind;
@@ -173,27 +173,77 @@ pub fn register_event(at: Invocation) -> BoxFuture<Reply> {
     ready(registered(&at))
 }
 
-fn known_event(event: i32) -> Result<()> {
-    if Callbacks::known(event) {
+fn known_event(class: Class, event: i32) -> Result<()> {
+    if class.known(event) {
         return Ok(());
     }
-    Err(rpc(Code::InternalError, format!("unsupported event ID {event}")))
+    let of = if class == Class::Domain { String::new() } else { format!("{} ", class.noun()) };
+    Err(rpc(Code::InternalError, format!("unsupported {of}event ID {event}")))
 }
 
 fn registered(at: &Invocation) -> Reply {
+    register(at, Class::Domain, |domain: DomainHandle| Only::Uuid(domain.uuid))
+}
+
+/// Registers for an event: its number and perhaps the one object it is for; answers with the callback's id.
+fn register<H: Take>(at: &Invocation, class: Class, only: fn(H) -> Only) -> Reply {
     at.connection()?;
-    let (event, domain): (i32, Option<DomainHandle>) = at.arguments()?;
-    known_event(event)?;
-    Ok(Answer::value(&at.client.callbacks.register(event, domain.map(|domain| domain.uuid))))
+    let (event, handle): (i32, Option<H>) = at.arguments()?;
+    known_event(class, event)?;
+    Ok(Answer::value(&at.client.callbacks.register(class, event, handle.map(only))))
+}
+
+fn deregister(at: &Invocation, class: Class) -> BoxFuture<Reply> {
+    let reply = at.connection().and_then(|_| at.arguments()).and_then(|id: i32| {
+        let missing = || rpc(Code::InvalidArg, format!("{} event callback {id} not registered", class.noun()));
+        at.client.callbacks.deregister(class, id).then(Answer::default).ok_or_else(missing)
+    });
+    ready(reply)
 }
 
 /// Ends a registration.
 pub fn deregister_event(at: Invocation) -> BoxFuture<Reply> {
-    let reply = at.connection().and_then(|_| at.arguments()).and_then(|id: i32| {
-        let missing = || rpc(Code::InvalidArg, format!("domain event callback {id} not registered"));
-        at.client.callbacks.deregister(id).then(Answer::default).ok_or_else(missing)
-    });
-    ready(reply)
+    deregister(&at, Class::Domain)
+}
+
+/// Registers for one kind of event of networks.
+pub fn register_network_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(register(&at, Class::Network, |network: NamedHandle| Only::Uuid(network.uuid)))
+}
+
+/// Ends a registration.
+pub fn deregister_network_event(at: Invocation) -> BoxFuture<Reply> {
+    deregister(&at, Class::Network)
+}
+
+/// Registers for one kind of event of storage pools.
+pub fn register_pool_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(register(&at, Class::StoragePool, |pool: NamedHandle| Only::Uuid(pool.uuid)))
+}
+
+/// Ends a registration.
+pub fn deregister_pool_event(at: Invocation) -> BoxFuture<Reply> {
+    deregister(&at, Class::StoragePool)
+}
+
+/// Registers for one kind of event of node devices.
+pub fn register_node_device_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(register(&at, Class::NodeDevice, |device: DeviceHandle| Only::Name(device.name)))
+}
+
+/// Ends a registration.
+pub fn deregister_node_device_event(at: Invocation) -> BoxFuture<Reply> {
+    deregister(&at, Class::NodeDevice)
+}
+
+/// Registers for one kind of event of secrets.
+pub fn register_secret_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(register(&at, Class::Secret, |secret: SecretHandle| Only::Uuid(secret.uuid)))
+}
+
+/// Ends a registration.
+pub fn deregister_secret_event(at: Invocation) -> BoxFuture<Reply> {
+    deregister(&at, Class::Secret)
 }
 
 /// Registers the old way, one event per kind and connection.
@@ -217,7 +267,7 @@ pub fn deregister_lifecycle(at: Invocation) -> BoxFuture<Reply> {
 }
 
 fn legacy(at: &Invocation, event: i32, on: bool) -> Reply {
-    known_event(event)?;
+    known_event(Class::Domain, event)?;
     let callbacks = &at.client.callbacks;
     let done = if on { callbacks.register_legacy(event) } else { callbacks.deregister_legacy(event) };
     let text = if on { "event callback already tracked" } else { "event callback is not registered" };

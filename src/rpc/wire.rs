@@ -1,7 +1,12 @@
 //! The structures that many procedures share: object handles, typed parameters, errors.
 
 use super::xdr::{Garbled, Put, Reader, Take};
-use crate::engine::Domain;
+use crate::engine::event::{Named, SecretId};
+use crate::engine::network::Network;
+use crate::engine::node_device::NodeDevice;
+use crate::engine::secret::Secret;
+use crate::engine::storage::{StoragePool, StorageVol};
+use crate::engine::{Connection, Domain};
 use crate::error::Error;
 use crate::types::{ParamValue, TypedParams, Uuid};
 
@@ -32,6 +37,152 @@ impl Take for DomainHandle {
     fn take(from: &mut Reader<'_>) -> Result<Self, Garbled> {
         let (name, uuid, id) = Take::take(from)?;
         Ok(DomainHandle { name, uuid, id })
+    }
+}
+
+/// A network or a storage pool as the wire names it. Only the UUID is looked at when one comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedHandle {
+    pub name: String,
+    pub uuid: Uuid,
+}
+
+/// A storage volume as the wire names it; the pool by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeHandle {
+    pub pool: String,
+    pub name: String,
+    pub key: String,
+}
+
+/// A node device as the wire names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceHandle {
+    pub name: String,
+}
+
+/// A secret as the wire names it. Only the UUID is looked at when one comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretHandle {
+    pub uuid: Uuid,
+    /// `virSecretUsageType`
+    pub usage_type: i32,
+    pub usage_id: String,
+}
+
+/// Fields in the order of the wire.
+macro_rules! structure {
+    ($name:ident { $($field:ident),+ }) => {
+        impl Put for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                $(self.$field.put(out);)+
+            }
+        }
+
+        impl Take for $name {
+            fn take(from: &mut Reader<'_>) -> Result<Self, Garbled> {
+                $(let $field = Take::take(from)?;)+
+                Ok($name { $($field),+ })
+            }
+        }
+    };
+}
+
+structure!(NamedHandle { name, uuid });
+structure!(VolumeHandle { pool, name, key });
+structure!(DeviceHandle { name });
+structure!(SecretHandle { uuid, usage_type, usage_id });
+
+impl From<&Named> for NamedHandle {
+    fn from(named: &Named) -> NamedHandle {
+        NamedHandle { name: named.name.clone(), uuid: named.uuid }
+    }
+}
+
+impl From<&SecretId> for SecretHandle {
+    fn from(secret: &SecretId) -> SecretHandle {
+        SecretHandle { uuid: secret.uuid, usage_type: secret.usage_type, usage_id: secret.usage_id.clone() }
+    }
+}
+
+/// A type of object that procedures are called on: how the wire names one, and which one a name means.
+pub trait Remote: Sized {
+    type Handle: Put + Take + Send;
+    /// The object that a client's handle names.
+    fn find(connection: &Connection, handle: Self::Handle) -> crate::error::Result<Self>;
+    /// The object's name.
+    fn handle(&self) -> Self::Handle;
+}
+
+impl Remote for Domain {
+    type Handle = DomainHandle;
+
+    fn find(connection: &Connection, handle: DomainHandle) -> crate::error::Result<Self> {
+        connection.domain(&handle.uuid)
+    }
+
+    fn handle(&self) -> DomainHandle {
+        DomainHandle::from(self)
+    }
+}
+
+impl Remote for Network {
+    type Handle = NamedHandle;
+
+    fn find(connection: &Connection, handle: NamedHandle) -> crate::error::Result<Self> {
+        connection.host().networks.find(handle.uuid, &handle.name)
+    }
+
+    fn handle(&self) -> NamedHandle {
+        NamedHandle { name: self.name().to_string(), uuid: self.uuid() }
+    }
+}
+
+impl Remote for StoragePool {
+    type Handle = NamedHandle;
+
+    fn find(connection: &Connection, handle: NamedHandle) -> crate::error::Result<Self> {
+        connection.host().pools.find(handle.uuid, &handle.name)
+    }
+
+    fn handle(&self) -> NamedHandle {
+        NamedHandle { name: self.name().to_string(), uuid: self.uuid() }
+    }
+}
+
+impl Remote for StorageVol {
+    type Handle = VolumeHandle;
+
+    fn find(connection: &Connection, handle: VolumeHandle) -> crate::error::Result<Self> {
+        connection.host().volume(&handle.pool, &handle.name)
+    }
+
+    fn handle(&self) -> VolumeHandle {
+        VolumeHandle { pool: self.pool.name().to_string(), name: self.name.clone(), key: self.key.clone() }
+    }
+}
+
+impl Remote for Secret {
+    type Handle = SecretHandle;
+
+    fn find(connection: &Connection, handle: SecretHandle) -> crate::error::Result<Self> {
+        connection.host().secrets.find(handle.uuid, "")
+    }
+
+    fn handle(&self) -> SecretHandle {
+        SecretHandle::from(&self.id())
+    }
+}
+
+impl Remote for NodeDevice {
+    type Handle = DeviceHandle;
+
+    fn find(connection: &Connection, handle: DeviceHandle) -> crate::error::Result<Self> {
+        connection.host().node_devices.by_name(&handle.name)
+    }
+
+    fn handle(&self) -> DeviceHandle {
+        DeviceHandle { name: self.name.clone() }
     }
 }
 

@@ -1,11 +1,16 @@
 //! Definitions, autostart marks, status records and id counters on disk. Knows no meaning of the bytes.
 //!
 //! ```text
-//! <state>/<driver>/definitions/<uuid>.xml    persistent definitions
-//! <state>/<driver>/autostart/<uuid>          empty marks
-//! <state>/<driver>/status/<uuid>.json        one per active run
-//! <state>/<driver>/next-id                   the next id
+//! <state>/<driver>/definitions/<uuid>.xml        persistent definitions
+//! <state>/<driver>/autostart/<uuid>              empty marks
+//! <state>/host/secrets/values/<uuid>             values of secrets, bytes as they are
+//! <run>/records/<driver>/<uuid>.json             one per active run
+//! <state>/<driver>/status/<uuid>.json            instead of that one, when it must survive a crash of the host
+//! <run>/records/<driver>.next-id                 the next id
 //! ```
+//!
+//! `<run>` is a tmpfs on a real host, and a new file there costs a tenth of one on a disk: only a record with something
+//! to undo that outlives the host's crash is worth a disk.
 //!
 //! All functions block: call them off the runtime's threads. Every replacement is atomic ([`atomic`]): after a crash a
 //! file holds its old or its new bytes. Damaged or foreign files are reported and left alone.
@@ -16,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::types::Uuid;
@@ -27,6 +32,10 @@ pub use atomic::Durability;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Status records that need to survive the daemon only.
+    records: PathBuf,
+    /// Runs whose record is in the state directory.
+    durable: Arc<Mutex<HashSet<PathBuf>>>,
     /// Records that cannot be used; see [`Store::guard_status`].
     guarded: Arc<Mutex<HashSet<PathBuf>>>,
     /// The next id on disk by driver, so that two starts cannot write theirs in the wrong order.
@@ -42,10 +51,18 @@ pub struct Stored {
 }
 
 impl Store {
-    /// A store below `root`, which is made (0700) when missing.
-    pub fn open(root: &Path) -> Result<Store> {
+    /// A store below `root` and the run-time directory `run`; both are made when missing, what is in them with mode 0700.
+    pub fn open(root: &Path, run: &Path) -> Result<Store> {
+        let records = run.join("records");
         make_dir(root)?;
-        Ok(Store { root: root.to_path_buf(), guarded: Arc::default(), next_ids: Arc::default() })
+        make_dir(&records)?;
+        Ok(Store {
+            root: root.to_path_buf(),
+            records,
+            durable: Arc::default(),
+            guarded: Arc::default(),
+            next_ids: Arc::default(),
+        })
     }
 
     fn dir(&self, driver: &str, kind: &str) -> PathBuf {
@@ -60,7 +77,10 @@ impl Store {
             make_dir(&dir)?;
             atomic::sweep(&dir)?;
         }
-        atomic::sweep(&self.root.join(driver))?;
+        let records = self.records.join(driver);
+        make_dir(&records)?;
+        atomic::sweep(&records)?;
+        atomic::sweep(&self.records)?;
         for uuid in self.autostarts(driver)? {
             if !self.definition_path(driver, uuid).exists() {
                 atomic::remove(&self.mark_path(driver, uuid), Durability::Daemon)?;
@@ -95,6 +115,45 @@ impl Store {
         read_all(&self.dir(driver, "definitions"), "xml")
     }
 
+    fn value_path(&self, driver: &str, uuid: Uuid) -> PathBuf {
+        self.dir(driver, "values").join(uuid.to_string())
+    }
+
+    /// Makes the directory of values and removes what a crash left: temporary files, and values whose definition is gone.
+    pub fn prepare_values(&self, driver: &str) -> Result<()> {
+        let dir = self.dir(driver, "values");
+        make_dir(&dir)?;
+        atomic::sweep(&dir)?;
+        for path in entries(&dir)? {
+            let uuid = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if uuid.is_some_and(|uuid| !self.definition_path(driver, uuid).exists()) {
+                tracing::warn!(path = %path.display(), "removing the value of an object that is gone");
+                atomic::remove(&path, Durability::Host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the value (mode 0600) that belongs to a definition; durable when it returns.
+    pub fn put_value(&self, driver: &str, uuid: Uuid, value: &[u8]) -> Result<()> {
+        atomic::replace(&self.value_path(driver, uuid), value, Durability::Host)
+    }
+
+    /// Removes a value; durable when it returns. Nothing there is no error.
+    pub fn remove_value(&self, driver: &str, uuid: Uuid) -> Result<()> {
+        atomic::remove(&self.value_path(driver, uuid), Durability::Host)
+    }
+
+    /// The value that belongs to a definition, if there is one. Error: code 38 naming the file.
+    pub fn value(&self, driver: &str, uuid: Uuid) -> Result<Option<Vec<u8>>> {
+        let path = self.value_path(driver, uuid);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::system(format!("cannot read '{}'", path.display()), error)),
+        }
+    }
+
     /// Sets or clears the autostart mark.
     pub fn set_autostart(&self, driver: &str, uuid: Uuid, on: bool) -> Result<()> {
         let path = self.mark_path(driver, uuid);
@@ -112,6 +171,14 @@ impl Store {
         self.dir(driver, "status").join(format!("{uuid}.json"))
     }
 
+    fn record_path(&self, driver: &str, uuid: Uuid) -> PathBuf {
+        self.records.join(driver).join(format!("{uuid}.json"))
+    }
+
+    fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Protects a record that could not be understood (damaged, or a newer daemon's) from being replaced or removed
     /// while this daemon runs: it may describe a guest that runs.
     pub fn guard_status(&self, driver: &str, uuid: Uuid) {
@@ -122,33 +189,59 @@ impl Store {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
-    /// Replaces a status record. Error: code 55 for a guarded one.
+    /// Replaces a status record. Once it was written to survive the host it stays where it does. Error: code 55 for a
+    /// guarded one.
     pub fn put_status(&self, driver: &str, uuid: Uuid, json: &[u8], durability: Durability) -> Result<()> {
-        let path = self.status_path(driver, uuid);
+        let (path, record) = (self.status_path(driver, uuid), self.record_path(driver, uuid));
         if self.is_guarded(&path) {
+            let there = if record.exists() { &record } else { &path };
             return Err(Error::invalid_state(format!(
                 "status record '{}' cannot be read by this daemon (its log says why) and may describe a running guest: \
                  run the daemon that wrote it, or make sure that no guest runs, remove the file and restart the daemon",
-                path.display()
+                there.display()
             )));
         }
-        atomic::replace(&path, json, durability)
+        if durability == Durability::Daemon && !self.durable().contains(&path) {
+            return atomic::replace(&record, json, durability);
+        }
+        atomic::replace(&path, json, durability)?;
+        if self.durable().insert(path) { atomic::remove(&record, Durability::Daemon) } else { Ok(()) }
     }
 
     /// Removes a status record. Nothing there is no error; a guarded one stays.
     pub fn remove_status(&self, driver: &str, uuid: Uuid) -> Result<()> {
         let path = self.status_path(driver, uuid);
-        if self.is_guarded(&path) { Ok(()) } else { atomic::remove(&path, Durability::Daemon) }
+        if self.is_guarded(&path) {
+            return Ok(());
+        }
+        // First: with the one in the state directory gone it would count again.
+        atomic::remove(&self.record_path(driver, uuid), Durability::Daemon)?;
+        if self.durable().contains(&path) {
+            atomic::remove(&path, Durability::Daemon)?;
+            self.durable().remove(&path);
+        }
+        Ok(())
     }
 
     /// All status records, in no order.
     pub fn statuses(&self, driver: &str) -> Result<Vec<Stored>> {
-        read_all(&self.dir(driver, "status"), "json")
+        let mut all = read_all(&self.dir(driver, "status"), "json")?;
+        let outlive: HashSet<Uuid> = all.iter().map(|stored| stored.uuid).collect();
+        self.durable().extend(all.iter().map(|stored| stored.path.clone()));
+        // Of the same run, from before it had something that outlives the host.
+        all.extend(
+            read_all(&self.records.join(driver), "json")?.into_iter().filter(|one| !outlive.contains(&one.uuid)),
+        );
+        Ok(all)
+    }
+
+    fn next_id_path(&self, driver: &str) -> PathBuf {
+        self.records.join(format!("{driver}.next-id"))
     }
 
     /// The next id as last written; 1 in a new store.
     pub fn next_id(&self, driver: &str) -> Result<i32> {
-        let path = self.root.join(driver).join("next-id");
+        let path = self.next_id_path(driver);
         match fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map_err(|_| {
                 Error::internal(format!("'{}' holds no number: put the next free domain id there", path.display()))
@@ -165,7 +258,7 @@ impl Store {
         if noted.get(driver).is_some_and(|noted| *noted >= next) {
             return Ok(());
         }
-        atomic::replace(&self.root.join(driver).join("next-id"), next.to_string().as_bytes(), Durability::Daemon)?;
+        atomic::replace(&self.next_id_path(driver), next.to_string().as_bytes(), Durability::Daemon)?;
         noted.insert(driver.to_string(), next);
         Ok(())
     }
@@ -210,7 +303,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(&dir.path().join("state"), &dir.path().join("run")).unwrap();
         store.prepare("test").unwrap();
         (dir, store)
     }
@@ -232,7 +325,7 @@ mod tests {
     #[test]
     fn foreign_files_are_left_alone() {
         let (dir, store) = store();
-        let foreign = dir.path().join("test/definitions/README");
+        let foreign = dir.path().join("state/test/definitions/README");
         fs::File::create(&foreign).unwrap();
         assert!(store.definitions("test").unwrap().is_empty());
         assert!(foreign.exists());
@@ -252,6 +345,50 @@ mod tests {
         let other = Uuid::new_v4();
         store.put_status("test", other, b"{}", Durability::Daemon).unwrap();
         store.remove_status("test", other).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_must_survive_the_host_is_on_the_disk_from_then_on() {
+        let (dir, store) = store();
+        let uuid = Uuid::new_v4();
+        let (disk, memory) = (store.status_path("test", uuid), store.record_path("test", uuid));
+        store.put_status("test", uuid, b"1", Durability::Daemon).unwrap();
+        assert_eq!((disk.exists(), memory.exists()), (false, true));
+        store.put_status("test", uuid, b"2", Durability::Host).unwrap();
+        assert_eq!((disk.exists(), memory.exists()), (true, false));
+        store.put_status("test", uuid, b"3", Durability::Daemon).unwrap();
+        assert_eq!((fs::read(&disk).unwrap(), memory.exists()), (b"3".to_vec(), false));
+        // A daemon killed between the two files.
+        fs::File::create(&memory).unwrap();
+        let next = Store::open(&dir.path().join("state"), &dir.path().join("run")).unwrap();
+        assert_eq!(next.statuses("test").unwrap().iter().map(|one| &*one.bytes).collect::<Vec<_>>(), [b"3"]);
+        next.put_status("test", uuid, b"4", Durability::Daemon).unwrap();
+        assert_eq!(fs::read(&disk).unwrap(), b"4");
+        next.remove_status("test", uuid).unwrap();
+        assert!(next.statuses("test").unwrap().is_empty());
+        next.put_status("test", uuid, b"5", Durability::Daemon).unwrap();
+        assert_eq!((disk.exists(), memory.exists()), (false, true));
+    }
+
+    #[test]
+    fn a_value_is_private_and_goes_with_its_definition() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, store) = store();
+        store.prepare_values("test").unwrap();
+        let (kept, stale) = (Uuid::new_v4(), Uuid::new_v4());
+        store.put_definition("test", kept, b"<a/>").unwrap();
+        store.put_value("test", kept, b"1").unwrap();
+        store.put_value("test", kept, b"2").unwrap();
+        store.put_value("test", stale, b"3").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&store.value_path("test", kept)), 0o600);
+        assert_eq!(mode(&store.dir("test", "values")), 0o700);
+        store.prepare_values("test").unwrap();
+        assert_eq!(store.value("test", kept).unwrap().as_deref(), Some(b"2".as_slice()));
+        assert_eq!(store.value("test", stale).unwrap(), None);
+        store.remove_value("test", kept).unwrap();
+        store.remove_value("test", kept).unwrap();
+        assert_eq!(store.value("test", kept).unwrap(), None);
     }
 
     #[test]

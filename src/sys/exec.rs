@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,6 +61,27 @@ pub struct Options {
     pub max_output: usize,
     /// A status other than 0 is a result, not an error.
     pub any_status: bool,
+    /// (number in the process, descriptor); numbers from 3 up. All others are closed.
+    pub fds: Vec<(RawFd, Arc<OwnedFd>)>,
+    /// Killed by the kernel when the daemon dies, however it dies.
+    pub dies_with_us: bool,
+    /// Runs without any capability, also as root.
+    pub powerless: bool,
+    /// Gets standard output as it comes, instead of the result.
+    pub watch: Option<Watch>,
+}
+
+/// Takes standard output piece by piece, on the task that runs the program.
+#[derive(Clone)]
+pub struct Watch(pub Arc<Taker>);
+
+/// What takes the pieces.
+pub type Taker = dyn Fn(&[u8]) + Send + Sync;
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
 }
 
 impl Default for Options {
@@ -73,6 +95,10 @@ impl Default for Options {
             limits: Vec::new(),
             max_output: 16 << 20,
             any_status: false,
+            fds: Vec::new(),
+            dies_with_us: false,
+            powerless: false,
+            watch: None,
         }
     }
 }
@@ -121,16 +147,20 @@ pub async fn run<S: AsRef<OsStr>>(program: &Path, args: &[S], options: Options) 
                 limits: options.limits,
                 stdio: [spawn::raw(&child_stdin), spawn::raw(&child_stdout), spawn::raw(&child_stderr)],
                 no_new_privs: true,
+                fds: options.fds.iter().map(|(number, fd)| (*number, fd.as_raw_fd())).collect(),
+                bound: options.dies_with_us,
+                powerless: options.powerless,
                 ..Request::default()
             };
             spawn::spawn(&request)
                 .map(|born| Guard { process: Some(PidFd::of_child(born.pid, born.start_time, born.pidfd)) })
         }
     };
-    let mut guard = tokio::task::spawn_blocking(launch)
-        .await
-        .map_err(|error| io_error(io::Error::other(error)))?
-        .map_err(|source| ExecError::Start { program: name.clone(), source })?;
+    let born = match options.dies_with_us {
+        true => on_lasting_thread(launch).await,
+        false => tokio::task::spawn_blocking(launch).await.map_err(io::Error::other),
+    };
+    let mut guard = born.map_err(io_error)?.map_err(|source| ExecError::Start { program: name.clone(), source })?;
 
     let limit = options.max_output;
     let talk = async {
@@ -142,7 +172,8 @@ pub async fn run<S: AsRef<OsStr>>(program: &Path, args: &[S], options: Options) 
             }
             Ok::<_, io::Error>(())
         };
-        let ((), out, err) = tokio::try_join!(feed, drain(stdout, limit), drain(stderr, limit))?;
+        let ((), out, err) =
+            tokio::try_join!(feed, drain(stdout, limit, options.watch.as_ref()), drain(stderr, limit, None))?;
         let status = guard.wait().await?;
         Ok::<_, io::Error>(Output { status, stdout: out, stderr: err })
     };
@@ -218,6 +249,7 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
         born_in,
         pidfile: spec.pidfile.as_ref().map(AsRawFd::as_raw_fd),
         no_new_privs: spec.no_new_privs,
+        ..Request::default()
     };
     let born = spawn::spawn(&request).map_err(|source| ExecError::Start { program, source })?;
     // Our copies of its descriptors: a tap must end with the guest, not with the daemon.
@@ -272,6 +304,7 @@ pub fn spawn_entry(spec: EntrySpec) -> Result<GuestProcess, ExecError> {
         born_in,
         pidfile: None,
         no_new_privs: false,
+        ..Request::default()
     };
     let born = spawn::spawn(&request).map_err(|source| ExecError::Start { program, source })?;
     drop(spec);
@@ -335,9 +368,39 @@ fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?)
 }
 
-async fn drain(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
-    let receiver = pipe::Receiver::from_owned_fd(nonblocking(fd)?)?;
+/// The kernel's "kill it when its parent dies" means the thread that made it, and pooled threads come and go.
+async fn on_lasting_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    type Job = Box<dyn FnOnce() + Send>;
+    static THREAD: OnceLock<std::sync::mpsc::Sender<Job>> = OnceLock::new();
+    let (reply, result) = tokio::sync::oneshot::channel();
+    let sender = match THREAD.get() {
+        Some(sender) => sender,
+        None => {
+            let (sender, jobs) = std::sync::mpsc::channel::<Job>();
+            std::thread::Builder::new()
+                .name("spawner".into())
+                .spawn(move || jobs.into_iter().for_each(|job: Job| job()))?;
+            // Another caller may have been faster; the thread just made then ends for want of a sender.
+            THREAD.get_or_init(|| sender)
+        }
+    };
+    let job: Job = Box::new(move || drop(reply.send(work())));
+    sender.send(job).map_err(|_| io::Error::other("the thread that starts programs is gone"))?;
+    result.await.map_err(io::Error::other)
+}
+
+async fn drain(fd: OwnedFd, limit: usize, watch: Option<&Watch>) -> io::Result<Vec<u8>> {
+    let mut receiver = pipe::Receiver::from_owned_fd(nonblocking(fd)?)?;
     let mut bytes = Vec::new();
+    if let Some(watch) = watch {
+        let mut piece = [0u8; 4096];
+        loop {
+            match receiver.read(&mut piece).await? {
+                0 => return Ok(bytes),
+                length => (watch.0)(&piece[..length]),
+            }
+        }
+    }
     receiver.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
     if bytes.len() > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
@@ -405,6 +468,64 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("process {pid} survived its caller");
+    }
+
+    #[tokio::test]
+    async fn a_bound_program_gets_its_descriptors_no_power_and_the_daemons_fate() {
+        let given = tempfile::tempfile().unwrap();
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        let options = Options {
+            fds: vec![(9, Arc::new(given.into()))],
+            dies_with_us: true,
+            powerless: true,
+            watch: Some(Watch(Arc::new(move |piece| sink.lock().unwrap().extend_from_slice(piece)))),
+            ..Options::default()
+        };
+        let script = "ls /proc/$$/fd | tr '\\n' ' '; echo; grep -E '^Cap(Prm|Eff)|^NoNew' /proc/$$/status";
+        let output = run(sh(), &["-c", script], options).await.unwrap();
+        assert_eq!(output.stdout, b"", "what is watched is not kept");
+        let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+        let zero = "0000000000000000";
+        assert_eq!(text, format!("0 1 2 9 \nCapPrm:\t{zero}\nCapEff:\t{zero}\nNoNewPrivs:\t1\n"));
+    }
+
+    /// A process of its own that starts a bound program and is killed: run by the test below, by name.
+    #[tokio::test]
+    #[ignore = "half of the_kernel_kills_bound_programs"]
+    async fn bound_helper() {
+        let options = Options { dies_with_us: true, ..Options::default() };
+        let script = format!("echo $$ > {}; exec sleep 600", std::env::var("DOMUS_TEST_FILE").unwrap());
+        let _ = run(sh(), &["-c", &script], options).await;
+    }
+
+    #[tokio::test]
+    async fn the_kernel_kills_bound_programs() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let program = std::env::current_exe().unwrap();
+        let args = ["--ignored", "--exact", "sys::exec::tests::bound_helper"];
+        let env = vec![("DOMUS_TEST_FILE".to_string(), file.display().to_string())];
+        let helper =
+            tokio::spawn(async move { run(&program, &args, Options { env, ..Options::default() }).await.map(|_| ()) });
+        let pid: i32 = loop {
+            match std::fs::read_to_string(&file) {
+                Ok(text) if text.ends_with('\n') => break text.trim().parse().unwrap(),
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        // Kills the helper's session, which the program has left.
+        helper.abort();
+        let _ = helper.await;
+        for _ in 0..4000 {
+            // Whoever adopted it may be slow to reap it.
+            match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+                Ok(stat) if !stat.contains(") Z ") => {}
+                _ => return,
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("process {pid} survived its daemon");
     }
 
     fn guest(script: &str, output: OwnedFd) -> GuestSpec {

@@ -5,6 +5,7 @@
 
 pub mod exec;
 pub mod fault;
+pub mod netnews;
 pub mod process;
 pub mod pty;
 pub mod sock;
@@ -21,6 +22,7 @@ pub mod rtnl;
 pub mod seccomp_call;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod userns;
 pub mod users;
 mod weaken;
 

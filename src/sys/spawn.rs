@@ -89,6 +89,10 @@ pub(super) struct Request<'a> {
     pub born_in: Option<RawFd>,
     pub pidfile: Option<RawFd>,
     pub no_new_privs: bool,
+    /// Killed when the thread that starts it ends: start it on one that lives as long as the daemon.
+    pub bound: bool,
+    /// Without any capability, as any user.
+    pub powerless: bool,
 }
 
 /// A process that runs.
@@ -130,6 +134,8 @@ struct Plan {
     cgroups: Vec<RawFd>,
     pidfile: Option<RawFd>,
     no_new_privs: bool,
+    bound: bool,
+    powerless: bool,
     parent: libc::pid_t,
     buffer: [u8; 1024],
     start_time: u64,
@@ -207,6 +213,8 @@ pub(super) fn spawn(request: &Request<'_>) -> Result<Born, SpawnError> {
         cgroups: request.cgroups.clone(),
         pidfile: request.pidfile,
         no_new_privs: request.no_new_privs,
+        bound: request.bound,
+        powerless: request.powerless,
         // SAFETY: getpid has no preconditions.
         parent: unsafe { libc::getpid() },
         buffer: [0; 1024],
@@ -520,6 +528,14 @@ unsafe fn child(plan: &mut Plan) -> &'static str {
                 libc::_exit(126);
             }
         }
+        if plan.powerless {
+            // Version 3 of the call's header, this thread; effective, permitted and inheritable sets empty.
+            let header = [0x2008_0522u32, 0];
+            let sets = [0u32; 6];
+            if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) != 0 {
+                return "drop capabilities";
+            }
+        }
         if plan.no_new_privs && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
             return "set no_new_privs";
         }
@@ -534,7 +550,7 @@ unsafe fn child(plan: &mut Plan) -> &'static str {
                 return "write pid file";
             }
         }
-        if libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0 {
+        if !plan.bound && libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0 {
             return "clear parent death signal";
         }
 

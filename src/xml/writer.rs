@@ -68,6 +68,12 @@ impl Writer {
         }
     }
 
+    /// Closes the element opened last by an end tag on a line of its own, even when nothing is in it.
+    pub fn end_wide(&mut self) {
+        self.settle();
+        self.end();
+    }
+
     /// An attribute of the element opened last.
     pub fn attr(&mut self, name: &str, value: impl Display) {
         debug_assert!(self.pending, "attribute {name} after content");

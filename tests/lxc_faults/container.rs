@@ -148,7 +148,7 @@ impl Container {
     /// Run directories of other containers that run.
     fn runs_of_others(&self, lab: &Lab) -> Vec<String> {
         let mut others = Vec::new();
-        for entry in fs::read_dir(lab.root().join("state/lxc/status")).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(lab.root().join("run/records/lxc")).into_iter().flatten().flatten() {
             let text = fs::read(entry.path()).unwrap_or_default();
             let Ok(record) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
             if record["name"].as_str() != Some(&self.name) {

@@ -1,18 +1,23 @@
 //! `org.libvirt.Connect`: the members of a driver root.
 
+use super::pool::{pool_path, volume_path};
 use super::{Interface, Method, Property, Signal, m, p, s};
-use crate::dbus::call::{Invocation, connection, connection_property};
+use crate::dbus::call::{Invocation, object, property};
 use crate::dbus::codec::{Counters, Params, Path, optional};
 use crate::dbus::fault::Fault;
-use crate::dbus::path;
+use crate::dbus::path::{self, Kind};
 use crate::engine::Domain;
 use crate::engine::api::{
-    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateXml, DefineXml, DomainCapsArgs,
-    GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion,
-    GetVersion, IsEncrypted, ListAllDomains, LookupById, LookupByName, LookupByUuid, NodeGetCpuMap, NodeGetCpuStats,
-    NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
+    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
+    DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
+    GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
+    ListAllDomains, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
+    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NodeGetCpuMap,
+    NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage,
+    SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
+use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
 
@@ -22,9 +27,14 @@ fn domain_path(at: &Invocation, domain: &Domain) -> Path {
     Path(path::domain_below(root, &domain.uuid()))
 }
 
-fn parse_uuid(text: &str) -> Result<Uuid, Fault> {
-    let refused = "uuidstr in virDomainLookupByUUIDString must be a valid UUID";
-    Uuid::try_parse(text).map_err(|_| Error::invalid_arg(refused).into())
+fn secret_path(at: &Invocation, secret: &Secret) -> Path {
+    at.uuid_path(Kind::Secret, secret.uuid())
+}
+
+/// The UUID that a look-up `function` is given.
+fn parse_uuid(text: &str, function: &str) -> Result<Uuid, Fault> {
+    let refused = || Error::bare_arg(format!("uuidstr in {function} must be a valid UUID"));
+    Uuid::try_parse(text).map_err(|_| refused().into())
 }
 
 /// libvirt-dbus's interface of a driver root.
@@ -38,54 +48,49 @@ pub static INTERFACE: Interface = Interface {
 };
 
 const PROPERTIES: &[Property] = &[
-    p("Encrypted", "b", "virConnectIsEncrypted")
-        .constant()
-        .get(|at| connection_property::<IsEncrypted, _>(at, || (), |on| on)),
-    p("Hostname", "s", "virConnectGetHostname").get(|at| connection_property::<GetHostname, _>(at, || (), |name| name)),
+    p("Encrypted", "b", "virConnectIsEncrypted").constant().get(|at| property::<IsEncrypted, _>(at, || (), |on| on)),
+    p("Hostname", "s", "virConnectGetHostname").get(|at| property::<GetHostname, _>(at, || (), |name| name)),
     p("LibVersion", "t", "virConnectGetLibVersion")
-        .get(|at| connection_property::<GetLibVersion, _>(at, || (), |version| version)),
-    p("Secure", "b", "virConnectIsEncrypted")
-        .constant()
-        .get(|at| connection_property::<IsEncrypted, _>(at, || (), |on| on)),
-    p("Version", "t", "virConnectGetVersion")
-        .get(|at| connection_property::<GetVersion, _>(at, || (), |version| version)),
+        .get(|at| property::<GetLibVersion, _>(at, || (), |version| version)),
+    p("Secure", "b", "virConnectIsEncrypted").constant().get(|at| property::<IsEncrypted, _>(at, || (), |on| on)),
+    p("Version", "t", "virConnectGetVersion").get(|at| property::<GetVersion, _>(at, || (), |version| version)),
 ];
 
 const METHODS: &[Method] = &[
-    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU").served(connection!(
+    m("BaselineCPU", "xmlCPUs as, flags u", "cpu s", "virConnectBaselineCPU").served(object!(
         BaselineCpu,
         |(cpus, flags): (Vec<String>, u32)| Ok(BaselineArgs { cpus, flags }),
         |_, xml| xml
     )),
-    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU").served(connection!(
+    m("CompareCPU", "xmlDesc s, flags u", "compareResult i", "virConnectCompareCPU").served(object!(
         CompareCpu,
         |(xml, flags): (String, u32)| Ok(CompareArgs { xml, flags }),
         |_, result| result
     )),
-    m("DomainCreateXML", "xml s, flags u", "domain o", "virDomainCreateXML").served(connection!(
+    m("DomainCreateXML", "xml s, flags u", "domain o", "virDomainCreateXML").served(object!(
         CreateXml,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
         |at, domain| domain_path(at, &domain)
     )),
     m("DomainCreateXMLWithFiles", "xml s, files ah, flags u", "domain o", "virDomainCreateXMLWithFiles"),
-    m("DomainDefineXML", "xml s", "domain o", "virDomainDefineXML").served(connection!(
+    m("DomainDefineXML", "xml s", "domain o", "virDomainDefineXML").served(object!(
         DefineXml,
         |xml: String| Ok(XmlFlags { xml, flags: 0 }),
         |at, domain| domain_path(at, &domain)
     )),
-    m("DomainLookupByID", "id i", "domain o", "virDomainLookupByID").served(connection!(
+    m("DomainLookupByID", "id i", "domain o", "virDomainLookupByID").served(object!(
         LookupById,
         |id: i32| Ok(id),
         |at, domain| domain_path(at, &domain)
     )),
-    m("DomainLookupByName", "name s", "domain o", "virDomainLookupByName").served(connection!(
+    m("DomainLookupByName", "name s", "domain o", "virDomainLookupByName").served(object!(
         LookupByName,
         |name: String| Ok(name),
         |at, domain| domain_path(at, &domain)
     )),
-    m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(connection!(
+    m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(object!(
         LookupByUuid,
-        |text: String| parse_uuid(&text),
+        |text: String| parse_uuid(&text, "virDomainLookupByUUIDString"),
         |at, domain| domain_path(at, &domain)
     )),
     m("DomainRestore", "from s, xml s, flags u", "", "virDomainRestoreFlags"),
@@ -96,18 +101,23 @@ const METHODS: &[Method] = &[
         "type s, srcSpec s, flags u",
         "storagePoolSources s",
         "virConnectFindStoragePoolSources",
-    ),
-    m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(connection!(
+    )
+    .served(object!(
+        FindStoragePoolSources,
+        |(kind, spec, flags): (String, String, u32)| Ok(FindSourcesArgs { kind, spec: optional(spec), flags }),
+        |_, xml| xml
+    )),
+    m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(object!(
         GetAllDomainStats,
         |(stats, flags): (u32, u32)| Ok(AllStatsArgs { stats, flags, domains: None }),
         |_, records| (records.into_iter().map(|(domain, params)| (domain.name(), Params(params))).collect::<Vec<_>>(),)
     )),
-    m("GetCapabilities", "", "capabilities s", "virConnectGetCapabilities").served(connection!(
+    m("GetCapabilities", "", "capabilities s", "virConnectGetCapabilities").served(object!(
         GetCapabilities,
         |()| Ok(()),
         |_, xml| xml
     )),
-    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames").served(connection!(
+    m("GetCPUModelNames", "arch s, flags u", "models as", "virConnectGetCPUModelNames").served(object!(
         GetCpuModelNames,
         |args: (String, u32)| Ok(args),
         |_, names| names
@@ -118,7 +128,7 @@ const METHODS: &[Method] = &[
         "domCapabilities s",
         "virConnectGetDomainCapabilities",
     )
-    .served(connection!(
+    .served(object!(
         GetDomainCapabilities,
         |(emulator, arch, machine, virt_type, flags): (String, String, String, String, u32)| {
             let query = DomainCapsQuery {
@@ -138,7 +148,7 @@ const METHODS: &[Method] = &[
     m("InterfaceDefineXML", "xml s, flags u", "interface o", "virInterfaceDefineXML"),
     m("InterfaceLookupByMAC", "mac s", "interface o", "virInterfaceLookupByMACString"),
     m("InterfaceLookupByName", "name s", "interface o", "virInterfaceLookupByName"),
-    m("ListDomains", "flags u", "domains ao", "virConnectListAllDomains").served(connection!(
+    m("ListDomains", "flags u", "domains ao", "virConnectListAllDomains").served(object!(
         ListAllDomains,
         |flags: u32| Ok(flags),
         |at, domains| { domains.iter().map(|domain| domain_path(at, domain)).collect::<Vec<_>>() }
@@ -147,8 +157,16 @@ const METHODS: &[Method] = &[
     m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks"),
     m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
-    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets"),
-    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools"),
+    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
+        ListAllSecrets,
+        |flags: u32| Ok(flags),
+        |at, secrets| secrets.iter().map(|secret| secret_path(at, secret)).collect::<Vec<_>>()
+    )),
+    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools").served(object!(
+        ListAllStoragePools,
+        |flags: u32| Ok(flags),
+        |at, pools| pools.iter().map(|pool| pool_path(at, pool)).collect::<Vec<_>>()
+    )),
     m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML"),
     m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML"),
     m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName"),
@@ -159,42 +177,78 @@ const METHODS: &[Method] = &[
     m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML"),
     m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName"),
     m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString"),
-    m("NodeGetCPUMap", "flags u", "res ab", "virNodeGetCPUMap").served(connection!(
+    m("NodeGetCPUMap", "flags u", "res ab", "virNodeGetCPUMap").served(object!(
         NodeGetCpuMap,
         |flags: u32| Ok(flags),
         |_, map| map
     )),
-    m("NodeGetCPUStats", "cpuNum i, flags u", "cpuStats a{st}", "virNodeGetCPUStats").served(connection!(
+    m("NodeGetCPUStats", "cpuNum i, flags u", "cpuStats a{st}", "virNodeGetCPUStats").served(object!(
         NodeGetCpuStats,
         |args: (i32, u32)| Ok(args),
         |_, stats| Counters(stats)
     )),
-    m("NodeGetFreeMemory", "", "freemem t", "virNodeGetFreeMemory").served(connection!(
+    m("NodeGetFreeMemory", "", "freemem t", "virNodeGetFreeMemory").served(object!(
         NodeGetFreeMemory,
         |()| Ok(()),
         |_, bytes| bytes
     )),
     m("NodeGetMemoryParameters", "flags u", "memoryParameters a{sv}", "virNodeGetMemoryParameters"),
-    m("NodeGetMemoryStats", "cellNum i, flags u", "stats a{st}", "virNodeGetMemoryStats").served(connection!(
+    m("NodeGetMemoryStats", "cellNum i, flags u", "stats a{st}", "virNodeGetMemoryStats").served(object!(
         NodeGetMemoryStats,
         |args: (i32, u32)| Ok(args),
         |_, stats| Counters(stats)
     )),
-    m("NodeGetSecurityModel", "", "secModel (ss)", "virNodeGetSecurityModel").served(connection!(
+    m("NodeGetSecurityModel", "", "secModel (ss)", "virNodeGetSecurityModel").served(object!(
         NodeGetSecurityModel,
         |()| Ok(()),
         |_, model| (model,)
     )),
     m("NodeSetMemoryParameters", "params a{sv}, flags u", "", "virNodeSetMemoryParameters"),
-    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML"),
-    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString"),
-    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage"),
-    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML"),
-    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML"),
-    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName"),
-    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString"),
-    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey"),
-    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath"),
+    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML").served(object!(
+        SecretDefineXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString").served(object!(
+        SecretLookupByUuid,
+        |text: String| parse_uuid(&text, "virSecretLookupByUUIDString"),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage").served(object!(
+        SecretLookupByUsage,
+        |args: (i32, String)| Ok(args),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML").served(object!(
+        CreateStoragePoolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML").served(object!(
+        DefineStoragePoolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName").served(object!(
+        LookupStoragePoolByName,
+        |name: String| Ok(name),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString").served(object!(
+        LookupStoragePoolByUuid,
+        |text: String| parse_uuid(&text, "virStoragePoolLookupByUUIDString"),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey").served(object!(
+        LookupStorageVolByKey,
+        |key: String| Ok(key),
+        |at, volume| volume_path(at, &volume)
+    )),
+    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath").served(object!(
+        LookupStorageVolByPath,
+        |path: String| Ok(path),
+        |at, volume| volume_path(at, &volume)
+    )),
 ];
 
 const SIGNALS: &[Signal] = &[

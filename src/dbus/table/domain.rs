@@ -1,12 +1,13 @@
 //! `org.libvirt.Domain`: the members of a domain.
 
 use super::{Interface, Method, Property, Signal, m, p, s};
-use crate::dbus::call::{Invocation, domain, domain_fact, domain_property};
+use crate::dbus::call::{fact, object, property, set_switch};
 use crate::dbus::codec::{self, Params, Tags, optional};
 use crate::dbus::fault::Fault;
+use crate::engine::Domain;
 use crate::engine::api::{
-    self, AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo,
-    GetDomainHostname, GetEmulatorPinInfo, GetJobInfo, GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType,
+    AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo, GetDomainHostname,
+    GetEmulatorPinInfo, GetJobInfo, GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType,
     GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus,
     GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs, MemoryStats, MetadataArgs,
     ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
@@ -14,7 +15,7 @@ use crate::engine::api::{
     SetSchedulerParameters, SetVcpus, Shutdown, StatsArgs, Suspend, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use std::collections::HashMap;
-use zbus::{OwnedVariant, Variant};
+use zbus::OwnedVariant;
 
 /// `(ittttttttttt)`: type, time elapsed and remaining, then total, processed, remaining of data, memory and files.
 type JobFields = (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
@@ -25,11 +26,6 @@ fn job_info(info: &JobInfo) -> JobFields {
 
 fn params_args((params, flags): (HashMap<String, OwnedVariant>, u32)) -> Result<ParamsArgs, Fault> {
     Ok(ParamsArgs { params: codec::params(params)?, flags })
-}
-
-async fn set_autostart(at: Invocation, value: Variant<'static>) -> Result<(), Fault> {
-    let on = bool::try_from(value).map_err(|_| Fault::invalid_args("Autostart is a boolean"))?;
-    Ok(api::dispatch::<SetAutostart>(&at.caller, &at.domain()?, on).await?)
 }
 
 /// libvirt-dbus's interface of a domain.
@@ -43,26 +39,26 @@ pub static INTERFACE: Interface = Interface {
 };
 
 const PROPERTIES: &[Property] = &[
-    p("Active", "b", "virDomainIsActive").get(|at| domain_property::<IsActive, _>(at, || (), |is| is)),
+    p("Active", "b", "virDomainIsActive").get(|at| property::<IsActive, _>(at, || (), |is| is)),
     p("Autostart", "b", "virDomainGetAutostart")
         .writable("virDomainSetAutostart")
-        .get(|at| domain_property::<GetAutostart, _>(at, || (), |is| is))
-        .set(|at, value| Box::pin(set_autostart(at, value))),
+        .get(|at| property::<GetAutostart, _>(at, || (), |is| is))
+        .set(set_switch::<SetAutostart>),
     p("Id", "u", "virDomainGetID")
-        .get(|at| domain_fact(at, |domain| domain.id().and_then(|id| u32::try_from(id).ok()).unwrap_or(0))),
-    p("Name", "s", "virDomainGetName").get(|at| domain_fact(at, |domain| domain.name())),
-    p("OSType", "s", "virDomainGetOSType").get(|at| domain_property::<GetOsType, _>(at, || (), |name| name)),
-    p("Persistent", "b", "virDomainIsPersistent").get(|at| domain_property::<IsPersistent, _>(at, || (), |is| is)),
+        .get(|at| fact(at, |domain: &Domain| domain.id().and_then(|id| u32::try_from(id).ok()).unwrap_or(0))),
+    p("Name", "s", "virDomainGetName").get(|at| fact(at, |domain: &Domain| domain.name())),
+    p("OSType", "s", "virDomainGetOSType").get(|at| property::<GetOsType, _>(at, || (), |name| name)),
+    p("Persistent", "b", "virDomainIsPersistent").get(|at| property::<IsPersistent, _>(at, || (), |is| is)),
     p("SchedulerType", "(si)", "virDomainGetSchedulerType")
-        .get(|at| domain_property::<GetSchedulerType, _>(at, || (), |scheduler| scheduler)),
-    p("Updated", "b", "virDomainIsUpdated").get(|at| domain_property::<IsUpdated, _>(at, || (), |is| is)),
-    p("UUID", "s", "virDomainGetUUIDString").constant().get(|at| domain_fact(at, |domain| domain.uuid().to_string())),
+        .get(|at| property::<GetSchedulerType, _>(at, || (), |scheduler| scheduler)),
+    p("Updated", "b", "virDomainIsUpdated").get(|at| property::<IsUpdated, _>(at, || (), |is| is)),
+    p("UUID", "s", "virDomainGetUUIDString").constant().get(|at| fact(at, |domain: &Domain| domain.uuid().to_string())),
 ];
 
 const METHODS: &[Method] = &[
     m("AbortJob", "", "", "virDomainAbortJob"),
     m("AddIOThread", "iothreadId u, flags u", "", "virDomainAddIOThread"),
-    m("AttachDevice", "xml s, flags u", "", "virDomainAttachDeviceFlags").served(domain!(
+    m("AttachDevice", "xml s, flags u", "", "virDomainAttachDeviceFlags").served(object!(
         AttachDevice,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
         |_, ()| ()
@@ -76,11 +72,11 @@ const METHODS: &[Method] = &[
     m("BlockResize", "disk s, size t, flags u", "", "virDomainBlockResize"),
     m("BlockJobSetSpeed", "disk s, bandwidth t, flags u", "", "virDomainBlockJobSetSpeed"),
     m("CoreDump", "to s, dumpformat u, flags u", "", "virDomainCoreDumpWithFormat"),
-    m("Create", "flags u", "", "virDomainCreateWithFlags").served(domain!(Create, |flags: u32| Ok(flags), |_, ()| ())),
+    m("Create", "flags u", "", "virDomainCreateWithFlags").served(object!(Create, |flags: u32| Ok(flags), |_, ()| ())),
     m("CreateWithFiles", "files ah, flags u", "", "virDomainCreateWithFiles"),
     m("DelIOThread", "iothreadId u, flags u", "", "virDomainDelIOThread"),
-    m("Destroy", "flags u", "", "virDomainDestroyFlags").served(domain!(Destroy, |flags: u32| Ok(flags), |_, ()| ())),
-    m("DetachDevice", "xml s, flags u", "", "virDomainDetachDeviceFlags").served(domain!(
+    m("Destroy", "flags u", "", "virDomainDestroyFlags").served(object!(Destroy, |flags: u32| Ok(flags), |_, ()| ())),
+    m("DetachDevice", "xml s, flags u", "", "virDomainDetachDeviceFlags").served(object!(
         DetachDevice,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
         |_, ()| ()
@@ -88,89 +84,89 @@ const METHODS: &[Method] = &[
     m("FSFreeze", "mountpoints as, flags u", "frozenFilesystems u", "virDomainFSFreeze"),
     m("FSThaw", "mountpoints as, flags u", "thawedFilesystems u", "virDomainFSThaw"),
     m("FSTrim", "mountpoint s, minimum t, flags u", "", "virDomainFSTrim"),
-    m("GetBlockIOParameters", "flags u", "BlkioParameters a{sv}", "virDomainGetBlkioParameters").served(domain!(
+    m("GetBlockIOParameters", "flags u", "BlkioParameters a{sv}", "virDomainGetBlkioParameters").served(object!(
         GetBlkioParameters,
         |flags: u32| Ok(flags),
         |_, params| (Params(params),)
     )),
     m("GetBlockIOTune", "disk s, flags u", "blockIOTune a{sv}", "virDomainGetBlockIoTune"),
     m("GetBlockJobInfo", "disk s, flags u", "blockJobInfo (ittt)", "virDomainGetBlockJobInfo"),
-    m("GetControlInfo", "flags u", "controlInfo (uut)", "virDomainGetControlInfo").served(domain!(
+    m("GetControlInfo", "flags u", "controlInfo (uut)", "virDomainGetControlInfo").served(object!(
         GetControlInfo,
         |flags: u32| Ok(flags),
         |_, info| ((info.state, info.details, info.state_time),)
     )),
     m("GetDiskErrors", "flags u", "diskErrors a(si)", "virDomainGetDiskErrors"),
-    m("GetEmulatorPinInfo", "flags u", "cpumap ab", "virDomainGetEmulatorPinInfo").served(domain!(
+    m("GetEmulatorPinInfo", "flags u", "cpumap ab", "virDomainGetEmulatorPinInfo").served(object!(
         GetEmulatorPinInfo,
         |flags: u32| Ok(flags),
         |_, map| (map,)
     )),
     m("GetFSInfo", "flags u", "fsInfo a(sssas)", "virDomainGetFSInfo"),
     m("GetGuestVcpus", "flags u", "vcpus a{sv}", "virDomainGetGuestVcpus"),
-    m("GetHostname", "flags u", "hostname s", "virDomainGetHostname").served(domain!(
+    m("GetHostname", "flags u", "hostname s", "virDomainGetHostname").served(object!(
         GetDomainHostname,
         |flags: u32| Ok(flags),
         |_, name| name
     )),
     m("GetInterfaceParameters", "device s, flags u", "interfaceParameters a{sv}", "virDomainGetInterfaceParameters"),
     m("GetIOThreadInfo", "flags u", "ioThreadInfo a(uab)", "virDomainGetIOThreadInfo"),
-    m("GetJobInfo", "", "jobInfo (ittttttttttt)", "virDomainGetJobInfo").served(domain!(
+    m("GetJobInfo", "", "jobInfo (ittttttttttt)", "virDomainGetJobInfo").served(object!(
         GetJobInfo,
         |()| Ok(()),
         |_, info| (job_info(&info),)
     )),
     m("GetJobStats", "flags u", "stats (ia{sv})", "virDomainGetJobStats"),
-    m("GetMemoryParameters", "flags u", "memoryParameters a{sv}", "virDomainGetMemoryParameters").served(domain!(
+    m("GetMemoryParameters", "flags u", "memoryParameters a{sv}", "virDomainGetMemoryParameters").served(object!(
         GetMemoryParameters,
         |flags: u32| Ok(flags),
         |_, params| (Params(params),)
     )),
-    m("GetMetadata", "type i, uri s, flags u", "metadata s", "virDomainGetMetadata").served(domain!(
+    m("GetMetadata", "type i, uri s, flags u", "metadata s", "virDomainGetMetadata").served(object!(
         GetMetadata,
         |(kind, uri, flags): (i32, String, u32)| Ok(MetadataArgs { kind, uri: optional(uri), flags }),
         |_, text| text
     )),
-    m("GetNumaParameters", "flags u", "numaParameters a{sv}", "virDomainGetNumaParameters").served(domain!(
+    m("GetNumaParameters", "flags u", "numaParameters a{sv}", "virDomainGetNumaParameters").served(object!(
         GetNumaParameters,
         |flags: u32| Ok(flags),
         |_, params| (Params(params),)
     )),
     m("GetPerfEvents", "flags u", "perfEvents a{sv}", "virDomainGetPerfEvents"),
     m("GetSchedulerParameters", "flags u", "SchedulerParameters a{sv}", "virDomainGetSchedulerParametersFlags")
-        .served(domain!(GetSchedulerParameters, |flags: u32| Ok(flags), |_, params| (Params(params),))),
-    m("GetSecurityLabelList", "", "securityLabels a(sb)", "virDomainGetSecurityLabelList").served(domain!(
+        .served(object!(GetSchedulerParameters, |flags: u32| Ok(flags), |_, params| (Params(params),))),
+    m("GetSecurityLabelList", "", "securityLabels a(sb)", "virDomainGetSecurityLabelList").served(object!(
         GetSecurityLabelList,
         |()| Ok(()),
         |_, labels| labels
     )),
-    m("GetState", "flags u", "state (ii)", "virDomainGetState").served(domain!(
+    m("GetState", "flags u", "state (ii)", "virDomainGetState").served(object!(
         GetState,
         |flags: u32| Ok(flags),
         |_, now| ((now.state as i32, now.reason),)
     )),
-    m("GetStats", "stats u, flags u", "records a{sv}", "virDomainListGetStats").served(domain!(
+    m("GetStats", "stats u, flags u", "records a{sv}", "virDomainListGetStats").served(object!(
         GetStats,
         |(stats, flags): (u32, u32)| Ok(StatsArgs { stats, flags }),
         |_, params| (Params(params),)
     )),
     m("GetTime", "flags u", "time (tu)", "virDomainGetTime"),
-    m("GetVcpuPinInfo", "flags u", "vcpuPinInfo aab", "virDomainGetVcpuPinInfo").served(domain!(
+    m("GetVcpuPinInfo", "flags u", "vcpuPinInfo aab", "virDomainGetVcpuPinInfo").served(object!(
         GetVcpuPinInfo,
         |flags: u32| Ok(flags),
         |_, maps| (maps,)
     )),
-    m("GetVcpus", "flags u", "vcpus u", "virDomainGetVcpusFlags").served(domain!(
+    m("GetVcpus", "flags u", "vcpus u", "virDomainGetVcpusFlags").served(object!(
         GetVcpus,
         |flags: u32| Ok(flags),
         |_, count| count
     )),
-    m("GetXMLDesc", "flags u", "xml s", "virDomainGetXMLDesc").served(domain!(
+    m("GetXMLDesc", "flags u", "xml s", "virDomainGetXMLDesc").served(object!(
         GetXmlDesc,
         |flags: u32| Ok(flags),
         |_, xml| xml
     )),
-    m("HasManagedSaveImage", "flags u", "managedSaveImage b", "virDomainHasManagedSaveImage").served(domain!(
+    m("HasManagedSaveImage", "flags u", "managedSaveImage b", "virDomainHasManagedSaveImage").served(object!(
         HasManagedSaveImage,
         |flags: u32| Ok(flags),
         |_, has| has
@@ -181,7 +177,7 @@ const METHODS: &[Method] = &[
     m("ManagedSave", "flags u", "", "virDomainManagedSave"),
     m("ManagedSaveRemove", "flags u", "", "virDomainManagedSaveRemove"),
     m("MemoryPeek", "offset t, size t, flags u", "buffer ay", "virDomainMemoryPeek"),
-    m("MemoryStats", "flags u", "stats a{it}", "virDomainMemoryStats").served(domain!(
+    m("MemoryStats", "flags u", "stats a{it}", "virDomainMemoryStats").served(object!(
         MemoryStats,
         |flags: u32| Ok(flags),
         |_, stats| Tags(stats)
@@ -194,30 +190,30 @@ const METHODS: &[Method] = &[
     m("MigrateStartPostCopy", "flags u", "", "virDomainMigrateStartPostCopy"),
     m("MigrateToURI3", "dconuri s, params a{sv}, flags u", "", "virDomainMigrateToURI3"),
     m("OpenGraphicsFD", "idx u, flags u", "fd h", "virDomainOpenGraphicsFD"),
-    m("PinEmulator", "cpumap ab, flags u", "", "virDomainPinEmulator").served(domain!(
+    m("PinEmulator", "cpumap ab, flags u", "", "virDomainPinEmulator").served(object!(
         PinEmulator,
         |(cpus, flags): (Vec<bool>, u32)| Ok(PinArgs { vcpu: 0, cpus, flags }),
         |_, ()| ()
     )),
     m("PinIOThread", "iothreadId u, cpumap ab, flags u", "", "virDomainPinIOThread"),
-    m("PinVcpu", "vcpu u, cpumap ab, flags u", "", "virDomainPinVcpuFlags").served(domain!(
+    m("PinVcpu", "vcpu u, cpumap ab, flags u", "", "virDomainPinVcpuFlags").served(object!(
         PinVcpu,
         |(vcpu, cpus, flags): (u32, Vec<bool>, u32)| Ok(PinArgs { vcpu, cpus, flags }),
         |_, ()| ()
     )),
     m("PMWakeup", "flags u", "", "virDomainPMWakeup"),
-    m("Reboot", "flags u", "", "virDomainReboot").served(domain!(Reboot, |flags: u32| Ok(flags), |_, ()| ())),
-    m("Rename", "name s, flags u", "", "virDomainRename").served(domain!(
+    m("Reboot", "flags u", "", "virDomainReboot").served(object!(Reboot, |flags: u32| Ok(flags), |_, ()| ())),
+    m("Rename", "name s, flags u", "", "virDomainRename").served(object!(
         Rename,
         |(name, flags): (String, u32)| Ok(RenameArgs { name, flags }),
         |_, ()| ()
     )),
-    m("Reset", "flags u", "", "virDomainReset").served(domain!(Reset, |flags: u32| Ok(flags), |_, ()| ())),
-    m("Resume", "", "", "virDomainResume").served(domain!(Resume, |()| Ok(()), |_, ()| ())),
+    m("Reset", "flags u", "", "virDomainReset").served(object!(Reset, |flags: u32| Ok(flags), |_, ()| ())),
+    m("Resume", "", "", "virDomainResume").served(object!(Resume, |()| Ok(()), |_, ()| ())),
     m("Save", "to s, xml s, flags u", "", "virDomainSaveFlags"),
     m("SendKey", "codeset u, holdtime u, keycodes au, flags u", "", "virDomainSendKey"),
     m("SendProcessSignal", "pidValue x, sigNum u, flags u", "", "virDomainSendProcessSignal"),
-    m("SetBlockIOParameters", "params a{sv}, flags u", "", "virDomainSetBlkioParameters").served(domain!(
+    m("SetBlockIOParameters", "params a{sv}, flags u", "", "virDomainSetBlkioParameters").served(object!(
         SetBlkioParameters,
         params_args,
         |_, ()| ()
@@ -226,18 +222,18 @@ const METHODS: &[Method] = &[
     m("SetBlockThreshold", "dev s, threshold t, flags u", "", "virDomainSetBlockThreshold"),
     m("SetGuestVcpus", "vcpumap ab, state i, flags u", "", "virDomainSetGuestVcpus"),
     m("SetInterfaceParameters", "device s, params a{sv}, flags u", "", "virDomainSetInterfaceParameters"),
-    m("SetMemory", "memory t, flags u", "", "virDomainSetMemoryFlags").served(domain!(
+    m("SetMemory", "memory t, flags u", "", "virDomainSetMemoryFlags").served(object!(
         SetMemory,
         |(memory, flags): (u64, u32)| Ok(MemoryArgs { memory, flags }),
         |_, ()| ()
     )),
-    m("SetMemoryParameters", "params a{sv}, flags u", "", "virDomainSetMemoryParameters").served(domain!(
+    m("SetMemoryParameters", "params a{sv}, flags u", "", "virDomainSetMemoryParameters").served(object!(
         SetMemoryParameters,
         params_args,
         |_, ()| ()
     )),
     m("SetMemoryStatsPeriod", "period i, flags u", "", "virDomainSetMemoryStatsPeriod"),
-    m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata").served(domain!(
+    m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata").served(object!(
         SetMetadata,
         |(kind, metadata, key, uri, flags): (i32, String, String, String, u32)| Ok(SetMetadataArgs {
             kind,
@@ -248,25 +244,25 @@ const METHODS: &[Method] = &[
         }),
         |_, ()| ()
     )),
-    m("SetNumaParameters", "params a{sv}, flags u", "", "virDomainSetNumaParameters").served(domain!(
+    m("SetNumaParameters", "params a{sv}, flags u", "", "virDomainSetNumaParameters").served(object!(
         SetNumaParameters,
         params_args,
         |_, ()| ()
     )),
     m("SetPerfEvents", "params a{sv}, flags u", "", "virDomainSetPerfEvents"),
-    m("SetSchedulerParameters", "params a{sv}, flags u", "", "virDomainSetSchedulerParametersFlags").served(domain!(
+    m("SetSchedulerParameters", "params a{sv}, flags u", "", "virDomainSetSchedulerParametersFlags").served(object!(
         SetSchedulerParameters,
         params_args,
         |_, ()| ()
     )),
     m("SetUserPassword", "user s, password s, flags u", "", "virDomainSetUserPassword"),
     m("SetTime", "seconds t, nseconds u, flags u", "", "virDomainSetTime"),
-    m("SetVcpus", "vcpus u, flags u", "", "virDomainSetVcpusFlags").served(domain!(
+    m("SetVcpus", "vcpus u, flags u", "", "virDomainSetVcpusFlags").served(object!(
         SetVcpus,
         |(count, flags): (u32, u32)| Ok(VcpusArgs { count, flags }),
         |_, ()| ()
     )),
-    m("Shutdown", "flags u", "", "virDomainShutdownFlags").served(domain!(
+    m("Shutdown", "flags u", "", "virDomainShutdownFlags").served(object!(
         Shutdown,
         |flags: u32| Ok(flags),
         |_, ()| ()
@@ -274,13 +270,13 @@ const METHODS: &[Method] = &[
     m("SnapshotCurrent", "flags u", "domainSnapshot o", "virDomainSnapshotCurrent"),
     m("SnapshotCreateXML", "xml s, flags u", "domainSnapshot o", "virDomainSnapshotCreateXML"),
     m("SnapshotLookupByName", "name s, flags u", "domainSnapshot o", "virDomainSnapshotLookupByName"),
-    m("Suspend", "", "", "virDomainSuspend").served(domain!(Suspend, |()| Ok(()), |_, ()| ())),
-    m("Undefine", "flags u", "", "virDomainUndefineFlags").served(domain!(
+    m("Suspend", "", "", "virDomainSuspend").served(object!(Suspend, |()| Ok(()), |_, ()| ())),
+    m("Undefine", "flags u", "", "virDomainUndefineFlags").served(object!(
         Undefine,
         |flags: u32| Ok(flags),
         |_, ()| ()
     )),
-    m("UpdateDevice", "xml s, flags u", "", "virDomainUpdateDeviceFlags").served(domain!(
+    m("UpdateDevice", "xml s, flags u", "", "virDomainUpdateDeviceFlags").served(object!(
         UpdateDevice,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
         |_, ()| ()

@@ -2,7 +2,7 @@
 
 use super::{Interface, Method, Property, m, p};
 use crate::dbus::Server;
-use crate::dbus::call::{BoxFuture, Invocation, connection, domain};
+use crate::dbus::call::{BoxFuture, Invocation, object};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
@@ -88,14 +88,14 @@ const CONNECT_METHODS: &[Method] = &[
         "cpu s",
         "virConnectBaselineHypervisorCPU",
     )
-    .served(connection!(
+    .served(object!(
         BaselineHypervisorCpu,
         |(a, b, c, d, cpus, flags): (String, String, String, String, Vec<String>, u32)| {
             Ok(BaselineHypervisorArgs { query: hypervisor((a, b, c, d)), cpus, flags })
         },
         |_, xml| xml
     )),
-    m("CheckXML", "xml s, flags u", "warnings a(uuss)", "domusConnectCheckXML").served(connection!(
+    m("CheckXML", "xml s, flags u", "warnings a(uuss)", "domusConnectCheckXML").served(object!(
         CheckXml,
         |args: (String, u32)| plain_xml(args, "domusConnectCheckXML"),
         |_, warnings| {
@@ -109,14 +109,14 @@ const CONNECT_METHODS: &[Method] = &[
         "compareResult i",
         "virConnectCompareHypervisorCPU",
     )
-    .served(connection!(
+    .served(object!(
         CompareHypervisorCpu,
         |(a, b, c, d, xml, flags): (String, String, String, String, String, u32)| {
             Ok(CompareHypervisorArgs { query: hypervisor((a, b, c, d)), xml, flags })
         },
         |_, result| result
     )),
-    m("DiagnoseXML", "xml s, flags u", "findings a(uusss)", "domusConnectDiagnoseXML").served(connection!(
+    m("DiagnoseXML", "xml s, flags u", "findings a(uusss)", "domusConnectDiagnoseXML").served(object!(
         DiagnoseXml,
         |args: (String, u32)| plain_xml(args, "domusConnectDiagnoseXML"),
         |_, findings| {
@@ -125,7 +125,7 @@ const CONNECT_METHODS: &[Method] = &[
             rows.collect::<Vec<(u32, u32, String, String, String)>>()
         }
     )),
-    m("DiffXML", "first s, second s, flags u", "changes a(sasas)", "domusConnectDiffXML").served(connection!(
+    m("DiffXML", "first s, second s, flags u", "changes a(sasas)", "domusConnectDiffXML").served(object!(
         DiffXml,
         |(first, second, flags): (String, String, u32)| {
             crate::types::flags::check(flags, 0, "domusConnectDiffXML")?;
@@ -137,19 +137,17 @@ const CONNECT_METHODS: &[Method] = &[
             rows.collect::<Vec<(String, Vec<String>, Vec<String>)>>()
         }
     )),
-    m("DomainXMLFromNative", "format s, config s, flags u", "xml s", "virConnectDomainXMLFromNative").served(
-        connection!(
-            DomainXmlFromNative,
-            |(format, text, flags): (String, String, u32)| Ok(NativeArgs { format, text, flags }),
-            |_, xml| xml
-        ),
-    ),
-    m("DomainXMLToNative", "format s, xml s, flags u", "config s", "virConnectDomainXMLToNative").served(connection!(
+    m("DomainXMLFromNative", "format s, config s, flags u", "xml s", "virConnectDomainXMLFromNative").served(object!(
+        DomainXmlFromNative,
+        |(format, text, flags): (String, String, u32)| Ok(NativeArgs { format, text, flags }),
+        |_, xml| xml
+    )),
+    m("DomainXMLToNative", "format s, xml s, flags u", "config s", "virConnectDomainXMLToNative").served(object!(
         DomainXmlToNative,
         |(format, text, flags): (String, String, u32)| Ok(NativeArgs { format, text, flags }),
         |_, config| config
     )),
-    m("Plan", "xml s, flags u", "plan s", "domusConnectPlan").served(connection!(
+    m("Plan", "xml s, flags u", "plan s", "domusConnectPlan").served(object!(
         PlanXml,
         |args: (String, u32)| plain_xml(args, "domusConnectPlan"),
         |_, plan| json(&plan)
@@ -157,14 +155,14 @@ const CONNECT_METHODS: &[Method] = &[
 ];
 
 const DOMAIN_METHODS: &[Method] = &[
-    m("GetInfo", "", "info (uttut)", "virDomainGetInfo").served(domain!(GetInfo, |()| Ok(()), |_, info| ((
+    m("GetInfo", "", "info (uttut)", "virDomainGetInfo").served(object!(GetInfo, |()| Ok(()), |_, info| ((
         info.state.state as u32,
         info.max_mem,
         info.memory,
         info.vcpus,
         info.cpu_time
     ),))),
-    m("GetMessages", "flags u", "messages as", "virDomainGetMessages").served(domain!(
+    m("GetMessages", "flags u", "messages as", "virDomainGetMessages").served(object!(
         GetMessages,
         |flags: u32| Ok(flags),
         |_, messages| messages
@@ -175,11 +173,11 @@ const DOMAIN_METHODS: &[Method] = &[
         "control h, terminal ah",
         "domusDomainExec",
     )
-    .served(domain!(RunProgram, exec_args, |_, exec| {
+    .served(object!(RunProgram, exec_args, |_, exec| {
         let terminal: Vec<zbus::OwnedFd> = exec.terminal.into_iter().map(zbus::OwnedFd::from).collect();
         (zbus::OwnedFd::from(exec.control), terminal)
     })),
-    m("GetVcpuInfo", "", "vcpus a(uitiab)", "virDomainGetVcpus").served(domain!(
+    m("GetVcpuInfo", "", "vcpus a(uitiab)", "virDomainGetVcpus").served(object!(
         GetVcpuInfo,
         |()| Ok(()),
         |_, vcpus| {
@@ -187,17 +185,17 @@ const DOMAIN_METHODS: &[Method] = &[
             (vcpus.into_iter().map(row).collect::<Vec<_>>(),)
         }
     )),
-    m("ResizeConsole", "device s, rows q, columns q", "", "domusDomainResizeConsole").served(domain!(
+    m("ResizeConsole", "device s, rows q, columns q", "", "domusDomainResizeConsole").served(object!(
         ResizeConsole,
         |(device, rows, columns): (String, u16, u16)| Ok(ResizeArgs { device: optional(device), rows, columns }),
         |_, ()| ()
     )),
-    m("SetLifecycleAction", "type u, action u, flags u", "", "virDomainSetLifecycleAction").served(domain!(
+    m("SetLifecycleAction", "type u, action u, flags u", "", "virDomainSetLifecycleAction").served(object!(
         SetLifecycleAction,
         |(kind, action, flags): (u32, u32, u32)| Ok(LifecycleArgs { kind, action, flags }),
         |_, ()| ()
     )),
-    m("OpenConsole", "device s, flags u", "console h", "virDomainOpenConsole").served(domain!(
+    m("OpenConsole", "device s, flags u", "console h", "virDomainOpenConsole").served(object!(
         OpenConsole,
         |(device, flags): (String, u32)| Ok(ConsoleArgs { device: optional(device), flags }),
         |_, console| zbus::OwnedFd::from(console)

@@ -7,6 +7,7 @@
 pub mod connect;
 pub mod domain;
 pub mod domus;
+pub mod domus_host;
 pub mod interface;
 pub mod network;
 pub mod node_device;
@@ -157,7 +158,14 @@ pub static LIBVIRT: [&Interface; 10] = [
 ];
 
 /// Our own interfaces.
-pub static DOMUS: [&Interface; 3] = [&domus::CONNECT, &domus::DOMAIN, &domus::DAEMON];
+pub static DOMUS: [&Interface; 6] = [
+    &domus::CONNECT,
+    &domus::DOMAIN,
+    &domus::DAEMON,
+    &domus_host::NETWORK,
+    &domus_host::NODE_DEVICE,
+    &domus_host::SECRET,
+];
 
 /// A method with what is derived from its row.
 #[derive(Debug)]
@@ -206,13 +214,14 @@ pub fn of(kind: Kind) -> &'static [Lookup] {
     static ROOT: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&connect::INTERFACE, &domus::CONNECT]));
     static DOMAIN: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domain::INTERFACE, &domus::DOMAIN]));
     static SNAPSHOT: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&snapshot::INTERFACE]));
-    static NETWORK: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&network::INTERFACE]));
+    static NETWORK: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&network::INTERFACE, &domus_host::NETWORK]));
     static POOL: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&pool::INTERFACE]));
     static VOLUME: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&volume::INTERFACE]));
     static INTERFACE: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&interface::INTERFACE]));
-    static NODE_DEVICE: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&node_device::INTERFACE]));
+    static NODE_DEVICE: LazyLock<Vec<Lookup>> =
+        LazyLock::new(|| lookups(&[&node_device::INTERFACE, &domus_host::NODE_DEVICE]));
     static NWFILTER: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&nwfilter::INTERFACE]));
-    static SECRET: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&secret::INTERFACE]));
+    static SECRET: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&secret::INTERFACE, &domus_host::SECRET]));
     static DAEMON: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domus::DAEMON]));
     match kind {
         Kind::Root => &ROOT,

@@ -136,7 +136,11 @@ impl VirtualPort {
 
 impl Vlan {
     pub(crate) fn read(node: Node<'_>) -> Result<Self> {
-        let tags: Vec<VlanTag> = node.children("tag").map(VlanTag::read).collect::<Result<_>>()?;
+        let mut tags = Vec::new();
+        for tag in node.children("tag") {
+            tag.require::<u32>("id")?;
+            tags.push(VlanTag::read(tag)?);
+        }
         if tags.is_empty() {
             return Err(node.error(
                 Code::XmlError,
@@ -146,7 +150,19 @@ impl Vlan {
         if let Some(id) = tags.iter().filter_map(|tag| tag.id).find(|id| *id > 4095) {
             return Err(node.error(Code::XmlError, format!("vlan tag id {id} too large (maximum 4095)")));
         }
-        let trunk = node.attr_value("trunk")?.or((tags.len() > 1).then_some(YesNo::Yes));
+        let trunk = match node.attr("trunk") {
+            None => (tags.len() > 1).then_some(YesNo::Yes),
+            Some("yes") => Some(YesNo::Yes),
+            Some("no") if tags.len() > 1 => {
+                let what = "invalid \"trunk='no'\" in <vlan> - trunk='yes' is required for more than one vlan tag";
+                return Err(node.attr_error("trunk", Code::XmlError, what));
+            }
+            Some("no") => Some(YesNo::No),
+            Some(other) => {
+                let what = format!("invalid \"trunk='{other}'\" in <vlan> - must be yes or no");
+                return Err(node.attr_error("trunk", Code::XmlError, what));
+            }
+        };
         Ok(Vlan { trunk, tags })
     }
 

@@ -17,7 +17,10 @@ mod lookup;
 mod metadata;
 mod native;
 mod node;
+mod secret;
 mod stats;
+mod storage_pool;
+mod storage_vol;
 mod tune;
 mod vcpu;
 mod xml;
@@ -49,7 +52,22 @@ pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
 pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };
+pub use secret::{
+    ListAllSecrets, SecretDefineXml, SecretGetValue, SecretGetXmlDesc, SecretLookupByUsage, SecretLookupByUuid,
+    SecretSetValue, SecretUndefine, SecretValueArgs,
+};
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
+pub use storage_pool::{
+    BuildStoragePool, CreateStoragePool, CreateStoragePoolXml, DefineStoragePoolXml, DeleteStoragePool,
+    DestroyStoragePool, FindSourcesArgs, FindStoragePoolSources, GetStoragePoolAutostart, GetStoragePoolCapabilities,
+    GetStoragePoolInfo, GetStoragePoolXmlDesc, ListAllStoragePools, LookupStoragePoolByName,
+    LookupStoragePoolByTargetPath, LookupStoragePoolByUuid, LookupStoragePoolByVolume, RefreshStoragePool,
+    SetStoragePoolAutostart, StoragePoolIsActive, StoragePoolIsPersistent, UndefineStoragePool,
+};
+pub use storage_vol::{
+    GetStorageVolInfo, GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc, LookupStorageVolByKey,
+    LookupStorageVolByName, LookupStorageVolByPath, StoragePoolListAllVolumes, VolumeInfo,
+};
 pub use tune::{
     GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,
     ParamsArgs, SetBlkioParameters, SetMemory, SetMemoryParameters, SetSchedulerParameters,
@@ -60,13 +78,18 @@ pub use vcpu::{
 };
 pub use xml::{DiagnoseXml, DiffXml, TwoXml};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Subsystem};
 
 /// What a call is made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ObjectKind {
     Connect,
     Domain,
+    Network,
+    StoragePool,
+    StorageVol,
+    Secret,
+    NodeDevice,
 }
 
 /// Whether a call changes anything: a read-only caller may make `Read` calls only.
@@ -106,7 +129,7 @@ impl Caller {
 /// One libvirt call; see the module's text.
 pub trait Call: 'static {
     const INFO: CallInfo;
-    /// `Connection` or `Domain`.
+    /// [`ObjectKind`]'s type: `Connection`, `Domain`, `Network` ...
     type On: Send + Sync;
     type Args: Send + 'static;
     type Ret: Send + 'static;
@@ -152,7 +175,9 @@ macro_rules! call {
                 // The body may need neither.
                 let _ = ($caller, $on);
                 let result: $crate::error::Result<$Ret> = async move { $body }.await;
-                result.map_err(|error| error.or_subsystem($crate::engine::api::On::subsystem($on)))
+                let subsystem = $crate::engine::api::subsystem_of($function)
+                    .unwrap_or_else(|| $crate::engine::api::On::subsystem($on));
+                result.map_err(|error| error.or_subsystem(subsystem))
             }
         }
     };
@@ -166,6 +191,44 @@ pub trait On {
     fn scheme(&self) -> &'static str;
     /// The error domain of its driver.
     fn subsystem(&self) -> crate::error::Subsystem;
+}
+
+/// The error domain of a function about an object of the host, whatever it is called on: libvirt has a driver of its own
+/// for each kind, beside the drivers of domains.
+fn subsystem_of(function: &str) -> Option<Subsystem> {
+    const BY_WORD: [(&str, Subsystem); 6] = [
+        ("Network", Subsystem::Network),
+        ("Storage", Subsystem::Storage),
+        ("Secret", Subsystem::Secret),
+        ("NodeDevice", Subsystem::NodeDev),
+        ("NodeNumOfDevices", Subsystem::NodeDev),
+        ("NodeListDevices", Subsystem::NodeDev),
+    ];
+    if function.starts_with("virDomain") {
+        return None;
+    }
+    BY_WORD.iter().find(|(word, _)| function.contains(word)).map(|(_, subsystem)| *subsystem)
+}
+
+/// Refuses unknown flags of a function about an object of the host, as the driver of that kind does: `secretDefineXML`
+/// for `virSecretDefineXML`, `secretConnectListAllSecrets` for `virConnectListAllSecrets`.
+fn check_host_flags(given: u32, known: u32, function: &str) -> Result<()> {
+    if given & !known == 0 {
+        return Ok(());
+    }
+    let rest = function.strip_prefix("vir").unwrap_or(function);
+    let scheme = match subsystem_of(function) {
+        Some(Subsystem::Network) => "network",
+        Some(Subsystem::Storage) => "storage",
+        Some(Subsystem::Secret) => "secret",
+        _ => "node",
+    };
+    let mut letters = rest.chars();
+    let name = match letters.next() {
+        Some(first) if !rest.starts_with("Connect") => format!("{}{}", first.to_ascii_lowercase(), letters.as_str()),
+        _ => format!("{scheme}{rest}"),
+    };
+    crate::types::flags::check(given, known, &name)
 }
 
 /// Refuses unknown flags, naming the driver's function as libvirt does (`qemuDomainReset` for `virDomainReset`).

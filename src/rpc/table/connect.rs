@@ -12,7 +12,7 @@ use crate::engine::api::{
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::host::NodeInfo;
-use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection};
+use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, list};
 use crate::rpc::session;
 use crate::rpc::wire::{DomainHandle, Params};
 use crate::rpc::xdr::{Chars, FixedChars, Opaque, Put};
@@ -85,18 +85,6 @@ fn memory_stats(at: Invocation) -> BoxFuture<Reply> {
         let (asked, cell, flags): (i32, i32, u32) = at.arguments()?;
         let stats = api::dispatch::<NodeGetMemoryStats>(&caller, &connection, (cell, flags)).await?;
         Ok(numbers(asked, stats))
-    })
-}
-
-fn list_all_domains(at: Invocation) -> BoxFuture<Reply> {
-    Box::pin(async move {
-        let (connection, caller) = at.connection()?;
-        let (need_results, flags): (bool, u32) = at.arguments()?;
-        let domains = api::dispatch::<ListAllDomains>(&caller, &connection, flags).await?;
-        let count = length(&domains);
-        let handles: Vec<DomainHandle> =
-            if need_results { domains.iter().map(DomainHandle::from).collect() } else { Vec::new() };
-        Ok(Answer::value(&(handles, count)))
     })
 }
 
@@ -199,7 +187,7 @@ pub(super) const CONNECT: &[Procedure] = &[
     c(227, "NODE_GET_CPU_STATS", "virNodeGetCPUStats").served((Class::Read, cpu_stats)),
     c(228, "NODE_GET_MEMORY_STATS", "virNodeGetMemoryStats").served((Class::Read, memory_stats)),
     c(250, "NODE_SUSPEND_FOR_DURATION", "virNodeSuspendForDuration"),
-    c(273, "CONNECT_LIST_ALL_DOMAINS", "virConnectListAllDomains").served((Class::Read, list_all_domains)),
+    c(273, "CONNECT_LIST_ALL_DOMAINS", "virConnectListAllDomains").served(list!(ListAllDomains)),
     c(288, "NODE_SET_MEMORY_PARAMETERS", "virNodeSetMemoryParameters"),
     c(289, "NODE_GET_MEMORY_PARAMETERS", "virNodeGetMemoryParameters"),
     c(293, "NODE_GET_CPU_MAP", "virNodeGetCPUMap").served(connection!(

@@ -15,7 +15,7 @@ use crate::engine::api::{
     SetLifecycleAction, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
     SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, VcpusArgs, XmlFlags,
 };
-use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, domain, on_domain_again, on_domain_params};
+use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
 use crate::rpc::wire::{self, DomainHandle, Params};
 use crate::rpc::xdr::{Chars, Opaque, Put};
 use crate::types::flags::{self, affect};
@@ -144,7 +144,7 @@ fn open_console(at: Invocation) -> BoxFuture<Reply> {
 
 pub(super) const DOMAIN: &[Procedure] = &[
     c(8, "DOMAIN_ATTACH_DEVICE", "virDomainAttachDevice"),
-    c(9, "DOMAIN_CREATE", "virDomainCreate").served(domain!(Create, |()| 0, |()| ())),
+    c(9, "DOMAIN_CREATE", "virDomainCreate").served(object!(Create, |()| 0, |()| ())),
     c(10, "DOMAIN_CREATE_XML", "virDomainCreateXML").served(connection!(
         CreateXml,
         |(xml, flags): (String, u32)| XmlFlags { xml, flags },
@@ -155,14 +155,14 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |xml: String| XmlFlags { xml, flags: 0 },
         handle
     )),
-    c(12, "DOMAIN_DESTROY", "virDomainDestroy").served(domain!(Destroy, |()| 0, |()| ())),
+    c(12, "DOMAIN_DESTROY", "virDomainDestroy").served(object!(Destroy, |()| 0, |()| ())),
     c(13, "DOMAIN_DETACH_DEVICE", "virDomainDetachDevice"),
-    c(14, "DOMAIN_GET_XML_DESC", "virDomainGetXMLDesc").served(domain!(GetXmlDesc, |flags: u32| flags, |xml| xml)),
-    c(15, "DOMAIN_GET_AUTOSTART", "virDomainGetAutostart").served(domain!(GetAutostart, |()| (), |is| is)),
-    c(16, "DOMAIN_GET_INFO", "virDomainGetInfo").served(domain!(GetInfo, |()| (), info)),
-    c(17, "DOMAIN_GET_MAX_MEMORY", "virDomainGetMaxMemory").served(domain!(GetMaxMemory, |()| (), |kib| kib)),
-    c(18, "DOMAIN_GET_MAX_VCPUS", "virDomainGetMaxVcpus").served(domain!(GetVcpus, |()| max_vcpus(), signed)),
-    c(19, "DOMAIN_GET_OS_TYPE", "virDomainGetOSType").served(domain!(GetOsType, |()| (), |name| name)),
+    c(14, "DOMAIN_GET_XML_DESC", "virDomainGetXMLDesc").served(object!(GetXmlDesc, |flags: u32| flags, |xml| xml)),
+    c(15, "DOMAIN_GET_AUTOSTART", "virDomainGetAutostart").served(object!(GetAutostart, |()| (), |is| is)),
+    c(16, "DOMAIN_GET_INFO", "virDomainGetInfo").served(object!(GetInfo, |()| (), info)),
+    c(17, "DOMAIN_GET_MAX_MEMORY", "virDomainGetMaxMemory").served(object!(GetMaxMemory, |()| (), |kib| kib)),
+    c(18, "DOMAIN_GET_MAX_VCPUS", "virDomainGetMaxVcpus").served(object!(GetVcpus, |()| max_vcpus(), signed)),
+    c(19, "DOMAIN_GET_OS_TYPE", "virDomainGetOSType").served(object!(GetOsType, |()| (), |name| name)),
     c(20, "DOMAIN_GET_VCPUS", "virDomainGetVcpus").served((Class::Read, vcpus)),
     c(22, "DOMAIN_LOOKUP_BY_ID", "virDomainLookupByID").served(connection!(LookupById, |id: i32| id, handle)),
     c(23, "DOMAIN_LOOKUP_BY_NAME", "virDomainLookupByName").served(connection!(
@@ -175,81 +175,81 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |uuid: Uuid| uuid,
         handle
     )),
-    c(26, "DOMAIN_PIN_VCPU", "virDomainPinVcpu").served(domain!(
+    c(26, "DOMAIN_PIN_VCPU", "virDomainPinVcpu").served(object!(
         PinVcpu,
         |(vcpu, map): (u32, Opaque)| PinArgs { vcpu, cpus: bits(&map), flags: affect::LIVE },
         |()| ()
     )),
-    c(27, "DOMAIN_REBOOT", "virDomainReboot").served(domain!(Reboot, |flags: u32| flags, |()| ())),
-    c(28, "DOMAIN_RESUME", "virDomainResume").served(domain!(Resume, |()| (), |()| ())),
-    c(29, "DOMAIN_SET_AUTOSTART", "virDomainSetAutostart").served(domain!(SetAutostart, |on: bool| on, |()| ())),
-    c(30, "DOMAIN_SET_MAX_MEMORY", "virDomainSetMaxMemory").served(domain!(
+    c(27, "DOMAIN_REBOOT", "virDomainReboot").served(object!(Reboot, |flags: u32| flags, |()| ())),
+    c(28, "DOMAIN_RESUME", "virDomainResume").served(object!(Resume, |()| (), |()| ())),
+    c(29, "DOMAIN_SET_AUTOSTART", "virDomainSetAutostart").served(object!(SetAutostart, |on: bool| on, |()| ())),
+    c(30, "DOMAIN_SET_MAX_MEMORY", "virDomainSetMaxMemory").served(object!(
         SetMemory,
         |memory: u64| MemoryArgs { memory, flags: flags::memory::MAXIMUM },
         |()| ()
     )),
-    c(31, "DOMAIN_SET_MEMORY", "virDomainSetMemory").served(domain!(
+    c(31, "DOMAIN_SET_MEMORY", "virDomainSetMemory").served(object!(
         SetMemory,
         |memory: u64| MemoryArgs { memory, flags: affect::LIVE },
         |()| ()
     )),
-    c(32, "DOMAIN_SET_VCPUS", "virDomainSetVcpus").served(domain!(
+    c(32, "DOMAIN_SET_VCPUS", "virDomainSetVcpus").served(object!(
         SetVcpus,
         |count: u32| VcpusArgs { count, flags: affect::LIVE },
         |()| ()
     )),
-    c(33, "DOMAIN_SHUTDOWN", "virDomainShutdown").served(domain!(Shutdown, |()| 0, |()| ())),
-    c(34, "DOMAIN_SUSPEND", "virDomainSuspend").served(domain!(Suspend, |()| (), |()| ())),
-    c(35, "DOMAIN_UNDEFINE", "virDomainUndefine").served(domain!(Undefine, |()| 0, |()| ())),
+    c(33, "DOMAIN_SHUTDOWN", "virDomainShutdown").served(object!(Shutdown, |()| 0, |()| ())),
+    c(34, "DOMAIN_SUSPEND", "virDomainSuspend").served(object!(Suspend, |()| (), |()| ())),
+    c(35, "DOMAIN_UNDEFINE", "virDomainUndefine").served(object!(Undefine, |()| 0, |()| ())),
     c(53, "DOMAIN_CORE_DUMP", "virDomainCoreDump"),
     c(54, "DOMAIN_RESTORE", "virDomainRestore"),
     c(55, "DOMAIN_SAVE", "virDomainSave"),
-    c(56, "DOMAIN_GET_SCHEDULER_TYPE", "virDomainGetSchedulerType").served(domain!(
+    c(56, "DOMAIN_GET_SCHEDULER_TYPE", "virDomainGetSchedulerType").served(object!(
         GetSchedulerType,
         |()| (),
         |scheduler| scheduler
     )),
-    c(57, "DOMAIN_GET_SCHEDULER_PARAMETERS", "virDomainGetSchedulerParameters").served(domain!(
+    c(57, "DOMAIN_GET_SCHEDULER_PARAMETERS", "virDomainGetSchedulerParameters").served(object!(
         GetSchedulerParameters,
         |_asked: i32| 0,
         without_text
     )),
-    c(58, "DOMAIN_SET_SCHEDULER_PARAMETERS", "virDomainSetSchedulerParameters").served(domain!(
+    c(58, "DOMAIN_SET_SCHEDULER_PARAMETERS", "virDomainSetSchedulerParameters").served(object!(
         SetSchedulerParameters,
         |params: Params| ParamsArgs { params: params.0, flags: 0 },
         |()| ()
     )),
-    c(64, "DOMAIN_BLOCK_STATS", "virDomainBlockStats").served(domain!(
+    c(64, "DOMAIN_BLOCK_STATS", "virDomainBlockStats").served(object!(
         BlockStats,
         |disk: String| BlockStatsArgs { disk, flags: 0 },
         block_stats
     )),
-    c(65, "DOMAIN_INTERFACE_STATS", "virDomainInterfaceStats").served(domain!(
+    c(65, "DOMAIN_INTERFACE_STATS", "virDomainInterfaceStats").served(object!(
         InterfaceStats,
         |device: String| device,
         interface_stats
     )),
     c(103, "DOMAIN_BLOCK_PEEK", "virDomainBlockPeek"),
     c(104, "DOMAIN_MEMORY_PEEK", "virDomainMemoryPeek"),
-    c(121, "DOMAIN_GET_SECURITY_LABEL", "virDomainGetSecurityLabel").served(domain!(
+    c(121, "DOMAIN_GET_SECURITY_LABEL", "virDomainGetSecurityLabel").served(object!(
         GetSecurityLabelList,
         |()| (),
         first_label
     )),
-    c(150, "DOMAIN_IS_ACTIVE", "virDomainIsActive").served(domain!(IsActive, |()| (), |is| is)),
-    c(151, "DOMAIN_IS_PERSISTENT", "virDomainIsPersistent").served(domain!(IsPersistent, |()| (), |is| is)),
-    c(159, "DOMAIN_MEMORY_STATS", "virDomainMemoryStats").served(domain!(
+    c(150, "DOMAIN_IS_ACTIVE", "virDomainIsActive").served(object!(IsActive, |()| (), |is| is)),
+    c(151, "DOMAIN_IS_PERSISTENT", "virDomainIsPersistent").served(object!(IsPersistent, |()| (), |is| is)),
+    c(159, "DOMAIN_MEMORY_STATS", "virDomainMemoryStats").served(object!(
         MemoryStats,
         |(_most, flags): (u32, u32)| flags,
         |stats| stats
     )),
     c(160, "DOMAIN_ATTACH_DEVICE_FLAGS", "virDomainAttachDeviceFlags"),
     c(161, "DOMAIN_DETACH_DEVICE_FLAGS", "virDomainDetachDeviceFlags"),
-    c(163, "DOMAIN_GET_JOB_INFO", "virDomainGetJobInfo").served(domain!(GetJobInfo, |()| (), job_info)),
+    c(163, "DOMAIN_GET_JOB_INFO", "virDomainGetJobInfo").served(object!(GetJobInfo, |()| (), job_info)),
     c(164, "DOMAIN_ABORT_JOB", "virDomainAbortJob"),
     c(174, "DOMAIN_UPDATE_DEVICE_FLAGS", "virDomainUpdateDeviceFlags"),
     c(182, "DOMAIN_MANAGED_SAVE", "virDomainManagedSave"),
-    c(183, "DOMAIN_HAS_MANAGED_SAVE_IMAGE", "virDomainHasManagedSaveImage").served(domain!(
+    c(183, "DOMAIN_HAS_MANAGED_SAVE_IMAGE", "virDomainHasManagedSaveImage").served(object!(
         HasManagedSaveImage,
         |flags: u32| flags,
         |has| has
@@ -258,7 +258,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(194, "DOMAIN_GET_BLOCK_INFO", "virDomainGetBlockInfo"),
     c(196, "DOMAIN_CREATE_WITH_FLAGS", "virDomainCreateWithFlags")
         .served((Class::Write, |at| on_domain_again::<Create, u32>(at, |flags| flags))),
-    c(197, "DOMAIN_SET_MEMORY_PARAMETERS", "virDomainSetMemoryParameters").served(domain!(
+    c(197, "DOMAIN_SET_MEMORY_PARAMETERS", "virDomainSetMemoryParameters").served(object!(
         SetMemoryParameters,
         |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
         |()| ()
@@ -266,20 +266,20 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(198, "DOMAIN_GET_MEMORY_PARAMETERS", "virDomainGetMemoryParameters").served((Class::Read, |at| {
         on_domain_params::<GetMemoryParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
     })),
-    c(199, "DOMAIN_SET_VCPUS_FLAGS", "virDomainSetVcpusFlags").served(domain!(
+    c(199, "DOMAIN_SET_VCPUS_FLAGS", "virDomainSetVcpusFlags").served(object!(
         SetVcpus,
         |(count, flags): (u32, u32)| VcpusArgs { count, flags },
         |()| ()
     )),
-    c(200, "DOMAIN_GET_VCPUS_FLAGS", "virDomainGetVcpusFlags").served(domain!(GetVcpus, |flags: u32| flags, signed)),
+    c(200, "DOMAIN_GET_VCPUS_FLAGS", "virDomainGetVcpusFlags").served(object!(GetVcpus, |flags: u32| flags, signed)),
     c(201, "DOMAIN_OPEN_CONSOLE", "virDomainOpenConsole").served((Class::Write, open_console)),
-    c(202, "DOMAIN_IS_UPDATED", "virDomainIsUpdated").served(domain!(IsUpdated, |()| (), |is| is)),
-    c(204, "DOMAIN_SET_MEMORY_FLAGS", "virDomainSetMemoryFlags").served(domain!(
+    c(202, "DOMAIN_IS_UPDATED", "virDomainIsUpdated").served(object!(IsUpdated, |()| (), |is| is)),
+    c(204, "DOMAIN_SET_MEMORY_FLAGS", "virDomainSetMemoryFlags").served(object!(
         SetMemory,
         |(memory, flags): (u64, u32)| MemoryArgs { memory, flags },
         |()| ()
     )),
-    c(205, "DOMAIN_SET_BLKIO_PARAMETERS", "virDomainSetBlkioParameters").served(domain!(
+    c(205, "DOMAIN_SET_BLKIO_PARAMETERS", "virDomainSetBlkioParameters").served(object!(
         SetBlkioParameters,
         |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
         |()| ()
@@ -290,33 +290,33 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(210, "DOMAIN_INJECT_NMI", "virDomainInjectNMI"),
     c(211, "DOMAIN_SCREENSHOT", "virDomainScreenshot"),
     c(212, "DOMAIN_GET_STATE", "virDomainGetState")
-        .served(domain!(GetState, |flags: u32| flags, |state| (state.state as i32, state.reason))),
-    c(219, "DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS", "virDomainSetSchedulerParametersFlags").served(domain!(
+        .served(object!(GetState, |flags: u32| flags, |state| (state.state as i32, state.reason))),
+    c(219, "DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS", "virDomainSetSchedulerParametersFlags").served(object!(
         SetSchedulerParameters,
         |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
         |()| ()
     )),
-    c(223, "DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS", "virDomainGetSchedulerParametersFlags").served(domain!(
+    c(223, "DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS", "virDomainGetSchedulerParametersFlags").served(object!(
         GetSchedulerParameters,
         |(_asked, flags): (i32, u32)| flags,
         without_text
     )),
-    c(225, "DOMAIN_PIN_VCPU_FLAGS", "virDomainPinVcpuFlags").served(domain!(
+    c(225, "DOMAIN_PIN_VCPU_FLAGS", "virDomainPinVcpuFlags").served(object!(
         PinVcpu,
         |(vcpu, map, flags): (u32, Opaque, u32)| PinArgs { vcpu, cpus: bits(&map), flags },
         |()| ()
     )),
     c(226, "DOMAIN_SEND_KEY", "virDomainSendKey"),
-    c(229, "DOMAIN_GET_CONTROL_INFO", "virDomainGetControlInfo").served(domain!(
+    c(229, "DOMAIN_GET_CONTROL_INFO", "virDomainGetControlInfo").served(object!(
         GetControlInfo,
         |flags: u32| flags,
         |info| (info.state, info.details, info.state_time)
     )),
     c(230, "DOMAIN_GET_VCPU_PIN_INFO", "virDomainGetVcpuPinInfo").served((Class::Read, vcpu_pins)),
-    c(231, "DOMAIN_UNDEFINE_FLAGS", "virDomainUndefineFlags").served(domain!(Undefine, |flags: u32| flags, |()| ())),
+    c(231, "DOMAIN_UNDEFINE_FLAGS", "virDomainUndefineFlags").served(object!(Undefine, |flags: u32| flags, |()| ())),
     c(232, "DOMAIN_SAVE_FLAGS", "virDomainSaveFlags"),
     c(233, "DOMAIN_RESTORE_FLAGS", "virDomainRestoreFlags"),
-    c(234, "DOMAIN_DESTROY_FLAGS", "virDomainDestroyFlags").served(domain!(Destroy, |flags: u32| flags, |()| ())),
+    c(234, "DOMAIN_DESTROY_FLAGS", "virDomainDestroyFlags").served(object!(Destroy, |flags: u32| flags, |()| ())),
     c(235, "DOMAIN_SAVE_IMAGE_GET_XML_DESC", "virDomainSaveImageGetXMLDesc"),
     c(236, "DOMAIN_SAVE_IMAGE_DEFINE_XML", "virDomainSaveImageDefineXML"),
     c(237, "DOMAIN_BLOCK_JOB_ABORT", "virDomainBlockJobAbort"),
@@ -328,12 +328,12 @@ pub(super) const DOMAIN: &[Procedure] = &[
             (BlockStatsArgs { disk, flags }, asked, flags)
         })
     })),
-    c(245, "DOMAIN_RESET", "virDomainReset").served(domain!(Reset, |flags: u32| flags, |()| ())),
+    c(245, "DOMAIN_RESET", "virDomainReset").served(object!(Reset, |flags: u32| flags, |()| ())),
     c(249, "DOMAIN_OPEN_GRAPHICS", "virDomainOpenGraphics"),
     c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize"),
     c(252, "DOMAIN_SET_BLOCK_IO_TUNE", "virDomainSetBlockIoTune"),
     c(253, "DOMAIN_GET_BLOCK_IO_TUNE", "virDomainGetBlockIoTune"),
-    c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters").served(domain!(
+    c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters").served(object!(
         SetNumaParameters,
         |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
         |()| ()
@@ -343,16 +343,16 @@ pub(super) const DOMAIN: &[Procedure] = &[
     })),
     c(256, "DOMAIN_SET_INTERFACE_PARAMETERS", "virDomainSetInterfaceParameters"),
     c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters"),
-    c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(domain!(Shutdown, |flags: u32| flags, |()| ())),
+    c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(object!(Shutdown, |flags: u32| flags, |()| ())),
     c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration"),
     c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats"),
     c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors"),
-    c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata").served(domain!(
+    c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata").served(object!(
         SetMetadata,
         |(kind, metadata, key, uri, flags): SetMetadataFields| SetMetadataArgs { kind, metadata, key, uri, flags },
         |()| ()
     )),
-    c(265, "DOMAIN_GET_METADATA", "virDomainGetMetadata").served(domain!(
+    c(265, "DOMAIN_GET_METADATA", "virDomainGetMetadata").served(object!(
         GetMetadata,
         |(kind, uri, flags): (i32, Option<String>, u32)| MetadataArgs { kind, uri, flags },
         |text| text
@@ -360,12 +360,12 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(266, "DOMAIN_BLOCK_REBASE", "virDomainBlockRebase"),
     c(267, "DOMAIN_PM_WAKEUP", "virDomainPMWakeup"),
     c(277, "DOMAIN_GET_HOSTNAME", "virDomainGetHostname"),
-    c(278, "DOMAIN_GET_SECURITY_LABEL_LIST", "virDomainGetSecurityLabelList").served(domain!(
+    c(278, "DOMAIN_GET_SECURITY_LABEL_LIST", "virDomainGetSecurityLabelList").served(object!(
         GetSecurityLabelList,
         |()| (),
         labels
     )),
-    c(279, "DOMAIN_PIN_EMULATOR", "virDomainPinEmulator").served(domain!(
+    c(279, "DOMAIN_PIN_EMULATOR", "virDomainPinEmulator").served(object!(
         PinEmulator,
         |(map, flags): (Opaque, u32)| PinArgs { vcpu: 0, cpus: bits(&map), flags },
         |()| ()
@@ -398,7 +398,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(355, "DOMAIN_ADD_IOTHREAD", "virDomainAddIOThread"),
     c(356, "DOMAIN_DEL_IOTHREAD", "virDomainDelIOThread"),
     c(357, "DOMAIN_SET_USER_PASSWORD", "virDomainSetUserPassword"),
-    c(358, "DOMAIN_RENAME", "virDomainRename").served(domain!(
+    c(358, "DOMAIN_RENAME", "virDomainRename").served(object!(
         Rename,
         |(name, flags): (Option<String>, u32)| RenameArgs { name: name.unwrap_or_default(), flags },
         |()| 0i32
@@ -411,7 +411,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(386, "DOMAIN_SET_BLOCK_THRESHOLD", "virDomainSetBlockThreshold"),
     c(388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "virDomainManagedSaveGetXMLDesc"),
     c(389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "virDomainManagedSaveDefineXML"),
-    c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction").served(domain!(
+    c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction").served(object!(
         SetLifecycleAction,
         |(kind, action, flags): (u32, u32, u32)| LifecycleArgs { kind, action, flags },
         |()| ()
@@ -426,7 +426,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(424, "DOMAIN_AUTHORIZED_SSH_KEYS_GET", "virDomainAuthorizedSSHKeysGet"),
     c(425, "DOMAIN_AUTHORIZED_SSH_KEYS_SET", "virDomainAuthorizedSSHKeysSet"),
     c(426, "DOMAIN_GET_MESSAGES", "virDomainGetMessages")
-        .served(domain!(GetMessages, |flags: u32| flags, |lines| lines)),
+        .served(object!(GetMessages, |flags: u32| flags, |lines| lines)),
     c(427, "DOMAIN_START_DIRTY_RATE_CALC", "virDomainStartDirtyRateCalc"),
     c(439, "DOMAIN_SET_LAUNCH_SECURITY_STATE", "virDomainSetLaunchSecurityState"),
     c(440, "DOMAIN_SAVE_PARAMS", "virDomainSaveParams"),

@@ -1,6 +1,8 @@
 //! Procedures of networks, host interfaces and network filters.
 
 use super::{Procedure, c};
+use crate::engine::api::Class;
+use crate::rpc::session;
 
 pub(super) const NETWORK: &[Procedure] = &[
     c(36, "CONNECT_LIST_DEFINED_NETWORKS", "virConnectListDefinedNetworks"),
@@ -22,8 +24,10 @@ pub(super) const NETWORK: &[Procedure] = &[
     c(153, "NETWORK_IS_PERSISTENT", "virNetworkIsPersistent"),
     c(283, "CONNECT_LIST_ALL_NETWORKS", "virConnectListAllNetworks"),
     c(291, "NETWORK_UPDATE", "virNetworkUpdate"),
-    c(313, "CONNECT_NETWORK_EVENT_REGISTER_ANY", "virConnectNetworkEventRegisterAny"),
-    c(314, "CONNECT_NETWORK_EVENT_DEREGISTER_ANY", "virConnectNetworkEventDeregisterAny"),
+    c(313, "CONNECT_NETWORK_EVENT_REGISTER_ANY", "virConnectNetworkEventRegisterAny")
+        .served((Class::Read, session::register_network_event)),
+    c(314, "CONNECT_NETWORK_EVENT_DEREGISTER_ANY", "virConnectNetworkEventDeregisterAny")
+        .served((Class::Read, session::deregister_network_event)),
     c(341, "NETWORK_GET_DHCP_LEASES", "virNetworkGetDHCPLeases"),
     c(404, "NETWORK_LIST_ALL_PORTS", "virNetworkListAllPorts"),
     c(405, "NETWORK_PORT_LOOKUP_BY_UUID", "virNetworkPortLookupByUUID"),

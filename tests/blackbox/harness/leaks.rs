@@ -103,13 +103,13 @@ pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Run-time directories of runs (they hold files named by run ids) and half-written files. The daemon's own sockets,
-/// lock and pid file, directly in run/, are not meant.
+/// Run-time directories of runs (they hold files named by run ids), status records and half-written files. The daemon's
+/// own sockets, lock and pid file, directly in run/, and its counters of ids are not meant.
 pub fn run_files(root: &Path) -> Vec<String> {
     let run = root.join("run");
     let mut found: Vec<String> = files_below(&run)
         .into_iter()
-        .filter(|path| path.parent() != Some(run.as_path()))
+        .filter(|path| path.parent() != Some(run.as_path()) && path.extension().is_none_or(|word| word != "next-id"))
         .map(|path| format!("file {}", path.display()))
         .collect();
     for driver in ["qemu", "lxc", "test"] {
@@ -119,7 +119,7 @@ pub fn run_files(root: &Path) -> Vec<String> {
     found.extend(
         files_below(root)
             .into_iter()
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tmp")))
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-tmp")))
             .map(|path| format!("half-written file {}", path.display())),
     );
     found
@@ -147,7 +147,8 @@ pub fn run_ids(root: &Path) -> BTreeSet<String> {
                 found.insert(entry.file_name().to_string_lossy().into_owned());
             }
         }
-        for entry in fs::read_dir(root.join("state").join(driver).join("status")).into_iter().flatten().flatten() {
+        let records = [root.join("state").join(driver).join("status"), root.join("run/records").join(driver)];
+        for entry in records.iter().flat_map(fs::read_dir).flatten().flatten() {
             let record: Option<serde_json::Value> =
                 fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
             if let Some(id) = record.as_ref().and_then(|record| record["run_id"].as_str()) {

@@ -1,0 +1,45 @@
+//! `org.domus.*1` beside libvirt-dbus's interfaces of networks, node devices and secrets: what those have no place for.
+
+use super::{Interface, Method, Signal, s};
+
+/// Beside `org.libvirt.Network` on every network.
+pub static NETWORK: Interface = Interface {
+    name: "org.domus.Network1",
+    xml: include_str!("../../../schemas/dbus/org.domus.Network1.xml"),
+    emits_changed: false,
+    methods: NETWORK_METHODS,
+    properties: &[],
+    signals: NETWORK_SIGNALS,
+};
+
+const NETWORK_METHODS: &[Method] = &[];
+
+const NETWORK_SIGNALS: &[Signal] = &[s("MetadataChange", "type i, nsuri s")];
+
+/// Beside `org.libvirt.NodeDevice` on every node device.
+pub static NODE_DEVICE: Interface = Interface {
+    name: "org.domus.NodeDevice1",
+    xml: include_str!("../../../schemas/dbus/org.domus.NodeDevice1.xml"),
+    emits_changed: false,
+    methods: NODE_DEVICE_METHODS,
+    properties: &[],
+    signals: NODE_DEVICE_SIGNALS,
+};
+
+const NODE_DEVICE_METHODS: &[Method] = &[];
+
+const NODE_DEVICE_SIGNALS: &[Signal] = &[s("Updated", "")];
+
+/// Beside `org.libvirt.Secret` on every secret.
+pub static SECRET: Interface = Interface {
+    name: "org.domus.Secret1",
+    xml: include_str!("../../../schemas/dbus/org.domus.Secret1.xml"),
+    emits_changed: false,
+    methods: SECRET_METHODS,
+    properties: &[],
+    signals: SECRET_SIGNALS,
+};
+
+const SECRET_METHODS: &[Method] = &[];
+
+const SECRET_SIGNALS: &[Signal] = &[s("ValueChanged", "")];

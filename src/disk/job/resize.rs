@@ -1,0 +1,71 @@
+//! Changing a volume's size, in place.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{blocking, copy, failed};
+use crate::disk::progress::Progress;
+use crate::disk::qemu_img::plan::{self, Resize, Secret};
+use crate::disk::qemu_img::{Access, Tool};
+use crate::error::{Error, Result};
+use crate::sys::fault;
+
+/// What a volume is resized to.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// QEMU's name of its format.
+    pub format: String,
+    /// Bytes.
+    pub capacity: u64,
+    /// Give the new space its place on the disk.
+    pub allocate: bool,
+    pub shrink: bool,
+    /// The passphrase of an encrypted volume.
+    pub secret: Option<Vec<u8>>,
+}
+
+/// Resizes the file at `path`. Errors: code 38 (on a full disk the old size stays), 67, 1, 78.
+pub async fn resize(tool: &Tool, path: &Path, request: Request, progress: &Arc<Progress>) -> Result<()> {
+    let raw = matches!(request.format.as_str(), "raw" | "iso" | "none");
+    if raw && request.secret.is_none() {
+        let path = path.to_path_buf();
+        return blocking(progress, move |progress| resize_raw(&path, &request, progress)).await;
+    }
+    if request.allocate {
+        return Err(Error::unsupported_config(match raw {
+            true => "preallocate is only supported for an unencrypted raw volume",
+            false => "preallocate is only supported for raw type volume",
+        }));
+    }
+    let mut hand = tool.hand();
+    let file = hand.path(path, Access::Write)?;
+    let secret = match &request.secret {
+        Some(value) => Some(Secret { id: "volume".into(), file: hand.secret(value)? }),
+        None => None,
+    };
+    fault::point("volume.resize").map_err(failed("cannot resize", path))?;
+    let options = Resize { shrink: request.shrink, preallocate: false };
+    let mut args = plan::resize(&request.format, &file, secret.as_ref(), request.capacity, options);
+    args.insert(1, "-q".into());
+    let length = std::fs::metadata(path).map_err(failed("cannot stat", path))?.len();
+    tool.run(&args, hand, request.capacity.max(length), 0, Some(progress.clone())).await
+}
+
+fn resize_raw(path: &Path, request: &Request, progress: &Progress) -> Result<()> {
+    let name = path.display().to_string();
+    let file = File::options().write(true).open(path).map_err(failed("cannot open", path))?;
+    let before = file.metadata().map_err(failed("cannot stat", path))?.len();
+    fault::point("volume.resize").map_err(failed("cannot resize", path))?;
+    if request.allocate && request.capacity > before {
+        let grown = request.capacity - before;
+        progress.set_total(grown);
+        let allocated = copy::allocate((&file, &name), before, grown, progress);
+        if allocated.is_err() {
+            // Half the space is no success: back to what it was.
+            let _ = file.set_len(before);
+        }
+        return allocated;
+    }
+    file.set_len(request.capacity).map_err(failed("Failed to truncate file", path))
+}

@@ -1,0 +1,109 @@
+//! The objects of the host that VMs and containers share; another set of them, in memory, for the test driver.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use super::event::{EventBus, HostEvent, HostSet};
+use super::network::{NetworkKind, NetworkOptions, Ports};
+use super::node_device::NodeDevices;
+use super::objects::Objects;
+use super::secret::{SecretKind, Values};
+use super::storage::PoolKind;
+use crate::error::Result;
+use crate::store::Store;
+
+/// Where the objects keep things.
+#[derive(Clone, Debug, Default)]
+pub struct HostDirs {
+    /// Run-time files: `<run>/host`.
+    pub run: PathBuf,
+    /// Logs: `<log>/host`.
+    pub log: PathBuf,
+    /// What must survive a boot beside definitions: `<state>/host`.
+    pub state: PathBuf,
+}
+
+/// What every object of the host can reach.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub set: HostSet,
+    pub dirs: HostDirs,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    pub networks: NetworkOptions,
+    pub(super) events: Arc<EventBus>,
+    /// `None`: everything is in memory only.
+    pub(super) store: Option<Store>,
+    host: Weak<HostObjects>,
+}
+
+impl Context {
+    /// Publishes what happened to an object, after it was stored and published.
+    pub fn emit(&self, event: HostEvent) {
+        self.events.emit_host(self.set, event);
+    }
+
+    /// All objects; a pool finds its secrets there. `None` while the daemon stops.
+    pub fn host(&self) -> Option<Arc<HostObjects>> {
+        self.host.upgrade()
+    }
+}
+
+/// What [`HostObjects::new`] is told.
+#[derive(Debug, Default)]
+pub struct HostOptions {
+    pub dirs: HostDirs,
+    pub store: Option<Store>,
+    pub boot_id: String,
+    pub networks: NetworkOptions,
+}
+
+/// See the module's text. `Connection::host()` gives the set that a connection sees.
+#[derive(Debug)]
+pub struct HostObjects {
+    pub context: Arc<Context>,
+    pub networks: Arc<Objects<NetworkKind>>,
+    pub pools: Arc<Objects<PoolKind>>,
+    pub secrets: Arc<Objects<SecretKind>>,
+    pub(super) secret_values: Values,
+    pub node_devices: NodeDevices,
+    /// Guest interfaces in networks.
+    pub ports: Ports,
+}
+
+impl HostObjects {
+    /// A set without objects; [`HostObjects::load`] reads those of the store.
+    pub fn new(set: HostSet, events: Arc<EventBus>, options: HostOptions) -> Arc<HostObjects> {
+        let HostOptions { dirs, store, boot_id, networks: settings } = options;
+        Arc::new_cyclic(|host| {
+            let context =
+                Arc::new(Context { set, dirs, boot_id, networks: settings, events, store, host: host.clone() });
+            HostObjects {
+                networks: Objects::new(context.clone()),
+                pools: Objects::new(context.clone()),
+                secrets: Objects::new(context.clone()),
+                secret_values: Values::default(),
+                node_devices: NodeDevices::new(context.clone()),
+                ports: Ports::default(),
+                context,
+            }
+        })
+    }
+
+    /// Reads the store, then finds out what still runs and undoes what does not: each kind's `recover`, in the order in
+    /// which one needs the other. Before the drivers look for their guests.
+    pub async fn load(&self) -> Result<()> {
+        self.load_secrets().await?;
+        self.networks.load().await?;
+        super::network::recover(self).await;
+        self.pools.load().await?;
+        super::storage::recovery::recover(self).await?;
+        Ok(())
+    }
+
+    /// Starts what is marked for it, before any domain is. Failures are logged.
+    pub async fn autostart(self: &Arc<Self>) {
+        super::network::autostart(self).await;
+        super::storage::recovery::autostart(&self.pools).await;
+    }
+}

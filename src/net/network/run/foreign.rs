@@ -1,0 +1,269 @@
+//! Other people's firewalls: where they would drop a network's packets whatever our own table says.
+//!
+//! In nftables an `accept` ends one base chain only; a `drop` in any other still drops. So a foreign chain at the same
+//! hook with policy drop (docker's), or one that ends in a reject (firewalld's), blocks guests although our rules let
+//! them through. Docker has a chain for others' rules, `DOCKER-USER`, which it never touches: there we let our bridges
+//! through, each rule marked with a comment. Anything else is left alone and named, with what would help.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::nft::{self, Chain, Rule, Ruleset, Table, TableName};
+use crate::error::Result;
+
+/// Docker's chain for rules of others.
+const DOCKER_USER: &str = "DOCKER-USER";
+
+/// A foreign chain that would drop a network's packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    pub table: TableName,
+    pub chain: String,
+    /// `forward`: to and from guests; `input`: DHCP and DNS of the host.
+    pub hook: String,
+    /// How it drops, and what to do.
+    pub text: String,
+}
+
+impl std::fmt::Display for Blocker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn comment(bridge: &str) -> String {
+    format!("domus: {bridge}")
+}
+
+/// Foreign chains that would drop what `bridge` forwards, or what guests ask of the host. `ours`: names of our own tables.
+pub fn blockers(ruleset: &Ruleset, bridge: &str, forwards: bool, serves: bool, ours: &[TableName]) -> Vec<Blocker> {
+    let mut found = Vec::new();
+    for (name, table) in &ruleset.tables {
+        if ours.contains(name) || !matches!(name.family.as_str(), "ip" | "ip6" | "inet") {
+            continue;
+        }
+        for (chain_name, chain) in &table.chains {
+            let hook = chain.hook.as_deref().unwrap_or_default();
+            let concerned = (hook == "forward" && forwards) || (hook == "input" && serves);
+            let Some(how) = how_it_drops(chain).filter(|_| concerned) else { continue };
+            if lets_through(table, bridge, hook) {
+                continue;
+            }
+            let text = format!(
+                "table '{name}' chain '{chain_name}' (hook {hook}, {how}) drops packets of bridge '{bridge}' that our \
+                 rules let through; {}",
+                help(name, chain_name, table, bridge, hook)
+            );
+            found.push(Blocker { table: name.clone(), chain: chain_name.clone(), hook: hook.into(), text });
+        }
+    }
+    found
+}
+
+fn how_it_drops(chain: &Chain) -> Option<&'static str> {
+    if chain.policy_drop {
+        return Some("policy drop");
+    }
+    // An unconditional last rule.
+    let last = chain.rules.last()?;
+    let plain =
+        |statement: &Value| ["counter", "log", "reject", "drop"].iter().any(|kind| statement.get(kind).is_some());
+    let ends = |kind: &str| last.expr.last().is_some_and(|statement| statement.get(kind).is_some());
+    if !last.expr.iter().all(plain) {
+        return None;
+    }
+    if ends("reject") { Some("ends with reject") } else { ends("drop").then_some("ends with drop") }
+}
+
+/// Whether some rule of the table accepts, or sends on to another chain, packets from the bridge (and to it, when
+/// forwarding). A guess about others' rules: it keeps quiet when somebody has obviously thought of this bridge.
+fn lets_through(table: &Table, bridge: &str, hook: &str) -> bool {
+    let any = |key: &str| {
+        let names = |rule: &Rule| matches_interface(rule, key, bridge) && goes_on(rule);
+        table.chains.values().flat_map(|chain| &chain.rules).any(names)
+    };
+    any("iifname") && (hook == "input" || any("oifname"))
+}
+
+fn goes_on(rule: &Rule) -> bool {
+    rule.expr.last().is_some_and(|last| ["accept", "jump", "goto"].iter().any(|kind| last.get(kind).is_some()))
+}
+
+fn matches_interface(rule: &Rule, key: &str, bridge: &str) -> bool {
+    rule.expr.iter().any(|statement| {
+        let Some(test) = statement.get("match") else { return false };
+        let on = test.pointer("/left/meta/key").and_then(Value::as_str) == Some(key);
+        let positive = matches!(test.get("op").and_then(Value::as_str), Some("==" | "in"));
+        on && positive && test.get("right").is_some_and(|right| names(right, bridge))
+    })
+}
+
+fn names(right: &Value, bridge: &str) -> bool {
+    match right {
+        Value::String(name) => match name.strip_suffix('*') {
+            Some(prefix) => bridge.starts_with(prefix),
+            None => name == bridge,
+        },
+        Value::Array(items) => items.iter().any(|item| names(item, bridge)),
+        Value::Object(object) => object.get("set").is_some_and(|set| names(set, bridge)),
+        _ => false,
+    }
+}
+
+fn help(name: &TableName, chain: &str, table: &Table, bridge: &str, hook: &str) -> String {
+    if name.name == "firewalld" {
+        return format!("'firewall-cmd --zone=trusted --change-interface={bridge}' lets it through");
+    }
+    if table.chains.contains_key("ufw-user-forward") || table.chains.contains_key("ufw-before-forward") {
+        return match hook {
+            "forward" => {
+                format!("'ufw route allow in on {bridge}' and 'ufw route allow out on {bridge}' let it through")
+            }
+            _ => format!("'ufw allow in on {bridge}' lets it through"),
+        };
+    }
+    match hook {
+        "forward" => {
+            format!("'nft insert rule {name} {chain} iifname {bridge} accept' and the same with oifname let it through")
+        }
+        _ => format!("'nft insert rule {name} {chain} iifname {bridge} accept' lets it through"),
+    }
+}
+
+/// Tables whose `DOCKER-USER` chain lacks our rules for the bridge.
+fn docker_tables(ruleset: &Ruleset) -> impl Iterator<Item = (&TableName, &Chain)> {
+    ruleset
+        .tables
+        .iter()
+        .filter(|(name, _)| matches!(name.family.as_str(), "ip" | "ip6"))
+        .filter_map(|(name, table)| table.chains.get(DOCKER_USER).map(|chain| (name, chain)))
+}
+
+fn ours<'a>(chain: &'a Chain, bridge: &str) -> impl Iterator<Item = &'a Rule> {
+    let comment = comment(bridge);
+    chain.rules.iter().filter(move |rule| rule.comment.as_deref() == Some(&comment))
+}
+
+/// Whether a chain of docker's lacks our rules for this bridge.
+pub fn docker_rules_missing(ruleset: &Ruleset, bridge: &str) -> bool {
+    docker_tables(ruleset).any(|(_, chain)| ours(chain, bridge).count() < 2)
+}
+
+/// Lets the bridge's packets through docker's chain, where there is one. True when something was added.
+pub async fn pass_docker(nft: &Path, ruleset: &Ruleset, bridge: &str) -> Result<bool> {
+    let mut text = String::new();
+    for (table, chain) in docker_tables(ruleset).filter(|(_, chain)| ours(chain, bridge).count() < 2) {
+        for rule in ours(chain, bridge) {
+            text.push_str(&format!("delete rule {table} {DOCKER_USER} handle {}\n", rule.handle));
+        }
+        for key in ["oifname", "iifname"] {
+            let comment = comment(bridge);
+            text.push_str(&format!(
+                "insert rule {table} {DOCKER_USER} {key} \"{bridge}\" accept comment \"{comment}\"\n"
+            ));
+        }
+    }
+    if text.is_empty() {
+        return Ok(false);
+    }
+    nft::apply(nft, &text).await?;
+    Ok(true)
+}
+
+/// Takes our rules for the bridge out of docker's chains.
+pub async fn leave_docker(nft: &Path, ruleset: &Ruleset, bridge: &str) -> Result<()> {
+    let text: String = docker_tables(ruleset)
+        .flat_map(|(table, chain)| {
+            ours(chain, bridge).map(move |rule| format!("delete rule {table} {DOCKER_USER} handle {}\n", rule.handle))
+        })
+        .collect();
+    if text.is_empty() { Ok(()) } else { nft::apply(nft, &text).await }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::in_netns_async;
+
+    /// What dockerd's iptables-nft calls leave, cut to its bones.
+    const DOCKER: &str = "
+        table ip filter {
+            chain DOCKER { }
+            chain DOCKER-USER {
+                counter return
+            }
+            chain FORWARD {
+                type filter hook forward priority filter; policy drop;
+                counter jump DOCKER-USER
+                oifname \"docker0\" ct state related,established counter accept
+                oifname \"docker0\" counter jump DOCKER
+            }
+        }";
+    const FIREWALLD: &str = "
+        table inet firewalld {
+            chain filter_FORWARD {
+                type filter hook forward priority filter + 10; policy accept;
+                ct state established,related accept
+                reject with icmpx type admin-prohibited
+            }
+        }";
+
+    #[test]
+    fn dockers_drop_is_named_and_passed() {
+        let nft = Path::new("/usr/sbin/nft");
+        if !nft.exists() {
+            return eprintln!("SKIP dockers_drop_is_named_and_passed: {} is not installed", nft.display());
+        }
+        in_netns_async("dockers_drop_is_named_and_passed", async || {
+            nft::apply(nft, DOCKER).await.unwrap();
+            let before = nft::ruleset(nft).await.unwrap();
+            let found = blockers(&before, "virbr0", true, true, &[]);
+            assert_eq!(found.len(), 1);
+            let text = found[0].to_string();
+            assert!(text.starts_with("table 'ip filter' chain 'FORWARD' (hook forward, policy drop)"), "{text}");
+            assert!(blockers(&before, "virbr0", true, true, &[TableName::new("ip", "filter")]).is_empty());
+            assert!(blockers(&before, "virbr0", false, true, &[]).is_empty());
+
+            assert!(docker_rules_missing(&before, "virbr0"));
+            assert!(pass_docker(nft, &before, "virbr0").await.unwrap());
+            let passed = nft::ruleset(nft).await.unwrap();
+            assert!(!docker_rules_missing(&passed, "virbr0") && docker_rules_missing(&passed, "virbr1"));
+            assert!(!pass_docker(nft, &passed, "virbr0").await.unwrap());
+            assert!(blockers(&passed, "virbr0", true, true, &[]).is_empty());
+            assert_eq!(blockers(&passed, "virbr1", true, true, &[]).len(), 1);
+            leave_docker(nft, &passed, "virbr0").await.unwrap();
+            let after = nft::ruleset(nft).await.unwrap();
+            let table = TableName::new("ip", "filter");
+            assert_eq!(after.fingerprint(&table), before.fingerprint(&table));
+        });
+    }
+
+    #[test]
+    fn firewallds_reject_is_named_with_its_command() {
+        let nft = Path::new("/usr/sbin/nft");
+        if !nft.exists() {
+            return eprintln!("SKIP firewallds_reject_is_named: {} is not installed", nft.display());
+        }
+        in_netns_async("firewallds_reject_is_named", async || {
+            nft::apply(nft, FIREWALLD).await.unwrap();
+            let seen = nft::ruleset(nft).await.unwrap();
+            let found = blockers(&seen, "virbr0", true, false, &[]);
+            assert_eq!(found.len(), 1);
+            assert!(
+                found[0].text.contains("ends with reject") && found[0].text.contains("firewall-cmd"),
+                "{}",
+                found[0]
+            );
+            assert!(!pass_docker(nft, &seen, "virbr0").await.unwrap());
+            nft::apply(
+                nft,
+                "insert rule inet firewalld filter_FORWARD iifname { \"virbr0\", \"x\" } accept\n\
+                             insert rule inet firewalld filter_FORWARD oifname \"virbr*\" accept\n",
+            )
+            .await
+            .unwrap();
+            assert!(blockers(&nft::ruleset(nft).await.unwrap(), "virbr0", true, false, &[]).is_empty());
+        });
+    }
+}

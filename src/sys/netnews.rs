@@ -1,0 +1,85 @@
+//! Announcements of the kernel: that the packet filter, or links and addresses, changed.
+//!
+//! Says only *that* something changed; whoever asks looks for himself. News that overrun the socket's buffer count as
+//! one more change, so nothing is missed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use tokio::io::unix::AsyncFd;
+
+/// `NFNLGRP_NFTABLES` as a bit of the bind mask.
+const NFTABLES: u32 = 1 << (7 - 1);
+/// Links, IPv4 addresses and IPv6 addresses (`RTMGRP_*`).
+const LINKS: u32 = 1 | 0x10 | 0x100;
+
+/// A socket on which the kernel announces changes of the network namespace it was opened in.
+#[derive(Debug)]
+pub struct News {
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl News {
+    /// Changes of nftables' tables, chains, rules and sets. Needs CAP_NET_ADMIN and a tokio runtime.
+    pub fn of_filter() -> io::Result<News> {
+        News::open(Some(netlink::NETFILTER), NFTABLES)
+    }
+
+    /// Changes of links and their addresses. Needs a tokio runtime.
+    pub fn of_links() -> io::Result<News> {
+        // NETLINK_ROUTE is protocol 0.
+        News::open(None, LINKS)
+    }
+
+    fn open(protocol: Option<rustix::net::Protocol>, groups: u32) -> io::Result<News> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+        // SAFETY: an OwnedFd is one open descriptor for as long as it exists, and nothing takes it out of the AsyncFd.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, tokio::io::Interest::READABLE) }?;
+        Ok(News { socket })
+    }
+
+    /// Waits for news and takes all that are there. Cancellation-safe.
+    pub async fn changed(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let mut any = false;
+            let mut buffer = [0u8; 16 << 10];
+            loop {
+                match rustix::net::recv(self.socket.get_ref(), &mut buffer, RecvFlags::TRUNC) {
+                    Ok(_) | Err(rustix::io::Errno::NOBUFS) => any = true,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(rustix::io::Errno::AGAIN) => break,
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            ready.clear_ready();
+            if any {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::in_netns_async;
+
+    #[test]
+    fn a_new_link_is_news() {
+        in_netns_async("a_new_link_is_news", async || {
+            let news = News::of_links().unwrap();
+            let name = "news0";
+            let _tap = super::super::tap::open(
+                Some(name),
+                super::super::tap::Options { multi_queue: false, vnet_hdr: false, existing: false },
+            )
+            .unwrap();
+            tokio::time::timeout(std::time::Duration::from_secs(60), news.changed()).await.unwrap().unwrap();
+        });
+    }
+}
