@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, plug, stats, tune,
-    vcpu, xml,
+    console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, network, plan, plug, stats,
+    tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -113,6 +113,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let (option, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.into())));
         let place = match option {
             "--domain" | "--file" => &mut first,
+            "--network" if words[at].as_encoded_bytes().starts_with(b"net-") => &mut first,
             "--new-name" => &mut last,
             _ => {
                 middle.push(word);
@@ -324,6 +325,8 @@ pub enum Command {
     Hostname,
     /// Print the libvirt URI of the driver
     Uri,
+    #[command(flatten)]
+    Network(network::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell
