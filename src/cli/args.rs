@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, plan, plug,
-    secret, stats, tune, vcpu, xml,
+    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, network, plan,
+    plug, secret, stats, tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -120,6 +120,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let (option, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.into())));
         let place = match option {
             option if objects.contains(&option) => &mut first,
+            "--network" if words[at].as_encoded_bytes().starts_with(b"net-") => &mut first,
             "--new-name" => &mut last,
             _ => {
                 middle.push(word);
@@ -333,6 +334,8 @@ pub enum Command {
     Uri,
     #[command(flatten)]
     Secret(secret::Command),
+    #[command(flatten)]
+    Network(network::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell

@@ -27,6 +27,7 @@ mod info;
 mod lifecycle;
 mod list;
 mod native;
+mod network;
 mod output;
 mod params;
 mod plan;
@@ -165,6 +166,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
         Command::Secret(command) => secret::run(session, command).await,
+        Command::Network(command) => network::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),
     }
