@@ -168,5 +168,6 @@ async fn open_host(
     }
     let host = HostObjects::new(set, events.clone(), HostOptions { dirs, store, boot_id: boot_id.into() });
     host.load().await?;
+    node_device::watch(&host);
     Ok(host)
 }

@@ -9,11 +9,13 @@ use crate::engine::Domain;
 use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateXml, DefineXml, DomainCapsArgs,
     GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion,
-    GetVersion, IsEncrypted, ListAllDomains, ListAllSecrets, LookupById, LookupByName, LookupByUuid, NodeGetCpuMap,
-    NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage,
+    GetVersion, IsEncrypted, ListAllDomains, ListAllNodeDevices, ListAllSecrets, LookupById, LookupByName,
+    LookupByUuid, NodeDeviceLookupByName, NodeDeviceLookupScsiHostByWwn, NodeGetCpuMap, NodeGetCpuStats,
+    NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage,
     SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
+use crate::engine::node_device::NodeDevice;
 use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
@@ -26,6 +28,10 @@ fn domain_path(at: &Invocation, domain: &Domain) -> Path {
 
 fn secret_path(at: &Invocation, secret: &Secret) -> Path {
     at.uuid_path(Kind::Secret, secret.uuid())
+}
+
+fn device_path(at: &Invocation, device: &NodeDevice) -> Path {
+    at.text_path(Kind::NodeDevice, &device.name)
 }
 
 /// The UUID that a look-up `function` is given.
@@ -147,7 +153,11 @@ const METHODS: &[Method] = &[
     )),
     m("ListInterfaces", "flags u", "interfaces ao", "virConnectListAllInterfaces"),
     m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks"),
-    m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
+    m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices").served(object!(
+        ListAllNodeDevices,
+        |flags: u32| Ok(flags),
+        |at, devices| devices.iter().map(|device| device_path(at, device)).collect::<Vec<_>>()
+    )),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
     m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
         ListAllSecrets,
@@ -160,8 +170,16 @@ const METHODS: &[Method] = &[
     m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName"),
     m("NetworkLookupByUUID", "uuid s", "network o", "virNetworkLookupByUUIDString"),
     m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML"),
-    m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName"),
-    m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN"),
+    m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName").served(object!(
+        NodeDeviceLookupByName,
+        |name: String| Ok(name),
+        |at, device| device_path(at, &device)
+    )),
+    m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN").served(
+        object!(NodeDeviceLookupScsiHostByWwn, |args: (String, String, u32)| Ok(args), |at, device| device_path(
+            at, &device
+        )),
+    ),
     m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML"),
     m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName"),
     m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString"),

@@ -17,6 +17,7 @@ mod lookup;
 mod metadata;
 mod native;
 mod node;
+mod node_device;
 mod secret;
 mod stats;
 mod tune;
@@ -49,6 +50,10 @@ pub use metadata::{SetMetadata, SetMetadataArgs};
 pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
 pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+};
+pub use node_device::{
+    ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,
+    NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName, NodeDeviceLookupScsiHostByWwn, NodeListDevices,
 };
 pub use secret::{
     ListAllSecrets, SecretDefineXml, SecretGetValue, SecretGetXmlDesc, SecretLookupByUsage, SecretLookupByUuid,
