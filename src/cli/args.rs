@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, network, plan,
-    plug, secret, stats, tune, vcpu, xml,
+    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, network,
+    node_device, plan, plug, secret, stats, tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -106,6 +106,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let objects: &[&str] = match command.split('-').next() {
         Some("secret") if command == "secret-set-value" => &["--secret"],
         Some("secret") => &["--secret", "--file"],
+        Some("nodedev") => &["--device", "--file"],
         _ => &["--domain", "--file"],
     };
     let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -333,6 +334,8 @@ pub enum Command {
     /// Print the libvirt URI of the driver
     Uri,
     #[command(flatten)]
+    NodeDevice(node_device::Command),
+    #[command(flatten)]
     Secret(secret::Command),
     #[command(flatten)]
     Network(network::Command),
@@ -347,6 +350,7 @@ impl Command {
     /// The wait for events of an object of the host that the command is, if it is one.
     pub fn host_event(&self) -> Option<(&host_event::EventArgs, &'static host_event::Kind)> {
         match self {
+            Command::NodeDevice(command) => command.event(),
             Command::Secret(command) => command.event(),
             _ => None,
         }

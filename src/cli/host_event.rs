@@ -185,7 +185,8 @@ pub fn key(path: &str) -> String {
     uuid.filter(|uuid| crate::types::Uuid::try_parse(uuid).is_ok()).unwrap_or_else(|| decode(last))
 }
 
-fn decode(text: &str) -> String {
+/// The text of a path's last element in libvirt-dbus's encoding.
+pub fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

@@ -28,6 +28,7 @@ mod lifecycle;
 mod list;
 mod native;
 mod network;
+mod node_device;
 mod output;
 mod params;
 mod plan;
@@ -165,6 +166,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Version(args) => host::version(session, args).await,
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
+        Command::NodeDevice(command) => node_device::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         Command::Network(command) => network::run(session, command).await,
         // Answered without a daemon.

@@ -85,7 +85,7 @@ impl Located for Secret {
 
 impl Located for NodeDevice {
     fn locate(at: &Invocation) -> Result<Self, Fault> {
-        Ok(at.connection()?.host().node_devices.by_name(at.text()?)?)
+        Ok(at.connection()?.host().node_devices.named(at.text()?))
     }
 }
 

@@ -133,6 +133,12 @@ pub async fn children(client: &Client, message: &Message, root: &Root, kind: Kin
         Kind::Network => by_uuid(host.networks.all().iter().map(Handle::uuid).collect()),
         Kind::StoragePool => by_uuid(host.pools.all().iter().map(Handle::uuid).collect()),
         Kind::Secret => by_uuid(host.secrets.all().iter().map(Handle::uuid).collect()),
+        Kind::NodeDevice => {
+            let devices = host.node_devices.all().await;
+            devices
+                .map(|all| all.iter().map(|device| Cow::Owned(path::encode(&device.name))).collect())
+                .unwrap_or_default()
+        }
         _ => Vec::new(),
     }
 }

@@ -178,5 +178,6 @@ async fn open_host(
         HostOptions { dirs, store, boot_id: boot_id.into(), networks: config.networks.clone() },
     );
     host.load().await?;
+    node_device::watch(&host);
     Ok(host)
 }

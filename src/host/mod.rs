@@ -8,6 +8,7 @@ pub mod cpu;
 mod identity;
 mod memory;
 mod model;
+pub mod node_device;
 mod topology;
 
 use std::path::Path;

@@ -178,7 +178,7 @@ impl Remote for NodeDevice {
     type Handle = DeviceHandle;
 
     fn find(connection: &Connection, handle: DeviceHandle) -> crate::error::Result<Self> {
-        connection.host().node_devices.by_name(&handle.name)
+        Ok(connection.host().node_devices.named(&handle.name))
     }
 
     fn handle(&self) -> DeviceHandle {

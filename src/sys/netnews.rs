@@ -1,4 +1,4 @@
-//! Announcements of the kernel: that the packet filter, or links and addresses, changed.
+//! Announcements of the kernel: that the packet filter, links and addresses, or devices changed.
 //!
 //! Says only *that* something changed; whoever asks looks for himself. News that overrun the socket's buffer count as
 //! one more change, so nothing is missed.
@@ -31,6 +31,12 @@ impl News {
     pub fn of_links() -> io::Result<News> {
         // NETLINK_ROUTE is protocol 0.
         News::open(None, LINKS)
+    }
+
+    /// Devices that come, go or change ("uevents"). Needs a tokio runtime.
+    pub fn of_devices() -> io::Result<News> {
+        // Group 1 is the kernel's own, 2 is udev's.
+        News::open(Some(netlink::KOBJECT_UEVENT), 1)
     }
 
     fn open(protocol: Option<rustix::net::Protocol>, groups: u32) -> io::Result<News> {

@@ -11,13 +11,15 @@ use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
     DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
     GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
-    ListAllDomains, ListAllNetworks, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
-    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NetworkCreateXml,
-    NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
-    NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
+    ListAllDomains, ListAllNetworks, ListAllNodeDevices, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName,
+    LookupByUuid, LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath,
+    NetworkCreateXml, NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeDeviceLookupByName,
+    NodeDeviceLookupScsiHostByWwn, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats,
+    NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::engine::network::Network;
+use crate::engine::node_device::NodeDevice;
 use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
@@ -34,6 +36,10 @@ fn network_path(at: &Invocation, network: &Network) -> Path {
 
 fn secret_path(at: &Invocation, secret: &Secret) -> Path {
     at.uuid_path(Kind::Secret, secret.uuid())
+}
+
+fn device_path(at: &Invocation, device: &NodeDevice) -> Path {
+    at.text_path(Kind::NodeDevice, &device.name)
 }
 
 /// The UUID that a look-up `function` is given.
@@ -164,7 +170,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |at, networks| networks.iter().map(|network| network_path(at, network)).collect::<Vec<_>>()
     )),
-    m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
+    m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices").served(object!(
+        ListAllNodeDevices,
+        |flags: u32| Ok(flags),
+        |at, devices| devices.iter().map(|device| device_path(at, device)).collect::<Vec<_>>()
+    )),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
     m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
         ListAllSecrets,
@@ -197,8 +207,16 @@ const METHODS: &[Method] = &[
         |at, network| network_path(at, &network)
     )),
     m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML"),
-    m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName"),
-    m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN"),
+    m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName").served(object!(
+        NodeDeviceLookupByName,
+        |name: String| Ok(name),
+        |at, device| device_path(at, &device)
+    )),
+    m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN").served(
+        object!(NodeDeviceLookupScsiHostByWwn, |args: (String, String, u32)| Ok(args), |at, device| device_path(
+            at, &device
+        )),
+    ),
     m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML"),
     m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName"),
     m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString"),

@@ -1,10 +1,10 @@
 //! `org.domus.*1` beside libvirt-dbus's interfaces of networks, node devices and secrets: what those have no place for.
 
-use super::{Interface, Method, Signal, m, s};
-use crate::dbus::call::object;
+use super::{Interface, Method, Property, Signal, m, p, s};
+use crate::dbus::call::{object, property};
 use crate::engine::api::{
     NetworkGetMetadata, NetworkGetMetadataArgs, NetworkListAllPorts, NetworkPortGetXmlDesc, NetworkSetMetadata,
-    NetworkSetMetadataArgs,
+    NetworkSetMetadataArgs, NodeDeviceGetAutostart, NodeDeviceIsActive, NodeDeviceIsPersistent,
 };
 use crate::engine::network::define::Metadata;
 use crate::error::Error;
@@ -62,9 +62,17 @@ pub static NODE_DEVICE: Interface = Interface {
     xml: include_str!("../../../schemas/dbus/org.domus.NodeDevice1.xml"),
     emits_changed: false,
     methods: NODE_DEVICE_METHODS,
-    properties: &[],
+    properties: NODE_DEVICE_PROPERTIES,
     signals: NODE_DEVICE_SIGNALS,
 };
+
+const NODE_DEVICE_PROPERTIES: &[Property] = &[
+    p("Active", "b", "virNodeDeviceIsActive").get(|at| property::<NodeDeviceIsActive, _>(at, || (), |is| is)),
+    p("Autostart", "b", "virNodeDeviceGetAutostart")
+        .get(|at| property::<NodeDeviceGetAutostart, _>(at, || (), |is| is)),
+    p("Persistent", "b", "virNodeDeviceIsPersistent")
+        .get(|at| property::<NodeDeviceIsPersistent, _>(at, || (), |is| is)),
+];
 
 const NODE_DEVICE_METHODS: &[Method] = &[];
 

@@ -18,6 +18,7 @@ mod metadata;
 mod native;
 mod network;
 mod node;
+mod node_device;
 mod secret;
 mod stats;
 mod storage_pool;
@@ -59,6 +60,10 @@ pub use network::{
 };
 pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+};
+pub use node_device::{
+    ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,
+    NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName, NodeDeviceLookupScsiHostByWwn, NodeListDevices,
 };
 pub use secret::{
     ListAllSecrets, SecretDefineXml, SecretGetValue, SecretGetXmlDesc, SecretLookupByUsage, SecretLookupByUuid,

@@ -8,8 +8,8 @@ use crate::engine::host::HostObjects;
 use crate::engine::network::define::{self, Edit, Metadata};
 use crate::engine::network::{self, Network, Port};
 use crate::error::{Code, Error, Result, Subsystem};
-use crate::net::network::run::leases::Lease;
 use crate::net::network::FormatOptions;
+use crate::net::network::run::leases::Lease;
 use crate::types::{MacAddr, Uuid, flags};
 use std::sync::Arc;
 

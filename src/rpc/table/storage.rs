@@ -1,4 +1,4 @@
-//! Procedures of storage and node devices.
+//! Procedures of storage pools and volumes.
 
 #![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
 
@@ -216,34 +216,4 @@ pub(super) const STORAGE: &[Procedure] = &[
         |flags: u32| flags,
         |xml| xml
     )),
-];
-
-pub(super) const NODE_DEVICE: &[Procedure] = &[
-    c(111, "NODE_NUM_OF_DEVICES", "virNodeNumOfDevices"),
-    c(112, "NODE_LIST_DEVICES", "virNodeListDevices"),
-    c(113, "NODE_DEVICE_LOOKUP_BY_NAME", "virNodeDeviceLookupByName"),
-    c(114, "NODE_DEVICE_GET_XML_DESC", "virNodeDeviceGetXMLDesc"),
-    c(115, "NODE_DEVICE_GET_PARENT", "virNodeDeviceGetParent"),
-    c(116, "NODE_DEVICE_NUM_OF_CAPS", "virNodeDeviceNumOfCaps"),
-    c(117, "NODE_DEVICE_LIST_CAPS", "virNodeDeviceListCaps"),
-    c(118, "NODE_DEVICE_DETTACH", "virNodeDeviceDettach"),
-    c(119, "NODE_DEVICE_RE_ATTACH", "virNodeDeviceReAttach"),
-    c(120, "NODE_DEVICE_RESET", "virNodeDeviceReset"),
-    c(123, "NODE_DEVICE_CREATE_XML", "virNodeDeviceCreateXML"),
-    c(124, "NODE_DEVICE_DESTROY", "virNodeDeviceDestroy"),
-    c(285, "CONNECT_LIST_ALL_NODE_DEVICES", "virConnectListAllNodeDevices"),
-    c(297, "NODE_DEVICE_LOOKUP_SCSI_HOST_BY_WWN", "virNodeDeviceLookupSCSIHostByWWN"),
-    c(301, "NODE_DEVICE_DETACH_FLAGS", "virNodeDeviceDetachFlags"),
-    c(374, "CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY", "virConnectNodeDeviceEventRegisterAny")
-        .served((Class::Read, session::register_node_device_event)),
-    c(375, "CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY", "virConnectNodeDeviceEventDeregisterAny")
-        .served((Class::Read, session::deregister_node_device_event)),
-    c(428, "NODE_DEVICE_DEFINE_XML", "virNodeDeviceDefineXML"),
-    c(429, "NODE_DEVICE_UNDEFINE", "virNodeDeviceUndefine"),
-    c(430, "NODE_DEVICE_CREATE", "virNodeDeviceCreate"),
-    c(433, "NODE_DEVICE_GET_AUTOSTART", "virNodeDeviceGetAutostart"),
-    c(434, "NODE_DEVICE_SET_AUTOSTART", "virNodeDeviceSetAutostart"),
-    c(435, "NODE_DEVICE_IS_PERSISTENT", "virNodeDeviceIsPersistent"),
-    c(436, "NODE_DEVICE_IS_ACTIVE", "virNodeDeviceIsActive"),
-    c(447, "NODE_DEVICE_UPDATE", "virNodeDeviceUpdate"),
 ];
