@@ -98,11 +98,13 @@ impl HostObjects {
         super::network::recover(self).await;
         super::network::ship(self).await?;
         self.pools.load().await?;
+        super::storage::recovery::recover(self).await?;
         Ok(())
     }
 
     /// Starts what is marked for it, before any domain is. Failures are logged.
     pub async fn autostart(self: &Arc<Self>) {
         super::network::autostart(self).await;
+        super::storage::recovery::autostart(&self.pools).await;
     }
 }

@@ -132,3 +132,41 @@ pub mod vcpu {
 pub mod memory {
     pub const MAXIMUM: u32 = 4;
 }
+
+/// Flags of storage pools.
+pub mod storage_pool {
+    /// `VIR_STORAGE_XML_INACTIVE`
+    pub const XML_INACTIVE: u32 = 1;
+    /// `VIR_STORAGE_POOL_DEFINE_VALIDATE`
+    pub const DEFINE_VALIDATE: u32 = 1;
+
+    /// `virStoragePoolCreateFlags`.
+    pub mod create {
+        pub const BUILD: u32 = 1;
+        pub const BUILD_OVERWRITE: u32 = 2;
+        pub const BUILD_NO_OVERWRITE: u32 = 4;
+        pub const VALIDATE: u32 = 8;
+        /// Those of a pool that has a definition.
+        pub const STARTS: u32 = 7;
+        pub const ALL: u32 = 15;
+    }
+
+    /// `virStoragePoolBuildFlags`.
+    pub mod build {
+        pub const NO_OVERWRITE: u32 = 4;
+        pub const OVERWRITE: u32 = 8;
+    }
+
+    /// `virConnectListAllStoragePoolsFlags`.
+    pub mod list {
+        pub const INACTIVE: u32 = 1;
+        pub const ACTIVE: u32 = 2;
+        pub const PERSISTENT: u32 = 4;
+        pub const TRANSIENT: u32 = 8;
+        pub const AUTOSTART: u32 = 16;
+        pub const NO_AUTOSTART: u32 = 32;
+        /// One bit per type.
+        pub const TYPES: u32 = 0x3fff << 6;
+        pub const ALL: u32 = 63 | TYPES;
+    }
+}

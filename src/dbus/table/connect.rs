@@ -1,5 +1,6 @@
 //! `org.libvirt.Connect`: the members of a driver root.
 
+use super::pool::{pool_path, volume_path};
 use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{Invocation, object, property};
 use crate::dbus::codec::{Counters, Params, Path, optional};
@@ -7,12 +8,13 @@ use crate::dbus::fault::Fault;
 use crate::dbus::path::{self, Kind};
 use crate::engine::Domain;
 use crate::engine::api::{
-    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateXml, DefineXml, DomainCapsArgs,
-    GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion,
-    GetVersion, IsEncrypted, ListAllDomains, ListAllNetworks, ListAllSecrets, LookupById, LookupByName, LookupByUuid,
-    NetworkCreateXml, NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeGetCpuMap, NodeGetCpuStats,
-    NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage,
-    SecretLookupByUuid, XmlFlags,
+    AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
+    DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
+    GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
+    ListAllDomains, ListAllNetworks, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
+    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NetworkCreateXml,
+    NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
+    NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::engine::network::Network;
@@ -104,7 +106,12 @@ const METHODS: &[Method] = &[
         "type s, srcSpec s, flags u",
         "storagePoolSources s",
         "virConnectFindStoragePoolSources",
-    ),
+    )
+    .served(object!(
+        FindStoragePoolSources,
+        |(kind, spec, flags): (String, String, u32)| Ok(FindSourcesArgs { kind, spec: optional(spec), flags }),
+        |_, xml| xml
+    )),
     m("GetAllDomainStats", "stats u, flags u", "records a(sa{sv})", "virConnectGetAllDomainStats").served(object!(
         GetAllDomainStats,
         |(stats, flags): (u32, u32)| Ok(AllStatsArgs { stats, flags, domains: None }),
@@ -164,7 +171,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |at, secrets| secrets.iter().map(|secret| secret_path(at, secret)).collect::<Vec<_>>()
     )),
-    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools"),
+    m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools").served(object!(
+        ListAllStoragePools,
+        |flags: u32| Ok(flags),
+        |at, pools| pools.iter().map(|pool| pool_path(at, pool)).collect::<Vec<_>>()
+    )),
     m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML").served(object!(
         NetworkCreateXml,
         |xml: String| Ok(XmlFlags { xml, flags: 0 }),
@@ -233,12 +244,36 @@ const METHODS: &[Method] = &[
         |args: (i32, String)| Ok(args),
         |at, secret| secret_path(at, &secret)
     )),
-    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML"),
-    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML"),
-    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName"),
-    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString"),
-    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey"),
-    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath"),
+    m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML").served(object!(
+        CreateStoragePoolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolDefineXML", "xml s, flags u", "storagePool o", "virStoragePoolDefineXML").served(object!(
+        DefineStoragePoolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolLookupByName", "name s", "storagePool o", "virStoragePoolLookupByName").served(object!(
+        LookupStoragePoolByName,
+        |name: String| Ok(name),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString").served(object!(
+        LookupStoragePoolByUuid,
+        |text: String| parse_uuid(&text, "virStoragePoolLookupByUUIDString"),
+        |at, pool| pool_path(at, &pool)
+    )),
+    m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey").served(object!(
+        LookupStorageVolByKey,
+        |key: String| Ok(key),
+        |at, volume| volume_path(at, &volume)
+    )),
+    m("StorageVolLookupByPath", "path s", "storageVol o", "virStorageVolLookupByPath").served(object!(
+        LookupStorageVolByPath,
+        |path: String| Ok(path),
+        |at, volume| volume_path(at, &volume)
+    )),
 ];
 
 const SIGNALS: &[Signal] = &[

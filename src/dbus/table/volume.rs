@@ -1,6 +1,9 @@
 //! `org.libvirt.StorageVol`: the members of a storage volume.
 
 use super::{Interface, Method, Property, Signal, m, p};
+use crate::dbus::call::{fact, object, property};
+use crate::engine::api::{GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc};
+use crate::engine::storage::StorageVol;
 
 /// libvirt-dbus's interface of a storage volume.
 pub static INTERFACE: Interface = Interface {
@@ -13,15 +16,25 @@ pub static INTERFACE: Interface = Interface {
 };
 
 const PROPERTIES: &[Property] = &[
-    p("Name", "s", "virStorageVolGetName").constant(),
-    p("Key", "s", "virStorageVolGetKey").constant(),
-    p("Path", "s", "virStorageVolGetPath").constant(),
+    p("Name", "s", "virStorageVolGetName").constant().get(|at| fact(at, |volume: &StorageVol| volume.name.clone())),
+    p("Key", "s", "virStorageVolGetKey").constant().get(|at| fact(at, |volume: &StorageVol| volume.key.clone())),
+    p("Path", "s", "virStorageVolGetPath")
+        .constant()
+        .get(|at| property::<GetStorageVolPath, _>(at, || (), |path| path)),
 ];
 
 const METHODS: &[Method] = &[
     m("Delete", "flags u", "", "virStorageVolDelete"),
-    m("GetInfo", "flags u", "info (itt)", "virStorageVolGetInfoFlags"),
-    m("GetXMLDesc", "flags u", "xml s", "virStorageVolGetXMLDesc"),
+    m("GetInfo", "flags u", "info (itt)", "virStorageVolGetInfoFlags").served(object!(
+        GetStorageVolInfoFlags,
+        |flags: u32| Ok(flags),
+        |_, info| ((info.kind, info.capacity, info.allocation),)
+    )),
+    m("GetXMLDesc", "flags u", "xml s", "virStorageVolGetXMLDesc").served(object!(
+        GetStorageVolXmlDesc,
+        |flags: u32| Ok(flags),
+        |_, xml| xml
+    )),
     m("Resize", "capacity t, flags u", "", "virStorageVolResize"),
     m("Wipe", "pattern u, flags u", "", "virStorageVolWipePattern"),
 ];

@@ -53,7 +53,8 @@ pub fn scan(path: &Path, known: &KnownRaw) -> Result<Found> {
         match look(&directory, path, &name, known) {
             Ok(Some(volume)) => {
                 let Looked { def, inode, problem } = volume;
-                if def.file_format() == FileFormat::Raw && def.kind == VolumeKind::File && def.capacity > 0 {
+                let raw = def.file_format() == FileFormat::Raw && def.target.encryption.is_none();
+                if raw && def.kind == VolumeKind::File && def.capacity > 0 {
                     found.raw.insert(name.clone(), inode);
                 }
                 if let Some(problem) = problem {

@@ -37,7 +37,7 @@ pub fn sniff(file: &File, length: u64) -> std::io::Result<Sniffed> {
     }
     let mut head = [0u8; HEAD];
     let count = read_at(file, &mut head, 0)?;
-    let mut found = by_head(&head[..count]);
+    let mut found = by_head(&head[..count], length);
     if found.format == Some(FileFormat::Qcow2) {
         read_qcow2(file, &head[..count], &mut found)?;
     } else if found.format.is_none() && !found.luks && length > ISO_MAGIC + 5 {
@@ -83,7 +83,7 @@ fn read_qcow2(file: &File, head: &[u8], found: &mut Sniffed) -> std::io::Result<
     }
 }
 
-fn by_head(head: &[u8]) -> Sniffed {
+fn by_head(head: &[u8], length: u64) -> Sniffed {
     let starts = |magic: &[u8]| head.starts_with(magic);
     let format = |format| Sniffed { format: Some(format), ..Sniffed::default() };
     let sized = |format, capacity| Sniffed { format: Some(format), capacity, ..Sniffed::default() };
@@ -92,7 +92,9 @@ fn by_head(head: &[u8]) -> Sniffed {
             Some(1) => sized(FileFormat::Qcow, big64(head, 24)),
             _ => format(FileFormat::Qcow2),
         },
-        _ if starts(b"LUKS\xba\xbe") => Sniffed { luks: true, capacity: None, ..Sniffed::default() },
+        _ if starts(b"LUKS\xba\xbe") => {
+            Sniffed { luks: true, capacity: luks_payload(head, length), ..Sniffed::default() }
+        }
         _ if starts(b"QED\0") => sized(FileFormat::Qed, little64(head, 48)),
         _ if starts(b"KDMV") => {
             sized(FileFormat::Vmdk, little64(head, 12).and_then(|sectors| sectors.checked_mul(512)))
@@ -106,6 +108,14 @@ fn by_head(head: &[u8]) -> Sniffed {
         _ if head.get(0x40..0x44) == Some(b"\x7f\x10\xda\xbe") => sized(FileFormat::Vdi, little64(head, 0x170)),
         _ => Sniffed::default(),
     }
+}
+
+/// What lies behind the header of a version 1 container, whose sectors have 512 bytes.
+fn luks_payload(head: &[u8], length: u64) -> Option<u64> {
+    if head.get(6..8) != Some(&[0, 1]) {
+        return None;
+    }
+    length.checked_sub(u64::from(big32(head, 104)?) * 512)
 }
 
 fn big32(bytes: &[u8], at: usize) -> Option<u32> {
@@ -135,7 +145,17 @@ mod tests {
     #[case(b"#!/bin/sh\necho", None)]
     #[case(b"", None)]
     fn magic(#[case] head: &[u8], #[case] format: Option<FileFormat>) {
-        assert_eq!(by_head(head).format, format);
+        assert_eq!(by_head(head, 0).format, format);
+    }
+
+    #[test]
+    fn a_container_is_smaller_inside() {
+        let mut head = vec![0u8; 592];
+        head[..8].copy_from_slice(b"LUKS\xba\xbe\0\x01");
+        head[104..108].copy_from_slice(&4096u32.to_be_bytes());
+        let found = by_head(&head, 5 << 20);
+        assert!(found.luks && found.capacity == Some(3 << 20), "{found:?}");
+        assert_eq!(by_head(&head, 1).capacity, None);
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod network;
 mod node;
 mod secret;
 mod stats;
+mod storage_pool;
+mod storage_vol;
 mod tune;
 mod vcpu;
 mod xml;
@@ -63,6 +65,17 @@ pub use secret::{
     SecretSetValue, SecretUndefine, SecretValueArgs,
 };
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
+pub use storage_pool::{
+    BuildStoragePool, CreateStoragePool, CreateStoragePoolXml, DefineStoragePoolXml, DeleteStoragePool,
+    DestroyStoragePool, FindSourcesArgs, FindStoragePoolSources, GetStoragePoolAutostart, GetStoragePoolCapabilities,
+    GetStoragePoolInfo, GetStoragePoolXmlDesc, ListAllStoragePools, LookupStoragePoolByName,
+    LookupStoragePoolByTargetPath, LookupStoragePoolByUuid, LookupStoragePoolByVolume, RefreshStoragePool,
+    SetStoragePoolAutostart, StoragePoolIsActive, StoragePoolIsPersistent, UndefineStoragePool,
+};
+pub use storage_vol::{
+    GetStorageVolInfo, GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc, LookupStorageVolByKey,
+    LookupStorageVolByName, LookupStorageVolByPath, StoragePoolListAllVolumes, VolumeInfo,
+};
 pub use tune::{
     GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,
     ParamsArgs, SetBlkioParameters, SetMemory, SetMemoryParameters, SetSchedulerParameters,

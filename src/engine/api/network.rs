@@ -8,9 +8,8 @@ use crate::engine::host::HostObjects;
 use crate::engine::network::define::{self, Edit, Metadata};
 use crate::engine::network::{self, Network, Port};
 use crate::error::{Code, Error, Result, Subsystem};
-use crate::net::network::port::{Plug, PortDef};
+use crate::net::network::FormatOptions;
 use crate::net::network::run::leases::Lease;
-use crate::net::network::{FormatOptions, ForwardMode};
 use crate::types::{MacAddr, Uuid, flags};
 use std::sync::Arc;
 
@@ -215,7 +214,7 @@ pub struct NetworkGetMetadataArgs {
 }
 
 call! {
-    /// Title, description or one application's element. Error: code 100 when there is none.
+    /// Title, description or one application's element. Error: code 111 when there is none.
     NetworkGetMetadata = "virNetworkGetMetadata", Read, "network:read";
     (caller, on: Network, NetworkGetMetadataArgs { kind, uri, flags } => NetworkGetMetadataArgs) -> String {
         check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkGetMetadata")?;
@@ -257,7 +256,7 @@ call! {
 }
 
 fn port(network: &Network, uuid: Uuid) -> Result<Port> {
-    let found = host(network)?.ports.of(network.uuid()).into_iter().find(|port| port.uuid == uuid);
+    let found = host(network)?.ports.of(network.uuid()).into_iter().find(|port| port.def.uuid == uuid);
     found.ok_or_else(|| {
         let what = format!("Network port with UUID {uuid} does not exist");
         Error::new(Code::NoNetworkPort, what).with_subsystem(Subsystem::Network)
@@ -272,14 +271,14 @@ call! {
         if !on.state().active() {
             return Err(Error::invalid_state(format!("network '{}' is not active", on.name())));
         }
-        Ok(host(on)?.ports.of(on.uuid()).into_iter().map(|port| port.uuid).collect())
+        Ok(host(on)?.ports.of(on.uuid()).into_iter().map(|port| port.def.uuid).collect())
     }
 }
 
 call! {
-    /// Whether it has a port of this UUID. Error: code 101.
+    /// Whether it has a port of this UUID. Error: code 107.
     NetworkPortLookupByUuid = "virNetworkPortLookupByUUID", Read, "network-port:getattr";
-    (caller, on: Network, uuid => Uuid) -> Uuid { Ok(port(on, uuid)?.uuid) }
+    (caller, on: Network, uuid => Uuid) -> Uuid { Ok(port(on, uuid)?.def.uuid) }
 }
 
 call! {
@@ -287,21 +286,6 @@ call! {
     NetworkPortGetXmlDesc = "virNetworkPortGetXMLDesc", Read, "network-port:read";
     (caller, on: Network, (uuid, flags) => (Uuid, u32)) -> String {
         check_host_flags(flags, 0, "virNetworkPortGetXMLDesc")?;
-        let port = port(on, uuid)?;
-        let def = on.def()?;
-        let mac_table_manager = def.bridge.mac_table_manager;
-        let plug = match def.forward.mode {
-            ForwardMode::Bridge => Plug::Bridge { bridge: port.bridge, mac_table_manager },
-            _ => Plug::Network { bridge: port.bridge, mac_table_manager },
-        };
-        Ok(crate::net::network::port::format(&PortDef {
-            uuid: port.uuid,
-            owner_name: port.owner_name,
-            owner_uuid: port.owner,
-            group: port.portgroup,
-            mac: port.mac.unwrap_or_default(),
-            plug,
-            ..PortDef::default()
-        }))
+        Ok(crate::net::network::port::format(&port(on, uuid)?.def))
     }
 }

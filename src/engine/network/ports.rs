@@ -15,21 +15,15 @@ use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{Interface, InterfaceSource};
 use crate::error::{Code, Error, Result, Subsystem};
 use crate::net::bandwidth;
+use crate::net::network::port::{Plug, PortDef};
 use crate::net::network::run::plan::limits;
 use crate::net::network::{ForwardMode, NetworkDef};
-use crate::types::{MacAddr, Uuid};
+use crate::types::Uuid;
 
 /// A guest's interface in a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    pub uuid: Uuid,
-    /// The guest.
-    pub owner: Uuid,
-    pub owner_name: String,
-    pub mac: Option<MacAddr>,
-    pub portgroup: Option<String>,
-    /// The bridge it is in.
-    pub bridge: String,
+    pub def: PortDef,
     /// The host's end, once it is made.
     pub link: Option<String>,
 }
@@ -61,14 +55,14 @@ impl Ports {
     pub fn insert(&self, network: Uuid, port: Port) {
         let mut all = self.lock();
         let ports = all.entry(network).or_default();
-        ports.retain(|other| other.uuid != port.uuid);
+        ports.retain(|other| other.def.uuid != port.def.uuid);
         ports.push(port);
     }
 
     /// Gives a port back; one that is not there is no error.
     pub fn release(&self, network: Uuid, port: Uuid) {
         if let Some(ports) = self.lock().get_mut(&network) {
-            ports.retain(|other| other.uuid != port);
+            ports.retain(|other| other.def.uuid != port);
         }
     }
 
@@ -143,7 +137,6 @@ pub async fn plug_one(
     undo.push(vec![Step::NetworkPort { network: network.uuid(), port }]).await?;
     wanted.portid = Some(port.to_string());
     wanted.bridge = Some(bridge.to_string());
-    let portgroup = wanted.portgroup.clone();
     // The interface's own words win, then the port group's, then the network's.
     if nic.bandwidth.is_none() {
         nic.bandwidth = group.and_then(|group| group.bandwidth.clone());
@@ -154,19 +147,33 @@ pub async fn plug_one(
     if nic.mtu.is_none() {
         nic.mtu = def.mtu;
     }
-    host.ports.insert(
-        network.uuid(),
-        Port {
-            uuid: port,
-            owner,
-            owner_name: owner_name.to_string(),
-            mac: nic.mac,
-            portgroup,
-            bridge: bridge.to_string(),
-            link: nic.target.dev.clone(),
-        },
-    );
+    let owner = (owner, owner_name);
+    host.ports.insert(network.uuid(), port_of(nic, port, owner, def.forward.mode));
     Ok(())
+}
+
+/// The port of an interface that has its place.
+fn port_of(nic: &Interface, uuid: Uuid, (owner_uuid, owner_name): (Uuid, &str), mode: ForwardMode) -> Port {
+    let (group, bridge) = match &nic.source {
+        InterfaceSource::Network(place) => (place.portgroup.clone(), place.bridge.clone().unwrap_or_default()),
+        _ => Default::default(),
+    };
+    let plug = match mode.owns_bridge() {
+        true => Plug::Network { bridge, mac_table_manager: None },
+        false => Plug::Bridge { bridge, mac_table_manager: None },
+    };
+    let def = PortDef {
+        uuid,
+        owner_uuid,
+        owner_name: owner_name.to_string(),
+        group,
+        mac: nic.mac.unwrap_or_default(),
+        bandwidth: nic.bandwidth.clone(),
+        isolated: nic.isolated,
+        plug,
+        ..PortDef::default()
+    };
+    Port { def, link: nic.target.dev.clone() }
 }
 
 /// Notes the ports of a guest that runs, from its live definition: after its start, when the links have names, and when
@@ -176,18 +183,9 @@ pub fn register(host: &HostObjects, live: &DomainDef) {
         let InterfaceSource::Network(place) = &nic.source else { continue };
         let Some(uuid) = place.portid.as_deref().and_then(|id| id.parse().ok()) else { continue };
         let Ok(network) = host.networks.by_name(place.network.as_deref().unwrap_or_default()) else { continue };
-        host.ports.insert(
-            network.uuid(),
-            Port {
-                uuid,
-                owner: live.uuid.unwrap_or_default(),
-                owner_name: live.name.clone(),
-                mac: nic.mac,
-                portgroup: place.portgroup.clone(),
-                bridge: place.bridge.clone().unwrap_or_default(),
-                link: nic.target.dev.clone(),
-            },
-        );
+        let mode = network.def().map(|def| def.forward.mode).unwrap_or_default();
+        let owner = (live.uuid.unwrap_or_default(), live.name.as_str());
+        host.ports.insert(network.uuid(), port_of(nic, uuid, owner, mode));
     }
 }
 
@@ -235,15 +233,7 @@ mod tests {
     fn ports_come_and_go() {
         let ports = Ports::default();
         let (network, uuid) = (Uuid::new_v4(), Uuid::new_v4());
-        let port = Port {
-            uuid,
-            owner: Uuid::new_v4(),
-            owner_name: "vm".into(),
-            mac: None,
-            portgroup: None,
-            bridge: "virbr0".into(),
-            link: None,
-        };
+        let port = Port { def: PortDef { uuid, ..PortDef::default() }, link: None };
         ports.insert(network, port.clone());
         ports.insert(network, Port { link: Some("vnet0".into()), ..port });
         assert_eq!((ports.of(network).len(), ports.links(network)), (1, vec!["vnet0".to_string()]));

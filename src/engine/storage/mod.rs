@@ -1,8 +1,34 @@
-//! The storage pools of the host.
+//! The storage pools of the host, and the volumes in them.
+//!
+//! A pool that runs has a [`PoolLive`]: what its last refresh found, immutable and replaced as a whole, so that readers
+//! never wait for a directory. Starting one notes on disk that it is being started, makes the storage appear, looks at
+//! it, and notes that it runs; a daemon that is killed in between takes back what it had made when it comes back
+//! ([`recovery`]). Volumes are files and belong to no record: they are looked at again.
 
-use super::api::{ObjectKind, On};
-use super::host::HostObjects;
-use super::objects::{Handle, Kind};
+mod job;
+mod lifecycle;
+mod memory;
+pub(super) mod recovery;
+mod sources;
+mod volume;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use serde::{Deserialize, Serialize};
+
+pub use job::PoolJob;
+pub use lifecycle::BuildMode;
+pub use sources::find_sources;
+pub use volume::StorageVol;
+
+use super::api::ObjectKind;
+use super::objects::{Handle, Kind, State};
+use crate::disk::permissions::Permissions;
+use crate::disk::pool::{self, PoolDef, PoolType, Usage};
+use crate::disk::volume::VolumeDef;
+use crate::disk::volume::scan::KnownRaw;
 use crate::error::{Code, Error, Result, Subsystem};
 use crate::types::Uuid;
 
@@ -13,16 +39,34 @@ pub struct PoolKind;
 /// A storage pool.
 pub type StoragePool = Handle<PoolKind>;
 
-/// The definition, until its own type is here.
-#[derive(Debug)]
-pub struct Placeholder {
-    uuid: Uuid,
-    name: String,
+/// Volumes by their names.
+pub type Volumes = BTreeMap<String, Arc<VolumeDef>>;
+
+/// How a pool runs. On disk is only what undoing a start needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PoolLive {
+    /// It is being started: nobody has seen it run yet.
+    pub starting: bool,
+    /// What starting makes was there before: a start that fails leaves it.
+    pub was_up: bool,
+    #[serde(skip)]
+    pub usage: Usage,
+    /// Of the target directory as it is.
+    #[serde(skip)]
+    pub permissions: Option<Permissions>,
+    #[serde(skip)]
+    pub volumes: Arc<Volumes>,
+    /// See [`crate::disk::volume::scan`].
+    #[serde(skip)]
+    pub raw: Arc<KnownRaw>,
+    /// How many [`PoolJob`]s there are; the same counter for the whole run.
+    #[serde(skip)]
+    pub jobs: Arc<AtomicUsize>,
 }
 
 impl Kind for PoolKind {
-    type Def = Placeholder;
-    type Live = ();
+    type Def = PoolDef;
+    type Live = PoolLive;
     const NOUN: &'static str = "storage pool";
     const DIRECTORY: &'static str = "pools";
     const OBJECT: ObjectKind = ObjectKind::StoragePool;
@@ -31,58 +75,83 @@ impl Kind for PoolKind {
     const SCHEME: &'static str = "storage";
     const SHORT_NOUN: &'static str = "pool";
 
-    fn parse(_xml: &str) -> Result<Placeholder> {
-        Err(Error::internal("storage pools are not there yet"))
+    fn parse(xml: &str) -> Result<PoolDef> {
+        let def = pool::parse(xml)?.def;
+        match def.uuid {
+            Some(_) => Ok(def),
+            None => Err(Error::new(Code::XmlError, "the stored definition of a pool has no uuid")),
+        }
     }
 
-    fn write(_def: &Placeholder) -> String {
-        String::new()
+    fn write(def: &PoolDef) -> String {
+        pool::format(def, Usage::default())
     }
 
-    fn uuid(def: &Placeholder) -> Uuid {
-        def.uuid
+    fn uuid(def: &PoolDef) -> Uuid {
+        def.uuid.unwrap_or_default()
     }
 
-    fn name(def: &Placeholder) -> String {
+    fn name(def: &PoolDef) -> String {
         def.name.clone()
     }
 }
 
-/// A volume, found in its pool at every call.
-#[derive(Clone, Debug)]
-pub struct StorageVol {
-    pub pool: StoragePool,
-    pub name: String,
-    /// Unique among all volumes of the host.
-    pub key: String,
+/// `virStoragePoolInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolInfo {
+    /// `virStoragePoolState`: 0 inactive, 2 running.
+    pub state: i32,
+    pub usage: Usage,
 }
 
-impl On for StorageVol {
-    const KIND: ObjectKind = ObjectKind::StorageVol;
-
-    fn scheme(&self) -> &'static str {
-        PoolKind::SCHEME
+impl Handle<PoolKind> {
+    /// State and sizes, as of the last refresh.
+    pub fn info(&self) -> PoolInfo {
+        let state = self.state();
+        PoolInfo { state: if state.active() { 2 } else { 0 }, usage: self.usage(&state) }
     }
 
-    fn subsystem(&self) -> Subsystem {
-        PoolKind::SUBSYSTEM
+    fn usage(&self, state: &State<PoolKind>) -> Usage {
+        match &state.run {
+            Some(run) => run.live.usage,
+            None => self.empty_usage(),
+        }
+    }
+
+    /// The definition with the sizes of the last refresh. `inactive`: what the next start takes. Error: it is gone.
+    pub fn xml(&self, inactive: bool) -> Result<String> {
+        let state = self.state();
+        let def = if inactive { state.inactive_def() } else { state.def() };
+        let mut def = PoolDef::clone(def.ok_or_else(|| missing_pool(self))?);
+        if let Some(permissions) = state.run.as_ref().and_then(|run| run.live.permissions.clone()) {
+            let label = def.target.permissions.label.take();
+            def.target.permissions = Permissions { label, ..permissions };
+        }
+        Ok(pool::format(&def, self.usage(&state)))
+    }
+
+    /// What runs. Error: code 55 when it does not.
+    pub fn live(&self) -> Result<Arc<PoolLive>> {
+        let state = self.state();
+        state.run.as_ref().map(|run| run.live.clone()).ok_or_else(|| self.inactive())
+    }
+
+    /// The volumes as of the last refresh. Error: code 55 when the pool does not run.
+    pub fn volumes(&self) -> Result<Arc<Volumes>> {
+        Ok(self.live()?.volumes.clone())
+    }
+
+    /// Type of the definition in force. Error: it is gone.
+    pub fn pool_type(&self) -> Result<PoolType> {
+        Ok(self.def()?.kind)
+    }
+
+    fn inactive(&self) -> Error {
+        Error::invalid_state(format!("storage pool '{}' is not active", self.name()))
     }
 }
 
-/// Volumes of all pools.
-impl HostObjects {
-    /// The volume with this key (`virStorageVolLookupByKey`). Error: none.
-    pub fn volume_by_key(&self, key: &str) -> Result<StorageVol> {
-        Err(missing(format!("no storage vol with matching key '{key}'")))
-    }
-
-    /// The volume called `name` in the pool called `pool`, which is how RPC clients name one. Error: none.
-    pub fn volume(&self, pool: &str, name: &str) -> Result<StorageVol> {
-        self.pools.by_name(pool)?;
-        Err(missing(format!("no storage vol with matching name '{name}'")))
-    }
-}
-
-fn missing(what: String) -> Error {
-    Error::new(Code::NoStorageVol, what).with_subsystem(Subsystem::Storage)
+fn missing_pool(pool: &StoragePool) -> Error {
+    let what = format!("no storage pool with matching uuid '{}' ({})", pool.uuid(), pool.name());
+    Error::new(Code::NoStoragePool, what).with_subsystem(Subsystem::Storage)
 }
