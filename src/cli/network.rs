@@ -339,7 +339,11 @@ async fn find(session: &Session, given: &str, by_name: bool) -> Result<Network, 
         path.map(|path| path.to_string())
     };
     let what = || format!("failed to get network '{given}'");
-    if given.len() == 36 || !by_name {
+    // virsh asks nobody for what cannot be a UUID.
+    if given.len() != 36 && !by_name {
+        return Err(Failure::new(what()));
+    }
+    if given.len() == 36 {
         match look_up("NetworkLookupByUUID").await {
             Ok(path) => return at(session, path).await.context(what),
             Err(error) if !error.is_answer() || !by_name => return Err(Failure::from(error).context(what())),

@@ -216,6 +216,9 @@ fn nft(lab: &Lab) -> String {
 #[test]
 fn default_is_shipped_once_in_a_free_subnet() {
     let Some(mut lab) = host() else { return };
+    assert!(lab.run(&["net-info", "default"]).stderr.contains("failed to get network"));
+    lab.configure("drivers = ['lxc']\n[network]\nship_default = true\n");
+    lab.restart();
     let dump = lab.ok(&["net-dumpxml", "default"]);
     assert!(dump.contains("<forward mode='nat'/>") && dump.contains("address='192.168.122.1'"), "{dump}");
     assert!(lab.ok(&["net-list", "--all"]).contains(" default   inactive   no          yes"));
