@@ -107,6 +107,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         Some("secret") if command == "secret-set-value" => &["--secret"],
         Some("secret") => &["--secret", "--file"],
         Some("nodedev") => &["--device", "--file"],
+        Some("net") => &["--network", "--file"],
         _ => &["--domain", "--file"],
     };
     let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -121,7 +122,6 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let (option, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.into())));
         let place = match option {
             option if objects.contains(&option) => &mut first,
-            "--network" if words[at].as_encoded_bytes().starts_with(b"net-") => &mut first,
             "--new-name" => &mut last,
             _ => {
                 middle.push(word);
@@ -334,11 +334,11 @@ pub enum Command {
     /// Print the libvirt URI of the driver
     Uri,
     #[command(flatten)]
+    Network(network::Command),
+    #[command(flatten)]
     NodeDevice(node_device::Command),
     #[command(flatten)]
     Secret(secret::Command),
-    #[command(flatten)]
-    Network(network::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -352,6 +352,7 @@ impl Command {
         match self {
             Command::NodeDevice(command) => command.event(),
             Command::Secret(command) => command.event(),
+            Command::Network(command) => command.event(),
             _ => None,
         }
     }

@@ -166,9 +166,9 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Version(args) => host::version(session, args).await,
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
+        Command::Network(command) => network::run(session, command).await,
         Command::NodeDevice(command) => node_device::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
-        Command::Network(command) => network::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),
     }

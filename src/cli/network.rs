@@ -7,6 +7,7 @@ use super::args::{FileArg, read_file};
 use super::client::CallError;
 use super::domains::{CONNECT, Driver, Session};
 use super::edit;
+use super::host_event::{self, EventArgs};
 use super::output::{Context, Failure, Table};
 use super::params::Params;
 
@@ -69,6 +70,9 @@ pub enum Command {
     /// Show or set an application's element in a network's metadata
     #[command(name = "net-metadata")]
     Metadata(MetadataArgs),
+    /// Wait for events of networks
+    #[command(name = "net-event")]
+    Event(EventArgs),
     /// List the ports of a network
     #[command(name = "net-port-list")]
     PortList(PortListArgs),
@@ -253,6 +257,25 @@ pub struct PortArgs {
     port: String,
 }
 
+const EVENTS: host_event::Kind = host_event::Kind {
+    noun: "network",
+    look_up: Some("NetworkLookupByName"),
+    property: "Name",
+    interface: NETWORK,
+    lifecycle: ("NetworkEvent", &["Defined", "Undefined", "Started", "Stopped"]),
+    other: ("metadata-change", DOMUS_NETWORK, "MetadataChange"),
+};
+
+impl Command {
+    /// The wait that the command is, if it is one.
+    pub fn event(&self) -> Option<(&EventArgs, &'static host_event::Kind)> {
+        match self {
+            Command::Event(args) => Some((args, &EVENTS)),
+            _ => None,
+        }
+    }
+}
+
 /// Runs a command of this group.
 pub async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
     match command {
@@ -272,6 +295,7 @@ pub async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::DhcpLeases(args) => dhcp_leases(session, args).await,
         Command::Desc(args) => desc(session, args).await,
         Command::Metadata(args) => metadata(session, args).await,
+        Command::Event(args) => host_event::run(session, args, &EVENTS).await,
         Command::PortList(args) => port_list(session, args).await,
         Command::PortDumpxml(args) => port_dumpxml(session, args).await,
     }
@@ -315,7 +339,11 @@ async fn find(session: &Session, given: &str, by_name: bool) -> Result<Network, 
         path.map(|path| path.to_string())
     };
     let what = || format!("failed to get network '{given}'");
-    if given.len() == 36 || !by_name {
+    // virsh asks nobody for what cannot be a UUID.
+    if given.len() != 36 && !by_name {
+        return Err(Failure::new(what()));
+    }
+    if given.len() == 36 {
         match look_up("NetworkLookupByUUID").await {
             Ok(path) => return at(session, path).await.context(what),
             Err(error) if !error.is_answer() || !by_name => return Err(Failure::from(error).context(what())),
@@ -442,7 +470,7 @@ async fn uuid(session: &Session, args: &NetworkArg) -> Result<(), Failure> {
 async fn list(session: &Session, args: &ListArgs) -> Result<(), Failure> {
     let driver = session.default_driver().await?;
     // virConnectListAllNetworksFlags
-    let mut flags = if args.inactive { 1 } else { 2 };
+    let mut flags: u32 = if args.inactive { 1 } else { 2 };
     if args.all {
         flags = 3;
     }
@@ -586,12 +614,14 @@ async fn desc(session: &Session, args: &DescArgs) -> Result<(), Failure> {
         let answer: Result<(), CallError> =
             session.client.call(&network.path, DOMUS_NETWORK, "SetMetadata", &body).await;
         answer.context(|| format!("Failed to set new network {word}"))?;
-        session.out.say(&network.json_with("result", "updated"), &format!("Network {word} updated successfully"));
+        // virsh ends neither this line nor the text below; the empty line after the command does.
+        let words = format!("Network {word} updated successfully");
+        session.out.show(&network.json_with("result", "updated"), if session.out.quiet { "" } else { &words });
         return Ok(());
     }
     let text = get_metadata(session, &network.path, kind, "", flags).await?;
     let said = if text.is_empty() { format!("No {word} for network: {}", network.name) } else { text.clone() };
-    session.out.show(&network.json_with(word, text), &format!("{said}\n"));
+    session.out.show(&network.json_with(word, text), &said);
     Ok(())
 }
 

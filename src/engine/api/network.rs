@@ -214,7 +214,7 @@ pub struct NetworkGetMetadataArgs {
 }
 
 call! {
-    /// Title, description or one application's element. Error: code 100 when there is none.
+    /// Title, description or one application's element. Error: code 111 when there is none.
     NetworkGetMetadata = "virNetworkGetMetadata", Read, "network:read";
     (caller, on: Network, NetworkGetMetadataArgs { kind, uri, flags } => NetworkGetMetadataArgs) -> String {
         check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkGetMetadata")?;
@@ -276,7 +276,7 @@ call! {
 }
 
 call! {
-    /// Whether it has a port of this UUID. Error: code 101.
+    /// Whether it has a port of this UUID. Error: code 107.
     NetworkPortLookupByUuid = "virNetworkPortLookupByUUID", Read, "network-port:getattr";
     (caller, on: Network, uuid => Uuid) -> Uuid { Ok(port(on, uuid)?.def.uuid) }
 }

@@ -115,10 +115,10 @@ pub async fn set_autostart(network: &Network, on: bool) -> Result<()> {
     change.set_autostart(on).await
 }
 
-/// The run and the definition that a change is for.
+/// What a change is made on: the run, the definition, or both.
 type Sides = (Option<Run<NetworkKind>>, Option<Arc<NetworkDef>>);
 
-/// The sides that flags mean, live and definition; 0 is the running network, or else its definition.
+/// The sides that flags mean; 0 is the running network, or else its definition.
 fn sides(change: &Change<NetworkKind>, flags: u32) -> Result<Sides> {
     let state = change.state();
     let flags = match flags {
@@ -226,7 +226,7 @@ pub async fn set_metadata(network: &Network, metadata: &Metadata, flags: u32) ->
     Ok(())
 }
 
-/// Title, description or one application's element (`virNetworkGetMetadata`). Errors: code 100 when there is none.
+/// Title, description or one application's element (`virNetworkGetMetadata`). Errors: code 111 when there is none.
 pub fn metadata(network: &Network, kind: i32, uri: Option<&str>, flags: u32) -> Result<String> {
     let state = network.state();
     let def = match flags {

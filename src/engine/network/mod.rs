@@ -42,7 +42,7 @@ pub struct NetworkOptions {
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        NetworkOptions { start_on_demand: true, ship_default: true, programs: Programs::default() }
+        NetworkOptions { start_on_demand: true, ship_default: false, programs: Programs::default() }
     }
 }
 

@@ -27,6 +27,9 @@ use super::{Bus, DEADLINE, Out, eventually, is_root, leaks, program, repository,
 /// Guests boot on the CPU: more than two at once only make each other slow.
 static SEATS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
 
+/// The network `default` would be left behind by every test.
+const NO_NETWORK: &str = "[network]\nship_default = false\n";
+
 /// A daemon and where it lives.
 pub struct Lab {
     base: PathBuf,
@@ -103,7 +106,7 @@ impl Lab {
         }
         // A configuration of its own, so that the machine's is not read.
         let config = base.join("domusd.toml");
-        fs::write(&config, "").unwrap();
+        fs::write(&config, NO_NETWORK).unwrap();
         let mut all = vec!["--config".to_string(), config.to_str().unwrap().to_string()];
         all.extend(arguments.iter().map(ToString::to_string));
         Lab {
@@ -140,7 +143,8 @@ impl Lab {
 
     /// The configuration file from the next start on.
     pub fn configure(&self, text: &str) {
-        fs::write(self.base.join("domusd.toml"), text).unwrap();
+        let network = if text.contains("[network]") { "" } else { NO_NETWORK };
+        fs::write(self.base.join("domusd.toml"), format!("{text}\n{network}")).unwrap();
     }
 
     pub fn root(&self) -> PathBuf {
