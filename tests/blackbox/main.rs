@@ -18,6 +18,7 @@ mod hostile_xml;
 mod mock_define;
 mod mock_life;
 mod native;
+mod network_traffic;
 mod plug;
 mod qemu_life;
 mod qemu_xml;
