@@ -242,6 +242,7 @@ fn tear_down(mut lab: Lab, networks: &[&str]) {
     }
     // As a reboot would: nothing is left that a next daemon could take over.
     let _ = fs::remove_dir_all(lab.root().join("run/host"));
+    let _ = fs::remove_dir_all(lab.root().join("run/records/host"));
     let _ = fs::remove_dir_all(lab.root().join("state/host"));
     lab.forget_links();
     lab.finish();
@@ -394,7 +395,10 @@ fn a_daemon_killed_while_a_network_starts_leaves_nothing_half_made() {
         lab.start_with(&[("DOMUS_FAULT", &format!("network-start.{point}:fail"))]);
         lab.wait_ready();
         eventually("the start to fail", LONG, || {
-            fs::read_to_string(lab.log()).unwrap().contains(&format!("fault point network-start.{point}")).then_some(())
+            fs::read_to_string(lab.log())
+                .unwrap()
+                .contains(&format!("fault point 'network-start.{point}' failed"))
+                .then_some(())
         });
         eventually("nothing left", LONG, || (!run_dir(&lab, DEFAULT).exists()).then_some(()));
         nothing_of(&lab, DEFAULT);
