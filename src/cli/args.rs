@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    address, console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, plan,
-    plug, secret, stats, tune, vcpu, xml,
+    address, console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native,
+    network, plan, plug, secret, stats, tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -106,6 +106,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let objects: &[&str] = match command.split('-').next() {
         Some("secret") if command == "secret-set-value" => &["--secret"],
         Some("secret") => &["--secret", "--file"],
+        Some("net") => &["--network", "--file"],
         _ => &["--domain", "--file"],
     };
     let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -334,6 +335,8 @@ pub enum Command {
     /// Print the libvirt URI of the driver
     Uri,
     #[command(flatten)]
+    Network(network::Command),
+    #[command(flatten)]
     Secret(secret::Command),
     /// Print a completion script for a shell
     Completion {
@@ -347,6 +350,7 @@ impl Command {
     pub fn host_event(&self) -> Option<(&host_event::EventArgs, &'static host_event::Kind)> {
         match self {
             Command::Secret(command) => command.event(),
+            Command::Network(command) => command.event(),
             _ => None,
         }
     }

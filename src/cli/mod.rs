@@ -28,6 +28,7 @@ mod info;
 mod lifecycle;
 mod list;
 mod native;
+mod network;
 mod output;
 mod params;
 mod plan;
@@ -166,6 +167,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Version(args) => host::version(session, args).await,
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
+        Command::Network(command) => network::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),

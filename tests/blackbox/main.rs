@@ -19,6 +19,7 @@ mod mock_define;
 mod mock_life;
 mod native;
 mod network_traffic;
+mod networks;
 mod plug;
 mod qemu_life;
 mod qemu_xml;

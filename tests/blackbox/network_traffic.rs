@@ -228,8 +228,14 @@ fn kill(pid: i32) {
 
 /// Ends what networks of this test still have: they outlive daemons.
 fn tear_down(mut lab: Lab, networks: &[&str]) {
-    // First of all the daemon, which would heal what is taken away.
     if lab.is_alive() {
+        for xml in networks {
+            let name = &xml[xml.find("<name>").unwrap() + 6..xml.find("</name>").unwrap()];
+            lab.ok(&["net-destroy", name]);
+            assert!(server(&lab, xml).is_none() && !run_dir(&lab, xml).exists(), "{name} left something");
+        }
+        assert!(!ruleset().contains("virbr"), "rules are left:\n{}", ruleset());
+        // Before anything else is taken away, which the daemon would heal.
         lab.stop();
     }
     for pid in networks.iter().filter_map(|xml| server(&lab, xml)) {
