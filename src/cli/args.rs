@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, network,
-    node_device, plan, plug, secret, stats, tune, vcpu, xml,
+    address, console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native,
+    network, node_device, plan, plug, secret, stats, tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -237,6 +237,8 @@ pub enum Command {
     Dumpxml(devices::DumpxmlArgs),
     /// List the block devices of a domain
     Domblklist(devices::BlockArgs),
+    /// Print the addresses of a domain's network interfaces
+    Domifaddr(address::AddressArgs),
     /// List the network interfaces of a domain
     Domiflist(devices::InterfaceArgs),
     /// Print basic facts about a domain

@@ -10,6 +10,7 @@
 //! Texts, tables and their order are virsh's to the byte, the empty line after each command included, so that what
 //! people and scripts know keeps working.
 
+mod address;
 mod args;
 mod client;
 mod console;
@@ -122,6 +123,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::SetLifecycleAction(args) => lifecycle::set_action(session, args).await,
         Command::Dumpxml(args) => devices::dumpxml(session, args).await,
         Command::Domblklist(args) => devices::domblklist(session, args).await,
+        Command::Domifaddr(args) => address::domifaddr(session, args).await,
         Command::Domiflist(args) => devices::domiflist(session, args).await,
         Command::Dominfo(args) => info::dominfo(session, args).await,
         Command::Domstate(args) => info::domstate(session, args).await,

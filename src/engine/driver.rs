@@ -276,6 +276,16 @@ pub struct InstanceInfo {
     pub cpu_time: u64,
 }
 
+/// What an interface of a guest is called and which addresses it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceAddresses {
+    /// The host's name of it, or the guest's when the guest was asked.
+    pub name: String,
+    pub mac: Option<crate::types::MacAddr>,
+    /// With the lengths of their prefixes; 0 = not known.
+    pub addresses: Vec<(std::net::IpAddr, u8)>,
+}
+
 /// One running guest. All methods may be called at once; none may hang for ever: each has its own deadline.
 #[async_trait]
 pub trait Instance: Send + Sync + fmt::Debug {
@@ -355,6 +365,11 @@ pub trait Instance: Send + Sync + fmt::Debug {
     async fn exec(&self, live: &DomainDef, request: ExecRequest) -> Result<Exec> {
         let _ = (live, request);
         Err(Error::no_support("domusDomainExec"))
+    }
+
+    /// Addresses of the guest's interfaces, as the guest itself sees them.
+    async fn addresses(&self) -> Result<Vec<InterfaceAddresses>> {
+        Err(Error::no_support("virDomainInterfaceAddresses"))
     }
 
     /// `virDomainGetVcpus`: each virtual CPU that is on.

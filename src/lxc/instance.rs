@@ -24,7 +24,9 @@ use super::protocol::{Call, Cause, Event, ExitRecord, Running};
 use super::tune::Restarts;
 use crate::cgroup::{Group, Settings};
 use crate::domain_xml::{Device, DomainDef};
-use crate::engine::driver::{Exec, ExecRequest, Instance, InstanceEvent, InstanceInfo, Tune, UndoLog};
+use crate::engine::driver::{
+    Exec, ExecRequest, Instance, InstanceEvent, InstanceInfo, InterfaceAddresses, Tune, UndoLog,
+};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Code, Error, Result};
 use crate::net::Netlink;
@@ -326,6 +328,26 @@ impl Instance for LxcInstance {
     async fn resize_console(&self, device: Option<&str>, rows: u16, columns: u16) -> Result<()> {
         let index = self.console_index(device)?;
         self.client.call(Call::Resize { index, rows, columns }).await.map(drop)
+    }
+
+    async fn addresses(&self) -> Result<Vec<InterfaceAddresses>> {
+        let (pid, start) = *self.init.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = move || {
+            let Some(_held) = crate::sys::process::open_verified(pid, start) else {
+                return Err(Error::invalid_state("the container's init does not run now"));
+            };
+            crate::sys::netns::interfaces_of(pid)
+                .map_err(|error| Error::system("cannot look into the container's network namespace", error))
+        };
+        let found = tokio::task::spawn_blocking(look)
+            .await
+            .map_err(|error| Error::internal("a worker thread panicked").with_source(error))??;
+        let of = |one: crate::sys::netns::Interface| InterfaceAddresses {
+            name: one.name,
+            mac: one.mac.map(crate::types::MacAddr),
+            addresses: one.addresses,
+        };
+        Ok(found.into_iter().map(of).collect())
     }
 
     fn pid(&self) -> Option<i32> {

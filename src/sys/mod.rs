@@ -6,6 +6,7 @@
 pub mod exec;
 pub mod fault;
 pub mod netnews;
+pub mod netns;
 pub mod process;
 pub mod pty;
 pub mod sock;

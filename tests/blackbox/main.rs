@@ -18,6 +18,7 @@ mod hostile_xml;
 mod mock_define;
 mod mock_life;
 mod native;
+mod network_traffic;
 mod networks;
 mod node_devices;
 mod plug;

@@ -6,14 +6,15 @@ use crate::dbus::codec::{self, Params, Tags, optional};
 use crate::dbus::fault::Fault;
 use crate::engine::Domain;
 use crate::engine::api::{
-    AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo, GetDomainHostname,
-    GetEmulatorPinInfo, GetJobInfo, GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType,
-    GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus,
-    GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs, MemoryStats, MetadataArgs,
-    ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
-    SetBlkioParameters, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
+    AddressesArgs, AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo,
+    GetDomainHostname, GetEmulatorPinInfo, GetInterfaceAddresses, GetJobInfo, GetMemoryParameters, GetMetadata,
+    GetNumaParameters, GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetStats,
+    GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs,
+    MemoryStats, MetadataArgs, ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume,
+    SetAutostart, SetBlkioParameters, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
     SetSchedulerParameters, SetVcpus, Shutdown, StatsArgs, Suspend, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
+use crate::engine::driver::InterfaceAddresses;
 use std::collections::HashMap;
 use zbus::OwnedVariant;
 
@@ -22,6 +23,20 @@ type JobFields = (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
 
 fn job_info(info: &JobInfo) -> JobFields {
     (info.kind, info.time_elapsed, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+}
+
+/// Interface name, MAC address, then family, address and prefix of each address.
+type AddressFields = (String, String, Vec<(i32, String, u32)>);
+
+fn addresses(found: Vec<InterfaceAddresses>) -> Vec<AddressFields> {
+    let one = |found: InterfaceAddresses| {
+        let address = |(address, prefix): (std::net::IpAddr, u8)| {
+            (i32::from(address.is_ipv6()), address.to_string(), u32::from(prefix))
+        };
+        let mac = found.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        (found.name, mac, found.addresses.into_iter().map(address).collect())
+    };
+    found.into_iter().map(one).collect()
 }
 
 fn params_args((params, flags): (HashMap<String, OwnedVariant>, u32)) -> Result<ParamsArgs, Fault> {
@@ -172,7 +187,11 @@ const METHODS: &[Method] = &[
         |_, has| has
     )),
     m("InjectNMI", "flags u", "", "virDomainInjectNMI"),
-    m("InterfaceAddresses", "source u, flags u", "ifaces a(ssa(isu))", "virDomainInterfaceAddresses"),
+    m("InterfaceAddresses", "source u, flags u", "ifaces a(ssa(isu))", "virDomainInterfaceAddresses").served(object!(
+        GetInterfaceAddresses,
+        |(source, flags)| Ok(AddressesArgs { source, flags }),
+        |_, found| addresses(found)
+    )),
     m("ListDomainSnapshots", "flags u", "domainSnapshots ao", "virDomainListAllSnapshots"),
     m("ManagedSave", "flags u", "", "virDomainManagedSave"),
     m("ManagedSaveRemove", "flags u", "", "virDomainManagedSaveRemove"),

@@ -4,6 +4,7 @@
 //! [`CallInfo`], plain argument and result types, and the code. Front ends run it through [`dispatch`], which checks
 //! access first. Front ends hold only (member or number, call, codec) tables.
 
+mod address;
 mod capability;
 mod console;
 mod cpu;
@@ -29,6 +30,7 @@ mod xml;
 
 use std::future::Future;
 
+pub use address::{AddressesArgs, GetInterfaceAddresses, address_source};
 pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,

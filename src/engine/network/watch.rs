@@ -1,9 +1,9 @@
 //! Networks after a restart of the daemon, and under attack from outside: flushed firewalls, killed servers, deleted
 //! bridges are found when the kernel tells of them, and put right.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -18,6 +18,32 @@ use crate::types::Uuid;
 const BURST: Duration = Duration::from_millis(100);
 /// Looked at without being told, for what the kernel does not announce (a sysctl).
 const ROUND: Duration = Duration::from_secs(60);
+
+/// Networks that could not be healed, and when they are looked at again: an attempt makes news of its own, which would
+/// call for the next one at once.
+#[derive(Debug, Default)]
+struct Patience(HashMap<Uuid, (Duration, Instant)>);
+
+impl Patience {
+    fn is_due(&self, network: Uuid) -> bool {
+        self.0.get(&network).is_none_or(|(_, next)| Instant::now() >= *next)
+    }
+
+    fn failed(&mut self, network: Uuid) {
+        let wait = self.0.get(&network).map_or(Duration::from_millis(500), |(wait, _)| (*wait * 2).min(ROUND));
+        self.0.insert(network, (wait, Instant::now() + wait));
+    }
+
+    fn healed(&mut self, network: Uuid) {
+        self.0.remove(&network);
+    }
+
+    /// How long until the first of them is due.
+    fn next(&self) -> Duration {
+        let left = |(_, next): &(Duration, Instant)| next.saturating_duration_since(Instant::now());
+        self.0.values().map(left).min().unwrap_or(ROUND).min(ROUND)
+    }
+}
 
 /// Finds out what of the recorded networks still is there: takes over those that run, undoes the rest.
 pub async fn recover(host: &HostObjects) {
@@ -41,7 +67,7 @@ pub async fn recover(host: &HostObjects) {
             tracing::error!(network = network.name(), %error, "clean-up of a network left something behind");
         }
     }
-    look(host).await;
+    look(host, &mut Patience::default()).await;
 }
 
 /// Starts the networks that are marked for it, then watches over all.
@@ -72,12 +98,13 @@ async fn watch(host: Weak<HostObjects>) {
             .ok()
     });
     let ended = Arc::new(Notify::new());
+    let mut patience = Patience::default();
     // Servers whose end is waited for: network and process.
     let mut awaited: HashSet<(Uuid, i32)> = HashSet::new();
     loop {
         {
             let Some(host) = host.upgrade() else { return };
-            look(&host).await;
+            look(&host, &mut patience).await;
             let running: Vec<_> =
                 host.networks.all().into_iter().filter_map(|net| Some((net.uuid(), live::server_of(&net)?))).collect();
             awaited.retain(|known| running.iter().any(|(uuid, process)| *known == (*uuid, process.pid())));
@@ -96,7 +123,7 @@ async fn watch(host: Weak<HostObjects>) {
             () = told(filter.as_ref()) => {}
             () = told(links.as_ref()) => {}
             () = ended.notified() => {}
-            () = tokio::time::sleep(ROUND) => {}
+            () = tokio::time::sleep(patience.next()) => {}
         }
         tokio::time::sleep(BURST).await;
     }
@@ -110,8 +137,9 @@ async fn told(news: Option<&News>) {
 }
 
 /// Looks at every active network once and heals what it can.
-async fn look(host: &HostObjects) {
+async fn look(host: &HostObjects, patience: &mut Patience) {
     let active: Vec<Network> = host.networks.all().into_iter().filter(|network| network.state().active()).collect();
+    patience.0.retain(|uuid, _| active.iter().any(|network| network.uuid() == *uuid));
     if active.is_empty() {
         return;
     }
@@ -128,6 +156,10 @@ async fn look(host: &HostObjects) {
             _ => Vec::new(),
         };
         if problems(&seen).is_empty() {
+            patience.healed(network.uuid());
+            continue;
+        }
+        if !patience.is_due(network.uuid()) {
             continue;
         }
         let Ok(change) = network.change().await else { continue };
@@ -138,10 +170,16 @@ async fn look(host: &HostObjects) {
         }
         let found = problems(&seen);
         report(host, &network, &found);
-        let Some(run) = change.state().run.clone().filter(|_| found.iter().any(Problem::can_heal)) else { continue };
+        let Some(run) = change.state().run.clone().filter(|_| found.iter().any(Problem::can_heal)) else {
+            patience.healed(network.uuid());
+            continue;
+        };
         match run::heal(&run.live.plan, programs, &found, &ports).await {
             Ok(()) => tracing::warn!(network = network.name(), "network healed"),
-            Err(error) => tracing::error!(network = network.name(), %error, "network cannot be healed"),
+            Err(error) => {
+                patience.failed(network.uuid());
+                tracing::error!(network = network.name(), %error, "network cannot be healed");
+            }
         }
     }
 }

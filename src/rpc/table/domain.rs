@@ -5,16 +5,17 @@
 use super::{Procedure, c};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, BlockStats, BlockStatsArgs, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy, DomainInfo,
-    GetAutostart, GetBlkioParameters, GetControlInfo, GetEmulatorPinInfo, GetInfo, GetJobInfo, GetMaxMemory,
-    GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
-    GetSchedulerType, GetSecurityLabelList, GetState, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
-    HasManagedSaveImage, InterfaceCounters, InterfaceStats, IsActive, IsPersistent, IsUpdated, JobInfo, LifecycleArgs,
-    LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole, ParamsArgs, PinArgs,
-    PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters,
-    SetLifecycleAction, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
-    SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, VcpusArgs, XmlFlags,
+    self, AddressesArgs, BlockStats, BlockStatsArgs, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy,
+    DomainInfo, GetAutostart, GetBlkioParameters, GetControlInfo, GetEmulatorPinInfo, GetInfo, GetInterfaceAddresses,
+    GetJobInfo, GetMaxMemory, GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType,
+    GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpuInfo, GetVcpuPinInfo, GetVcpus,
+    GetXmlDesc, HasManagedSaveImage, InterfaceCounters, InterfaceStats, IsActive, IsPersistent, IsUpdated, JobInfo,
+    LifecycleArgs, LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole,
+    ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
+    SetBlkioParameters, SetLifecycleAction, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs,
+    SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, VcpusArgs, XmlFlags,
 };
+use crate::engine::driver::InterfaceAddresses;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
 use crate::rpc::wire::{self, DomainHandle, Params};
 use crate::rpc::xdr::{Chars, Opaque, Put};
@@ -73,6 +74,18 @@ fn block_stats(params: TypedParams) -> impl Put {
 /// `virDomainInterfaceStatsStruct`.
 fn interface_stats(c: InterfaceCounters) -> impl Put {
     (c.rx_bytes, c.rx_packets, c.rx_errs, c.rx_drop, c.tx_bytes, c.tx_packets, c.tx_errs, c.tx_drop)
+}
+
+/// `virDomainInterface`s: name, MAC address, and family, address and prefix of each address.
+fn addresses(found: Vec<InterfaceAddresses>) -> impl Put {
+    let one = |found: InterfaceAddresses| {
+        let address = |(address, prefix): (std::net::IpAddr, u8)| {
+            (i32::from(address.is_ipv6()), address.to_string(), u32::from(prefix))
+        };
+        let all: Vec<_> = found.addresses.into_iter().map(address).collect();
+        (found.name, found.mac.map(|mac| mac.to_string()), all)
+    };
+    found.into_iter().map(one).collect::<Vec<_>>()
 }
 
 /// A bit per CPU, as clients send it.
@@ -394,7 +407,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     )),
     c(351, "DOMAIN_GET_IOTHREAD_INFO", "virDomainGetIOThreadInfo"),
     c(352, "DOMAIN_PIN_IOTHREAD", "virDomainPinIOThread"),
-    c(353, "DOMAIN_INTERFACE_ADDRESSES", "virDomainInterfaceAddresses"),
+    c(353, "DOMAIN_INTERFACE_ADDRESSES", "virDomainInterfaceAddresses").served(object!(
+        GetInterfaceAddresses,
+        |(source, flags): (u32, u32)| AddressesArgs { source, flags },
+        addresses
+    )),
     c(355, "DOMAIN_ADD_IOTHREAD", "virDomainAddIOThread"),
     c(356, "DOMAIN_DEL_IOTHREAD", "virDomainDelIOThread"),
     c(357, "DOMAIN_SET_USER_PASSWORD", "virDomainSetUserPassword"),

@@ -73,13 +73,19 @@ impl Lab {
 
     /// A running daemon for containers, in namespaces as for QEMU; or `None` after saying why not.
     pub fn lxc() -> Option<Lab> {
+        let mut lab = Lab::lxc_unstarted()?;
+        lab.start();
+        Some(lab)
+    }
+
+    /// The same without starting the daemon yet.
+    pub fn lxc_unstarted() -> Option<Lab> {
         if let Some(reason) = no_containers_here() {
             skip(&test_name(), &reason);
             return None;
         }
-        let mut lab = Lab::seated();
+        let lab = Lab::seated();
         lab.configure("drivers = ['lxc']\n");
-        lab.start();
         Some(lab)
     }
 

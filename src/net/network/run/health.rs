@@ -168,6 +168,7 @@ fn check_bridge(plan: &Plan, seen: &Seen, ports: &[String], problems: &mut Vec<P
 
 /// Puts back what [`check`] found, in the order of a start. The first error ends it: the next check finds the rest.
 pub async fn heal(plan: &Plan, programs: &Programs, problems: &[Problem], ports: &[String]) -> Result<()> {
+    start::make_dir(&plan.dir)?;
     let netlink = Netlink::open()?;
     let any = |wanted: fn(&Problem) -> bool| problems.iter().any(wanted);
     if any(|problem| matches!(problem, Problem::ForwardingOff { .. })) {

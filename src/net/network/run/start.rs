@@ -128,7 +128,7 @@ pub(super) async fn apply_rules(plan: &Plan, programs: &Programs) -> Result<()> 
     })
 }
 
-fn make_dir(dir: &Path) -> Result<()> {
+pub(super) fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     // dnsmasq's user reads hosts here.
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|error| {
