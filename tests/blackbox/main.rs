@@ -19,6 +19,7 @@ mod mock_define;
 mod mock_life;
 mod native;
 mod plug;
+mod pools;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;

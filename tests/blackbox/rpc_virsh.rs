@@ -9,14 +9,14 @@ use crate::harness::{DEADLINE, Guest, Lab, Out, eventually, program, run, skip, 
 use crate::mock_life::xml;
 
 /// virsh on one of the daemon's sockets.
-struct Virsh<'l> {
+pub struct Virsh<'l> {
     lab: &'l Lab,
     uri: String,
 }
 
 impl<'l> Virsh<'l> {
     /// `None`, said aloud, where virsh is not installed.
-    fn on(lab: &'l Lab, uri: &str, socket: &str) -> Option<Virsh<'l>> {
+    pub fn on(lab: &'l Lab, uri: &str, socket: &str) -> Option<Virsh<'l>> {
         if program("virsh").is_none() {
             skip(&test_name(), "virsh is not installed (libvirt-clients)");
             return None;
@@ -32,17 +32,17 @@ impl<'l> Virsh<'l> {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Out {
+    pub fn run(&self, arguments: &[&str]) -> Out {
         run(&mut self.command(arguments), DEADLINE)
     }
 
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub fn ok(&self, arguments: &[&str]) -> String {
         let out = self.run(arguments);
         assert!(out.success(), "virsh {arguments:?}: {out:?}");
         out.stdout
     }
 
-    fn fails(&self, arguments: &[&str], words: &str) {
+    pub fn fails(&self, arguments: &[&str], words: &str) {
         let out = self.run(arguments);
         assert!(!out.success() && out.stderr.contains(words), "virsh {arguments:?}: {out:?}");
     }

@@ -57,7 +57,7 @@ pub fn build(path: &Path, target: &PoolTarget, cow: Option<YesNo>) -> Result<()>
 /// Sets or clears the attribute against copy-on-write, which files made in the directory inherit.
 fn set_cow(path: &Path, directory: &OwnedFd, cow: Option<YesNo>) -> Result<()> {
     let kind = rustix::fs::fstatfs(directory).map(|stat| stat.f_type);
-    if kind.ok().is_none_or(|kind| kind as i64 != BTRFS) {
+    if kind.ok().is_none_or(|kind| kind != BTRFS) {
         return match cow {
             None => Ok(()),
             Some(_) => Err(Error::invalid_state(format!(
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn copy_on_write_is_controlled_on_btrfs_only() {
         let dir = tempfile::tempdir().unwrap();
-        if rustix::fs::statfs(dir.path()).unwrap().f_type as i64 == BTRFS {
+        if rustix::fs::statfs(dir.path()).unwrap().f_type == BTRFS {
             println!("SKIP copy_on_write_is_controlled_on_btrfs_only: the temporary directory is on btrfs");
             return;
         }

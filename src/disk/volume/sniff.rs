@@ -92,7 +92,9 @@ fn by_head(head: &[u8], length: u64) -> Sniffed {
             Some(1) => sized(FileFormat::Qcow, big64(head, 24)),
             _ => format(FileFormat::Qcow2),
         },
-        _ if starts(b"LUKS\xba\xbe") => Sniffed { luks: true, capacity: luks_payload(head, length), ..Sniffed::default() },
+        _ if starts(b"LUKS\xba\xbe") => {
+            Sniffed { luks: true, capacity: luks_payload(head, length), ..Sniffed::default() }
+        }
         _ if starts(b"QED\0") => sized(FileFormat::Qed, little64(head, 48)),
         _ if starts(b"KDMV") => {
             sized(FileFormat::Vmdk, little64(head, 12).and_then(|sectors| sectors.checked_mul(512)))
