@@ -118,3 +118,43 @@ pub fn size_and_start(table: &mut Table, rounds: usize) {
     shown("daemon RSS / PSS, started with 1,000", world.memory());
     table.beside("daemon start -> first list, 1,000 defined", &full, "the same with none", &empty);
 }
+
+/// A refresh of a pool with 10,000 volumes, half raw, half qcow2 with a backing file, in turn with a bare look at the
+/// directory: one `stat` per name.
+pub fn refresh(table: &mut Table, rounds: usize) -> Result<(), String> {
+    const VOLUMES: usize = 10_000;
+    let world = World::with_guests()?;
+    let (base, pool) = (world.base.join("base.qcow2"), world.base.join("pool"));
+    fs::create_dir(&pool).map_err(|error| error.to_string())?;
+    for arguments in [vec!["create", "-q", "-f", "qcow2", "base.qcow2", "1G"], {
+        vec!["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", "over.qcow2"]
+    }] {
+        let made = Command::new("/usr/bin/qemu-img").args(arguments).current_dir(&world.base).status();
+        if !made.is_ok_and(|status| status.success()) {
+            return Err("qemu-img makes no image".into());
+        }
+    }
+    let image = fs::read(world.base.join("over.qcow2")).map_err(|error| error.to_string())?;
+    for number in 0..VOLUMES / 2 {
+        fs::write(pool.join(format!("q{number}")), &image[..4096]).map_err(|error| error.to_string())?;
+        let raw = fs::File::create(pool.join(format!("r{number}"))).map_err(|error| error.to_string())?;
+        raw.set_len(1 << 30).map_err(|error| error.to_string())?;
+    }
+    let _ = fs::remove_file(base);
+    let mut client = world.client();
+    let xml = format!("<pool type='dir'><name>p</name><target><path>{}</path></target></pool>", pool.display());
+    let root = crate::client::QEMU;
+    let path = client.call(root, CONNECT, "StoragePoolCreateXML", &(xml.as_str(), 0u32)).last_string();
+    let message = Client::message(&path, "org.libvirt.StoragePool", "Refresh", &(0u32,));
+    let (mut refreshes, mut looks) = (Samples::default(), Samples::default());
+    for _ in 0..rounds {
+        refreshes.push(client.send(&message).took);
+        let start = Instant::now();
+        let lengths = fs::read_dir(&pool).map_err(|error| error.to_string())?.flatten();
+        let sum: u64 = lengths.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum();
+        assert!(sum > 0);
+        looks.push(start.elapsed());
+    }
+    table.beside("refresh of a pool of 10,000 volumes", &refreshes, "stat of 10,000 files", &looks);
+    Ok(())
+}

@@ -68,6 +68,11 @@ fn main() {
         control::latency(&mut table, rounds * 200);
         control::define(&mut table, rounds * 20);
     }
+    if runs("pool")
+        && let Err(reason) = control::refresh(&mut table, rounds)
+    {
+        eprintln!("SKIP pool: {reason}");
+    }
     if runs("daemon") {
         control::size_and_start(&mut table, rounds);
     }

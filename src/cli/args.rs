@@ -16,7 +16,7 @@ use super::domains::Driver;
 use super::output::Failure;
 use super::{
     address, console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native,
-    network, node_device, plan, plug, secret, stats, tune, vcpu, xml,
+    network, node_device, plan, plug, pool, pool_as, pool_list, secret, stats, tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -108,6 +108,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         Some("secret") => &["--secret", "--file"],
         Some("nodedev") => &["--device", "--file"],
         Some("net") => &["--network", "--file"],
+        Some("pool") => &["--pool", "--file"],
         _ => &["--domain", "--file"],
     };
     let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -325,6 +326,46 @@ pub enum Command {
     /// Print what a start of domain XML would run
     #[command(name = "domxml-to-native")]
     DomxmlToNative(native::ToNativeArgs),
+    /// List storage pools
+    PoolList(pool_list::ListArgs),
+    /// Print basic facts about a storage pool
+    PoolInfo(pool_list::InfoArgs),
+    /// Define (but do not start) a storage pool from an XML file
+    PoolDefine(pool::DefineArgs),
+    /// Define a storage pool from options
+    PoolDefineAs(pool_as::DefineAsArgs),
+    /// Create and start a transient storage pool from an XML file
+    PoolCreate(pool::CreateArgs),
+    /// Create and start a transient storage pool from options
+    PoolCreateAs(pool_as::CreateAsArgs),
+    /// Undefine an inactive storage pool
+    PoolUndefine(pool::PoolArg),
+    /// Have a storage pool started when the daemon starts
+    PoolAutostart(pool::AutostartArgs),
+    /// Prepare the storage of a pool: make its directory, its file system, its volume group
+    PoolBuild(pool::PoolBuildArgs),
+    /// Start an inactive storage pool
+    PoolStart(pool::StartArgs),
+    /// Stop a storage pool; what is in it stays
+    PoolDestroy(pool::PoolArg),
+    /// Remove the storage of a pool for good
+    PoolDelete(pool::PoolArg),
+    /// Look at a storage pool's volumes again
+    PoolRefresh(pool::PoolArg),
+    /// Print a storage pool's XML
+    PoolDumpxml(pool::DumpxmlArgs),
+    /// Edit the XML of a storage pool
+    PoolEdit(pool::PoolArg),
+    /// Print the name of a storage pool given by UUID
+    PoolName(pool::PoolArg),
+    /// Print the UUID of a storage pool given by name
+    PoolUuid(pool::PoolArg),
+    /// Print which types of storage pools there are
+    PoolCapabilities,
+    /// Print what could become a storage pool
+    FindStoragePoolSources(pool::FindArgs),
+    /// Print what could become a storage pool, on the host of an option
+    FindStoragePoolSourcesAs(pool_as::FindAsArgs),
     /// Print what the host and the driver can do
     Capabilities,
     /// Print what a domain can be given

@@ -126,12 +126,12 @@ fn again() -> Result<bool, Failure> {
 }
 
 /// The text being edited.
-struct Draft {
+pub struct Draft {
     path: PathBuf,
 }
 
 impl Draft {
-    fn new(text: &str) -> Result<Draft, Failure> {
+    pub fn new(text: &str) -> Result<Draft, Failure> {
         let path = env::temp_dir().join(format!("domus-{}.xml", Uuid::new_v4().simple()));
         let failed = |error: io::Error| {
             Failure::new(format!("cannot write temporary file '{}': {}", path.display(), reason(&error)))
@@ -141,20 +141,20 @@ impl Draft {
         Ok(Draft { path })
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    fn read(&self) -> Result<String, Failure> {
+    pub fn read(&self) -> Result<String, Failure> {
         fs::read_to_string(&self.path)
             .map_err(|error| Failure::new(format!("cannot read '{}': {}", self.name(), reason(&error))))
     }
 
-    fn remove(&self) {
+    pub fn remove(&self) {
         let _ = fs::remove_file(&self.path);
     }
 
-    fn run_editor(&self) -> Result<(), Failure> {
+    pub fn run_editor(&self) -> Result<(), Failure> {
         let editor = editor();
         let status = shell(&editor, &self.path).map_err(|error| {
             self.remove();

@@ -34,6 +34,9 @@ mod output;
 mod params;
 mod plan;
 mod plug;
+mod pool;
+mod pool_as;
+mod pool_list;
 mod secret;
 mod stats;
 mod tune;
@@ -163,6 +166,26 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::HypervisorCpuBaseline(args) => cpu::hypervisor_baseline(session, args).await,
         Command::DomxmlFromNative(args) => native::from_native(session, args).await,
         Command::DomxmlToNative(args) => native::to_native(session, args).await,
+        Command::PoolList(args) => pool_list::list(session, args).await,
+        Command::PoolInfo(args) => pool_list::info(session, args).await,
+        Command::PoolDefine(args) => pool::define(session, args).await,
+        Command::PoolDefineAs(args) => pool_as::define_as(session, args).await,
+        Command::PoolCreate(args) => pool::create(session, args).await,
+        Command::PoolCreateAs(args) => pool_as::create_as(session, args).await,
+        Command::PoolUndefine(args) => pool::undefine(session, args).await,
+        Command::PoolAutostart(args) => pool::autostart(session, args).await,
+        Command::PoolBuild(args) => pool::build(session, args).await,
+        Command::PoolStart(args) => pool::start(session, args).await,
+        Command::PoolDestroy(args) => pool::destroy(session, args).await,
+        Command::PoolDelete(args) => pool::delete(session, args).await,
+        Command::PoolRefresh(args) => pool::refresh(session, args).await,
+        Command::PoolDumpxml(args) => pool::dumpxml(session, args).await,
+        Command::PoolEdit(args) => pool::edit(session, args).await,
+        Command::PoolName(args) => pool::name(session, args).await,
+        Command::PoolUuid(args) => pool::uuid(session, args).await,
+        Command::PoolCapabilities => pool::capabilities(session).await,
+        Command::FindStoragePoolSources(args) => pool::find(session, args).await,
+        Command::FindStoragePoolSourcesAs(args) => pool_as::find_as(session, args).await,
         Command::Capabilities => host::capabilities(session).await,
         Command::Domcapabilities(args) => host::domcapabilities(session, args).await,
         Command::Version(args) => host::version(session, args).await,

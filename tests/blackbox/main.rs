@@ -22,6 +22,7 @@ mod network_traffic;
 mod networks;
 mod node_devices;
 mod plug;
+mod pools;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;

@@ -1,5 +1,6 @@
 //! `org.domus.*1`: what libvirt-dbus has no place for. Versioned by the digit; members are only ever added.
 
+use super::pool::pool_path;
 use super::{Interface, Method, Property, m, p};
 use crate::dbus::Server;
 use crate::dbus::call::{BoxFuture, Invocation, object};
@@ -7,8 +8,9 @@ use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
     BaselineHypervisorArgs, BaselineHypervisorCpu, CheckXml, CompareHypervisorArgs, CompareHypervisorCpu, ConsoleArgs,
-    DiagnoseXml, DiffXml, DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages, GetVcpuInfo,
-    LifecycleArgs, NativeArgs, OpenConsole, PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction, TwoXml,
+    DiagnoseXml, DiffXml, DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages,
+    GetStoragePoolCapabilities, GetVcpuInfo, LifecycleArgs, LookupStoragePoolByTargetPath, NativeArgs, OpenConsole,
+    PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction, TwoXml,
 };
 use crate::engine::driver::{DomainCapsQuery, Plan, VcpuInfo};
 use zbus::Variant;
@@ -147,10 +149,17 @@ const CONNECT_METHODS: &[Method] = &[
         |(format, text, flags): (String, String, u32)| Ok(NativeArgs { format, text, flags }),
         |_, config| config
     )),
+    m("GetStoragePoolCapabilities", "flags u", "capabilities s", "virConnectGetStoragePoolCapabilities")
+        .served(object!(GetStoragePoolCapabilities, |flags: u32| Ok(flags), |_, xml| xml)),
     m("Plan", "xml s, flags u", "plan s", "domusConnectPlan").served(object!(
         PlanXml,
         |args: (String, u32)| plain_xml(args, "domusConnectPlan"),
         |_, plan| json(&plan)
+    )),
+    m("StoragePoolLookupByTargetPath", "path s", "storagePool o", "virStoragePoolLookupByTargetPath").served(object!(
+        LookupStoragePoolByTargetPath,
+        |path: String| Ok(path),
+        |at, pool| pool_path(at, &pool)
     )),
 ];
 

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn copy_on_write_is_controlled_on_btrfs_only() {
         let dir = tempfile::tempdir().unwrap();
-        if rustix::fs::statfs(dir.path()).unwrap().f_type as i64 == BTRFS {
+        if rustix::fs::statfs(dir.path()).unwrap().f_type == BTRFS {
             println!("SKIP copy_on_write_is_controlled_on_btrfs_only: the temporary directory is on btrfs");
             return;
         }

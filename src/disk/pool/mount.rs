@@ -103,8 +103,8 @@ pub fn is_mounted(def: &PoolDef) -> Result<bool> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| Error::system("cannot read '/proc/self/mountinfo'", error))?;
     let real = std::fs::canonicalize(&target).unwrap_or(target);
-    let mounted = table.lines().filter_map(mount_line).rfind(|(_, at)| Path::new(at) == real);
-    let same = |name: &str| name == source || same_device(name, &source);
+    let mounted = table.lines().rev().filter_map(mount_line).find(|(_, at)| Path::new(at) == real);
+    let same = |name: &str| name == source || same_device(name, &source) || is_loop_of(name, &source);
     // Only the mount on top can be seen and taken away.
     Ok(mounted.is_some_and(|(from, _)| same(&from)))
 }
@@ -115,6 +115,13 @@ fn same_device(a: &str, b: &str) -> bool {
     let device =
         |path: &str| std::fs::metadata(path).ok().filter(|m| m.file_type().is_block_device()).map(|m| m.rdev());
     Path::new(a).is_absolute() && device(a).is_some_and(|rdev| Some(rdev) == device(b))
+}
+
+/// A file is mounted through a device of its own.
+fn is_loop_of(name: &str, file: &str) -> bool {
+    let Some(device) = name.strip_prefix("/dev/").filter(|device| device.starts_with("loop")) else { return false };
+    let backing = std::fs::read_to_string(format!("/sys/block/{device}/loop/backing_file")).unwrap_or_default();
+    std::fs::canonicalize(file).is_ok_and(|real| real == Path::new(backing.trim_end_matches('\n')))
 }
 
 /// Source and mount point of a line of mountinfo.
