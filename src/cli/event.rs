@@ -127,7 +127,7 @@ pub async fn event(session: &Session, args: &EventArgs) -> Result<(), Failure> {
 }
 
 /// All signals, moved to a queue without a bound: a signal stream that nobody polls would hold up the answers to calls.
-async fn listen(session: &Session) -> Result<mpsc::UnboundedReceiver<Message>, Failure> {
+pub async fn listen(session: &Session) -> Result<mpsc::UnboundedReceiver<Message>, Failure> {
     let mut stream = session.client.signals().await?;
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -208,7 +208,7 @@ fn print(session: &Session, args: &EventArgs, driver: Driver, path: &str, name: 
 }
 
 /// `YYYY-MM-DD HH:MM:SS.mmm+0000`, virsh's form.
-fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

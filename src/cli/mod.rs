@@ -22,6 +22,7 @@ mod event;
 mod event_text;
 mod exec;
 mod host;
+mod host_event;
 mod info;
 mod lifecycle;
 mod list;
@@ -30,6 +31,7 @@ mod output;
 mod params;
 mod plan;
 mod plug;
+mod secret;
 mod stats;
 mod tune;
 mod vcpu;
@@ -61,7 +63,13 @@ pub fn main() -> ExitCode {
             out.end();
             return ExitCode::SUCCESS;
         }
-        _ => {}
+        command => {
+            if let Some((args, kind)) = command.host_event().filter(|(args, _)| args.is_list()) {
+                args.list(out, kind);
+                out.end();
+                return ExitCode::SUCCESS;
+            }
+        }
     }
     // One thread: a command is a few round trips, and starting threads would take longer than they do.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -73,7 +81,8 @@ pub fn main() -> ExitCode {
     };
     runtime.block_on(async {
         // Commands that wait for something themselves take --timeout as the length of that wait.
-        let waits = matches!(command, Command::Event(_) | Command::Console(_) | Command::Exec(_));
+        let waits = matches!(command, Command::Event(_) | Command::Console(_) | Command::Exec(_))
+            || command.host_event().is_some();
         let deadline = if waits { None } else { global.timeout };
         let client = match Client::connect(&global.target(), deadline).await {
             Ok(client) => client,
@@ -155,6 +164,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Version(args) => host::version(session, args).await,
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
+        Command::Secret(command) => secret::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),
     }

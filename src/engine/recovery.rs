@@ -40,7 +40,7 @@ pub(super) async fn load(runtime: &Arc<DriverRuntime>) -> Result<()> {
                 continue;
             }
         };
-        let def = Arc::new(parsed.def);
+        let def = Arc::new(parsed.def.compact());
         let reason = records.get(&stored.uuid).map_or(shutoff::UNKNOWN, |record| record.reason);
         let name = def.name.clone();
         add(runtime, stored.uuid, name, Some(def), stored.autostart, reason);

@@ -91,6 +91,67 @@ fn refusals_are_libvirts() {
 }
 
 #[test]
+fn domus_prints_what_virsh_prints() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let one = lab.write("s.xml", &xml(UUID, "", "/images/one"));
+    let two = lab.write("t.xml", &format!("<secret private='yes'><uuid>{OTHER}</uuid></secret>"));
+    let bad = lab.write("bad.xml", "<secret><usage type='foo'/></secret>");
+    let missing = lab.work().join("missing").to_str().unwrap().to_string();
+    let base64 = lab.write("base64", "b3BlbiBz\nZXNhbWU=\n");
+    let plain = lab.write("plain", "\u{0}\u{1}x");
+    for arguments in [
+        &["secret-list"][..],
+        &["secret-define", &one],
+        &["secret-define", "--validate", "--file", &two],
+        &["secret-define", &missing],
+        &["secret-list"],
+        &["-q", "secret-list", "--no-private"],
+        &["secret-list", "--ephemeral"],
+        &["secret-dumpxml", UUID],
+        &["secret-dumpxml", "--secret", OTHER],
+        &["secret-dumpxml", "nonsense"],
+        &["secret-dumpxml", "c7a5fdbd-edaf-9455-926a-d65c16db1809"],
+        &["secret-get-value", UUID],
+        &["secret-get-value", OTHER],
+        &["secret-set-value", UUID],
+        &["secret-set-value", UUID, "b3Blbg=="],
+        &["secret-set-value", UUID, "--base64", "b3Blbg==", "--file", &base64],
+        &["secret-set-value", UUID, "b3Blbg==", "--plain"],
+        &["secret-set-value", "--secret", UUID, "--file", &missing],
+        &["secret-set-value", UUID, "--file", &base64],
+        &["secret-get-value", UUID],
+        &["secret-get-value", UUID, "--plain"],
+        &["secret-set-value", UUID, "--plain", "--file", &plain],
+        &["secret-get-value", UUID, "--plain"],
+        &["secret-event", "--list"],
+        &["secret-event"],
+        &["secret-event", "--event", "foo"],
+        &["secret-undefine", OTHER],
+        &["secret-undefine", OTHER],
+    ] {
+        let theirs = virsh.run(arguments);
+        // What virsh has done already must be there to be done again.
+        if arguments == ["secret-undefine", OTHER] && theirs.success() {
+            virsh.ok(&["secret-define", &two]);
+        }
+        let ours = lab.run(arguments);
+        assert_eq!(ours.stdout, theirs.stdout, "{arguments:?}");
+        assert_eq!(ours.stderr.trim_end(), theirs.stderr.trim_end(), "{arguments:?}");
+        assert_eq!(ours.code, theirs.code, "{arguments:?}");
+    }
+    // Ours say where in the document it is.
+    let said = lab.fails(&["secret-define", &bad]);
+    let place =
+        format!("error: Failed to set attributes from {bad}\nerror: at line 1, column 16, secret/usage/@type\n");
+    assert!(said.starts_with(&place), "{said}");
+    assert!(lab.fails(&["secret-set-value", UUID, "--base64", "%%%"]).contains("Invalid base64 data"));
+    let json: serde_json::Value = serde_json::from_str(&lab.ok(&["secret-list", "--json"])).unwrap();
+    assert_eq!(json, serde_json::json!([{ "uuid": UUID, "usage": "volume", "id": "/images/one" }]));
+    lab.finish();
+}
+
+#[test]
 fn virtual_machines_and_containers_share_them() {
     let mut lab = lab();
     lab.start();
@@ -144,6 +205,21 @@ fn virsh_hears_of_them() {
         });
         let said = std::fs::read_to_string(&out).unwrap();
         assert!(said.contains(&words), "{said}");
+    }
+    for (event, words) in [
+        ("lifecycle", format!("event 'lifecycle' for secret {UUID}: Defined\nevents received: 1\n")),
+        ("value-changed", format!("event 'value-changed' for secret {UUID}\nevents received: 1\n")),
+    ] {
+        let out = lab.work().join(format!("domus-{event}"));
+        let mut listener = lab.cli(&["secret-event", UUID, "--event", event]);
+        let mut listener = listener.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap();
+        eventually("domus hears", DEADLINE, || {
+            let path: OwnedObjectPath = bus.call(TEST, CONNECT, "SecretDefineXML", &(xml(UUID, "", "/a"), 0u32));
+            let () = bus.call(&path, "org.libvirt.Secret", "SetValue", &(VALUE.as_bytes(), 0u32));
+            listener.try_wait().unwrap()
+        });
+        let said = std::fs::read_to_string(&out).unwrap();
+        assert_eq!(said.trim_end(), words.trim_end());
     }
     drop(bus);
     lab.finish();

@@ -57,7 +57,7 @@ pub fn build(path: &Path, target: &PoolTarget, cow: Option<YesNo>) -> Result<()>
 /// Sets or clears the attribute against copy-on-write, which files made in the directory inherit.
 fn set_cow(path: &Path, directory: &OwnedFd, cow: Option<YesNo>) -> Result<()> {
     let kind = rustix::fs::fstatfs(directory).map(|stat| stat.f_type);
-    if kind.ok().is_none_or(|kind| kind as i64 != BTRFS) {
+    if kind.ok().is_none_or(|kind| kind != BTRFS) {
         return match cow {
             None => Ok(()),
             Some(_) => Err(Error::invalid_state(format!(

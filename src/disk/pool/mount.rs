@@ -103,7 +103,7 @@ pub fn is_mounted(def: &PoolDef) -> Result<bool> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| Error::system("cannot read '/proc/self/mountinfo'", error))?;
     let real = std::fs::canonicalize(&target).unwrap_or(target);
-    let mounted = table.lines().filter_map(mount_line).filter(|(_, at)| Path::new(at) == real).last();
+    let mounted = table.lines().filter_map(mount_line).rfind(|(_, at)| Path::new(at) == real);
     let same = |name: &str| name == source || same_device(name, &source);
     // Only the mount on top can be seen and taken away.
     Ok(mounted.is_some_and(|(from, _)| same(&from)))
