@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, plan, plug,
-    secret, stats, tune, vcpu, xml,
+    console, cpu, define, devices, edit, event, exec, host, host_event, image, info, lifecycle, list, native, plan,
+    plug, secret, stats, tune, vcpu, volume, xml,
 };
 
 const AFTER: &str = "\
@@ -333,6 +333,10 @@ pub enum Command {
     Uri,
     #[command(flatten)]
     Secret(secret::Command),
+    #[command(flatten)]
+    Volume(volume::Command),
+    #[command(flatten)]
+    Image(image::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell

@@ -23,6 +23,7 @@ mod event_text;
 mod exec;
 mod host;
 mod host_event;
+mod image;
 mod info;
 mod lifecycle;
 mod list;
@@ -31,10 +32,12 @@ mod output;
 mod params;
 mod plan;
 mod plug;
+mod progress;
 mod secret;
 mod stats;
 mod tune;
 mod vcpu;
+mod volume;
 mod words;
 mod xml;
 
@@ -164,6 +167,8 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Version(args) => host::version(session, args).await,
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
+        Command::Volume(command) => volume::run(session, command).await,
+        Command::Image(command) => image::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),

@@ -77,6 +77,10 @@ impl StorageVol {
             }
             return self.pool.publish(&self.name, Some(def), None).await;
         }
+        if def.kind == VolumeKind::Dir {
+            let what = format!("volume '{}' is a directory, which has no size to change", self.name);
+            return Err(Error::new(Code::OperationUnsupported, what));
+        }
         let format = definition::format_name(&def);
         if allocate && (format != "raw" || def.target.encryption.is_some()) {
             let what = if format == "raw" { "an unencrypted raw volume" } else { "raw type volume" };
