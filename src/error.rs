@@ -239,6 +239,8 @@ impl Error {
     /// Code 38 with libvirt's `what: strerror` text.
     pub fn system(what: impl fmt::Display, errno: std::io::Error) -> Self {
         let reason = match errno.raw_os_error() {
+            // The C library's text, which nix has for sockets only.
+            Some(nix::libc::EOPNOTSUPP) => "Operation not supported".to_string(),
             Some(number) => nix::errno::Errno::from_raw(number).desc().to_string(),
             None => errno.to_string(),
         };

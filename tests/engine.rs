@@ -36,6 +36,7 @@ impl Lab {
             log_dir: root.join("log"),
             autostart_parallel: 4,
             networks: Default::default(),
+            image_user: None,
         };
         let drivers: Vec<Arc<dyn Driver>> = vec![driver.clone()];
         let engine = Engine::open(config, drivers, Arc::default()).await.unwrap();

@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    address, console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native,
-    network, node_device, plan, plug, pool, pool_as, pool_list, secret, stats, tune, vcpu, xml,
+    address, console, cpu, define, devices, edit, event, exec, host, host_event, image, info, lifecycle, list, native,
+    network, node_device, plan, plug, pool, pool_as, pool_list, secret, stats, tune, vcpu, volume, xml,
 };
 
 const AFTER: &str = "\
@@ -382,6 +382,10 @@ pub enum Command {
     NodeDevice(node_device::Command),
     #[command(flatten)]
     Secret(secret::Command),
+    #[command(flatten)]
+    Volume(volume::Command),
+    #[command(flatten)]
+    Image(image::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell

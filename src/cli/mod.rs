@@ -24,6 +24,7 @@ mod event_text;
 mod exec;
 mod host;
 mod host_event;
+mod image;
 mod info;
 mod lifecycle;
 mod list;
@@ -37,10 +38,12 @@ mod plug;
 mod pool;
 mod pool_as;
 mod pool_list;
+mod progress;
 mod secret;
 mod stats;
 mod tune;
 mod vcpu;
+mod volume;
 mod words;
 mod xml;
 
@@ -193,6 +196,8 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Uri => host::uri(session).await,
         Command::Network(command) => network::run(session, command).await,
         Command::NodeDevice(command) => node_device::run(session, command).await,
+        Command::Volume(command) => volume::run(session, command).await,
+        Command::Image(command) => image::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),

@@ -65,3 +65,9 @@ fn qemu_config(config: &Config, dirs: &Dirs, cgroups: &Arc<cgroup::Manager>) -> 
         cgroups: cgroups.clone(),
     }
 }
+
+/// User and group of guests' processes, which programs that read images run as; `None` where there is none.
+pub fn image_user(config: &Config, dirs: &Dirs, cgroups: &Arc<cgroup::Manager>) -> Option<(u32, u32)> {
+    let identity = qemu_config(config, dirs, cgroups).identity().ok()?;
+    Some((identity.uid, identity.gid))
+}

@@ -64,6 +64,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         log_dir: dirs.log.clone(),
         autostart_parallel: config.autostart_parallel,
         networks: config.network.options(),
+        image_user: if options.mock { None } else { drivers::image_user(&config, &dirs, &cgroups) },
     };
     let engine = Engine::open(engine_config, drivers, cgroups).await?;
     let engine = Arc::new(engine);

@@ -9,6 +9,7 @@ use super::node_device::NodeDevices;
 use super::objects::Objects;
 use super::secret::{SecretKind, Values};
 use super::storage::PoolKind;
+use super::work::Work;
 use crate::error::Result;
 use crate::store::Store;
 
@@ -56,6 +57,10 @@ pub struct HostOptions {
     pub store: Option<Store>,
     pub boot_id: String,
     pub networks: NetworkOptions,
+    /// Where base images are kept; `None`: nowhere.
+    pub images: Option<PathBuf>,
+    /// User and group that programs run as which read images.
+    pub image_user: Option<(u32, u32)>,
 }
 
 /// See the module's text. `Connection::host()` gives the set that a connection sees.
@@ -69,12 +74,14 @@ pub struct HostObjects {
     pub node_devices: NodeDevices,
     /// Guest interfaces in networks.
     pub ports: Ports,
+    /// What long work on images needs.
+    pub work: Arc<Work>,
 }
 
 impl HostObjects {
     /// A set without objects; [`HostObjects::load`] reads those of the store.
     pub fn new(set: HostSet, events: Arc<EventBus>, options: HostOptions) -> Arc<HostObjects> {
-        let HostOptions { dirs, store, boot_id, networks: settings } = options;
+        let HostOptions { dirs, store, boot_id, networks: settings, images, image_user } = options;
         Arc::new_cyclic(|host| {
             let context =
                 Arc::new(Context { set, dirs, boot_id, networks: settings, events, store, host: host.clone() });
@@ -85,6 +92,7 @@ impl HostObjects {
                 secret_values: Values::default(),
                 node_devices: NodeDevices::new(context.clone()),
                 ports: Ports::default(),
+                work: Arc::new(Work::new(image_user, images)),
                 context,
             }
         })

@@ -24,6 +24,7 @@ pub mod secret;
 pub mod state;
 pub mod storage;
 pub mod undo;
+pub mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ pub struct EngineConfig {
     /// How many guests are autostarted at once.
     pub autostart_parallel: usize,
     pub networks: network::NetworkOptions,
+    /// User and group that programs run as which read images; `None`: the daemon's own.
+    pub image_user: Option<(u32, u32)>,
 }
 
 /// The engine: one [`Connection`] per driver, one order of events.
@@ -105,6 +108,12 @@ impl Engine {
                 Arc::new(DriverRuntime::new(driver, persist.clone(), cleaner, host.clone(), dirs, boot_id.clone()));
             recovery::load(&runtime).await?;
             connections.insert(kind, Connection::new(runtime));
+        }
+        for host in &hosts {
+            let set = host.context.set;
+            let runtimes = connections.values().filter(|connection| HostSet::of(connection.kind()) == set);
+            let runtimes = runtimes.map(|connection| Arc::downgrade(connection.runtime())).collect();
+            host.work.set_users(Box::new(storage::guests_using(runtimes)));
         }
         Ok(Engine { connections, hosts, events, config })
     }
@@ -175,7 +184,14 @@ async fn open_host(
     let host = HostObjects::new(
         set,
         events.clone(),
-        HostOptions { dirs, store, boot_id: boot_id.into(), networks: config.networks.clone() },
+        HostOptions {
+            dirs,
+            images: store.is_some().then(|| config.state_dir.join("images")),
+            store,
+            boot_id: boot_id.into(),
+            networks: config.networks.clone(),
+            image_user: config.image_user,
+        },
     );
     host.load().await?;
     node_device::watch(&host);

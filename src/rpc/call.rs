@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::frame::Header;
+use super::stream::StreamEnd;
 use super::wire::{self, DomainHandle, Remote};
 use super::xdr::{self, Put, Take};
 use crate::engine::api::{self, Call, Caller};
@@ -23,8 +24,8 @@ pub struct Answer {
     pub payload: Vec<u8>,
     /// Passed to the client after the packet.
     pub fds: Vec<OwnedFd>,
-    /// The call opened a two-way stream over this.
-    pub stream: Option<OwnedFd>,
+    /// The call opened a stream.
+    pub stream: Option<StreamEnd>,
     /// The client is disconnected once it has the answer.
     pub last: bool,
 }

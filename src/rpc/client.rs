@@ -291,8 +291,8 @@ impl Client {
             return self.outbound_push(packet, Vec::new());
         }
         self.outbound_push(packet, fds);
-        if let Some(fd) = stream {
-            self.streams.open(self, call, fd);
+        if let Some(end) = stream {
+            self.streams.open(self, call, end);
         }
         if last {
             let client = self.clone();

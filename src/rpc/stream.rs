@@ -5,6 +5,9 @@
 //! client: STREAM/CONTINUE -> descriptor; STREAM/OK = finish, STREAM/ERROR = abort; either is confirmed with STREAM/OK
 //! ```
 //!
+//! A volume's stream is the same in one direction; with holes (STREAM_HOLE packets) where the call asked for them. Its
+//! finish is confirmed when everything is on the disk.
+//!
 //! There is no window: the socket is it. A stream's data waits for room in the outbound queue; a client whose data the
 //! descriptor does not take is not read for as long.
 
@@ -17,6 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::client::Client;
 use super::frame::{Header, Kind, STREAM_CHUNK, Status};
 use super::wire;
+use super::xdr::{self, Put};
+use crate::disk::job::stream::Piece;
+use crate::engine::storage::{VolumeDownload, VolumeUpload};
 use crate::error::{Error, Subsystem};
 use crate::sys::stream::AsyncStream;
 
@@ -29,9 +35,28 @@ pub struct Streams {
     open: Mutex<HashMap<u32, Handle>>,
 }
 
+/// What a stream is of.
+#[derive(Debug)]
+pub enum StreamEnd {
+    /// Both ways.
+    Fd(OwnedFd),
+    Download(VolumeDownload),
+    Upload(VolumeUpload),
+}
+
+#[derive(Debug)]
+enum Packet {
+    Data(Vec<u8>),
+    Hole(u64),
+    /// The client is done, and waits to be told that we are.
+    Finish,
+}
+
 #[derive(Debug)]
 struct Handle {
-    data: mpsc::Sender<Vec<u8>>,
+    data: mpsc::Sender<Packet>,
+    /// Whether the stream's task confirms its finish.
+    confirms: bool,
     /// Dropped: the stream is to end.
     _end: oneshot::Sender<()>,
 }
@@ -41,8 +66,43 @@ impl Streams {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries `fd` over the serial of `call` until either side ends it.
-    pub(super) fn open(&self, client: &Arc<Client>, call: Header, fd: OwnedFd) {
+    /// Carries `end` over the serial of `call` until either side ends it.
+    pub(super) fn open(&self, client: &Arc<Client>, call: Header, end: StreamEnd) {
+        match end {
+            StreamEnd::Fd(fd) => self.open_fd(client, call, fd),
+            StreamEnd::Download(volume) => {
+                let (_, ended) = self.register(call, false);
+                let client = client.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = ended => {}
+                        () = client.outbound.closed() => {}
+                        () = send(&client, call, volume) => {}
+                    }
+                });
+            }
+            StreamEnd::Upload(volume) => {
+                let (incoming, ended) = self.register(call, true);
+                let client = client.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        // Aborted, or the connection is gone: what was written stays.
+                        _ = ended => {}
+                        () = receive(&client, call, volume, incoming) => {}
+                    }
+                });
+            }
+        }
+    }
+
+    fn register(&self, call: Header, confirms: bool) -> (mpsc::Receiver<Packet>, oneshot::Receiver<()>) {
+        let (data, incoming) = mpsc::channel(QUEUE);
+        let (end, ended) = oneshot::channel();
+        self.lock().insert(call.serial, Handle { data, confirms, _end: end });
+        (incoming, ended)
+    }
+
+    fn open_fd(&self, client: &Arc<Client>, call: Header, fd: OwnedFd) {
         let fd = match AsyncStream::new(fd) {
             Ok(fd) => Arc::new(fd),
             Err(error) => {
@@ -50,12 +110,10 @@ impl Streams {
                 return fail(client, call, &error);
             }
         };
-        let (data, mut incoming) = mpsc::channel::<Vec<u8>>(QUEUE);
-        let (end, mut ended) = oneshot::channel::<()>();
-        self.lock().insert(call.serial, Handle { data, _end: end });
+        let (mut incoming, mut ended) = self.register(call, false);
         let writer = fd.clone();
         tokio::spawn(async move {
-            while let Some(bytes) = incoming.recv().await {
+            while let Some(Packet::Data(bytes)) = incoming.recv().await {
                 if writer.write_all(&bytes).await.is_err() {
                     return;
                 }
@@ -74,14 +132,20 @@ impl Streams {
     /// A packet of the client for one of its streams; for one that is not open it is dropped, as libvirt does.
     pub(super) async fn deliver(&self, header: Header, bytes: &[u8], client: &Client) {
         match header.status {
-            Status::Continue if header.kind == Kind::Stream => {
-                let data = self.lock().get(&header.serial).map(|handle| handle.data.clone());
-                if let Some(data) = data {
-                    // An error means that nobody reads any more: the end is on its way to the client.
-                    let _ = data.send(bytes.to_vec()).await;
-                }
+            Status::Continue => {
+                let packet = match header.kind {
+                    Kind::Stream => Packet::Data(bytes.to_vec()),
+                    _ => match xdr::decode::<(i64, u32)>(bytes).ok().and_then(|(length, _)| u64::try_from(length).ok())
+                    {
+                        Some(length) => Packet::Hole(length),
+                        None => return,
+                    },
+                };
+                self.put(header.serial, packet).await;
             }
-            Status::Continue => {}
+            Status::Ok if self.lock().get(&header.serial).is_some_and(|handle| handle.confirms) => {
+                self.put(header.serial, Packet::Finish).await;
+            }
             Status::Ok | Status::Error => {
                 if let Some(handle) = self.lock().remove(&header.serial) {
                     drop(handle);
@@ -91,9 +155,62 @@ impl Streams {
         }
     }
 
+    async fn put(&self, serial: u32, packet: Packet) {
+        let data = self.lock().get(&serial).map(|handle| handle.data.clone());
+        if let Some(data) = data {
+            // An error means that nobody reads any more: the end is on its way to the client.
+            let _ = data.send(packet).await;
+        }
+    }
+
     /// Ends all of them.
     pub(super) fn clear(&self) {
         self.lock().clear();
+    }
+}
+
+/// A volume to the client, holes as holes; an empty packet is the end.
+async fn send(client: &Arc<Client>, call: Header, mut volume: VolumeDownload) {
+    loop {
+        let packet = match volume.next(STREAM_CHUNK).await {
+            Ok(Some(Piece::Data(bytes))) => {
+                call.answer(Kind::Stream, Status::Continue).packet(|out| out.extend_from_slice(&bytes))
+            }
+            Ok(Some(Piece::Hole(length))) => {
+                let length = i64::try_from(length).unwrap_or(i64::MAX);
+                call.answer(Kind::StreamHole, Status::Continue).packet(|out| (length, 0u32).put(out))
+            }
+            Ok(None) => {
+                let end = call.answer(Kind::Stream, Status::Continue).packet(|_| ());
+                return client.outbound_push(end, Vec::new());
+            }
+            Err(error) => {
+                client.streams.lock().remove(&call.serial);
+                return fail(client, call, &error);
+            }
+        };
+        client.outbound_push(packet, Vec::new());
+        client.outbound.room().await;
+    }
+}
+
+/// From the client into a volume, until the client is done. The first error ends it.
+async fn receive(client: &Arc<Client>, call: Header, mut volume: VolumeUpload, mut incoming: mpsc::Receiver<Packet>) {
+    let result = loop {
+        let piece = match incoming.recv().await {
+            None => return,
+            Some(Packet::Finish) => break volume.finish().await,
+            Some(Packet::Data(bytes)) => Piece::Data(bytes),
+            Some(Packet::Hole(length)) => Piece::Hole(length),
+        };
+        if let Err(error) = volume.put(piece).await {
+            break Err(error);
+        }
+    };
+    client.streams.lock().remove(&call.serial);
+    match result {
+        Ok(()) => client.outbound_push(call.answer(Kind::Stream, Status::Ok).packet(|_| ()), Vec::new()),
+        Err(error) => fail(client, call, &error),
     }
 }
 

@@ -31,3 +31,4 @@ mod rpc_wire;
 mod secrets;
 mod stopped_guest;
 mod tune;
+mod volumes;

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod domain;
 pub mod domus;
 pub mod domus_host;
+pub mod images;
 pub mod interface;
 pub mod network;
 pub mod node_device;
@@ -158,13 +159,15 @@ pub static LIBVIRT: [&Interface; 10] = [
 ];
 
 /// Our own interfaces.
-pub static DOMUS: [&Interface; 6] = [
+pub static DOMUS: [&Interface; 8] = [
     &domus::CONNECT,
     &domus::DOMAIN,
     &domus::DAEMON,
     &domus_host::NETWORK,
     &domus_host::NODE_DEVICE,
     &domus_host::SECRET,
+    &images::VOLUME,
+    &images::CONNECT,
 ];
 
 /// A method with what is derived from its row.
@@ -211,12 +214,13 @@ fn element(document: &'static str) -> &'static str {
 
 /// The interfaces an object of `kind` has, besides the standard ones.
 pub fn of(kind: Kind) -> &'static [Lookup] {
-    static ROOT: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&connect::INTERFACE, &domus::CONNECT]));
+    static ROOT: LazyLock<Vec<Lookup>> =
+        LazyLock::new(|| lookups(&[&connect::INTERFACE, &domus::CONNECT, &images::CONNECT]));
     static DOMAIN: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domain::INTERFACE, &domus::DOMAIN]));
     static SNAPSHOT: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&snapshot::INTERFACE]));
     static NETWORK: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&network::INTERFACE, &domus_host::NETWORK]));
     static POOL: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&pool::INTERFACE]));
-    static VOLUME: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&volume::INTERFACE]));
+    static VOLUME: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&volume::INTERFACE, &images::VOLUME]));
     static INTERFACE: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&interface::INTERFACE]));
     static NODE_DEVICE: LazyLock<Vec<Lookup>> =
         LazyLock::new(|| lookups(&[&node_device::INTERFACE, &domus_host::NODE_DEVICE]));

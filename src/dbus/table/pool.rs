@@ -5,9 +5,10 @@ use crate::dbus::call::{Invocation, fact, object, property, set_switch};
 use crate::dbus::codec::Path;
 use crate::dbus::path::Kind;
 use crate::engine::api::{
-    BuildStoragePool, CreateStoragePool, DeleteStoragePool, DestroyStoragePool, GetStoragePoolAutostart,
-    GetStoragePoolInfo, GetStoragePoolXmlDesc, LookupStorageVolByName, RefreshStoragePool, SetStoragePoolAutostart,
-    StoragePoolIsActive, StoragePoolIsPersistent, StoragePoolListAllVolumes, UndefineStoragePool,
+    BuildStoragePool, CreateFromArgs, CreateStoragePool, CreateStorageVolXml, CreateStorageVolXmlFrom,
+    DeleteStoragePool, DestroyStoragePool, GetStoragePoolAutostart, GetStoragePoolInfo, GetStoragePoolXmlDesc,
+    LookupStorageVolByName, RefreshStoragePool, SetStoragePoolAutostart, SourceName, StoragePoolIsActive,
+    StoragePoolIsPersistent, StoragePoolListAllVolumes, UndefineStoragePool, XmlFlags,
 };
 use crate::engine::storage::{PoolInfo, StoragePool, StorageVol};
 
@@ -82,8 +83,18 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, ()| ()
     )),
-    m("StorageVolCreateXML", "xml s, flags u", "storageVol o", "virStorageVolCreateXML"),
-    m("StorageVolCreateXMLFrom", "xml s, key s, flags u", "storageVol o", "virStorageVolCreateXMLFrom"),
+    m("StorageVolCreateXML", "xml s, flags u", "storageVol o", "virStorageVolCreateXML").served(object!(
+        CreateStorageVolXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, volume| volume_path(at, &volume)
+    )),
+    m("StorageVolCreateXMLFrom", "xml s, key s, flags u", "storageVol o", "virStorageVolCreateXMLFrom").served(
+        object!(
+            CreateStorageVolXmlFrom,
+            |(xml, key, flags): (String, String, u32)| Ok(CreateFromArgs { xml, source: SourceName::Key(key), flags }),
+            |at, volume| volume_path(at, &volume)
+        ),
+    ),
     m("StorageVolLookupByName", "name s", "storageVol o", "virStorageVolLookupByName").served(object!(
         LookupStorageVolByName,
         |name: String| Ok(name),

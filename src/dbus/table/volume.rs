@@ -2,7 +2,10 @@
 
 use super::{Interface, Method, Property, Signal, m, p};
 use crate::dbus::call::{fact, object, property};
-use crate::engine::api::{GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc};
+use crate::engine::api::{
+    DeleteStorageVol, GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc, ResizeStorageVol,
+    VolumeResizeArgs, WipeStorageVolPattern,
+};
 use crate::engine::storage::StorageVol;
 
 /// libvirt-dbus's interface of a storage volume.
@@ -24,7 +27,11 @@ const PROPERTIES: &[Property] = &[
 ];
 
 const METHODS: &[Method] = &[
-    m("Delete", "flags u", "", "virStorageVolDelete"),
+    m("Delete", "flags u", "", "virStorageVolDelete").served(object!(
+        DeleteStorageVol,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
     m("GetInfo", "flags u", "info (itt)", "virStorageVolGetInfoFlags").served(object!(
         GetStorageVolInfoFlags,
         |flags: u32| Ok(flags),
@@ -35,8 +42,16 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, xml| xml
     )),
-    m("Resize", "capacity t, flags u", "", "virStorageVolResize"),
-    m("Wipe", "pattern u, flags u", "", "virStorageVolWipePattern"),
+    m("Resize", "capacity t, flags u", "", "virStorageVolResize").served(object!(
+        ResizeStorageVol,
+        |(capacity, flags): (u64, u32)| Ok(VolumeResizeArgs { capacity, flags }),
+        |_, ()| ()
+    )),
+    m("Wipe", "pattern u, flags u", "", "virStorageVolWipePattern").served(object!(
+        WipeStorageVolPattern,
+        |args: (u32, u32)| Ok(args),
+        |_, ()| ()
+    )),
 ];
 
 const SIGNALS: &[Signal] = &[];

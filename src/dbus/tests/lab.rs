@@ -34,6 +34,7 @@ impl Lab {
             log_dir: dir.path().join("log"),
             autostart_parallel: 1,
             networks: Default::default(),
+            image_user: None,
         };
         let cgroups = Arc::new(crate::cgroup::Manager::default());
         let engine = Engine::open(config, vec![MockDriver::new()], cgroups).await.unwrap();

@@ -142,7 +142,7 @@ impl Raw {
     fn of(request: &Create) -> Raw {
         let source = request.source.as_ref().map(|source| (source.path.clone(), source.capacity));
         let (capacity, allocation) = (request.image.capacity, request.image.allocation);
-        Raw { capacity, allocation: allocation.min(capacity), reflink: request.reflink, source }
+        Raw { capacity, allocation, reflink: request.reflink, source }
     }
 
     fn fill(&self, to: &File, target: &Path, progress: &Progress) -> Result<()> {

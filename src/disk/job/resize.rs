@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{blocking, copy, failed};
 use crate::disk::progress::Progress;
-use crate::disk::qemu_img::plan::{self, Resize, Secret};
+use crate::disk::qemu_img::plan::{self, Resize, Secret, Source};
 use crate::disk::qemu_img::{Access, Tool};
+use crate::disk::{Format, chain};
 use crate::error::{Error, Result};
 use crate::sys::fault;
 
@@ -39,14 +40,29 @@ pub async fn resize(tool: &Tool, path: &Path, request: Request, progress: &Arc<P
         }));
     }
     let mut hand = tool.hand();
+    let format = request.format.clone();
+    let layers = match Format::parse(&format) {
+        Some(known) if request.secret.is_none() => chain::resolve(path, known)?,
+        _ => Vec::new(),
+    };
     let file = hand.path(path, Access::Write)?;
-    let secret = match &request.secret {
-        Some(value) => Some(Secret { id: "volume".into(), file: hand.secret(value)? }),
-        None => None,
+    let source = match &request.secret {
+        Some(value) => {
+            let secret = Secret { id: "volume".into(), file: hand.secret(value)? };
+            Source::Encrypted { format, file, secret }
+        }
+        None if layers.len() > 1 => {
+            let mut named = vec![(format, file)];
+            for layer in &layers[1..] {
+                named.push((layer.format.as_str().to_string(), hand.path(&layer.path, Access::Read)?));
+            }
+            Source::Chain(named)
+        }
+        None => Source::Plain { format, file },
     };
     fault::point("volume.resize").map_err(failed("cannot resize", path))?;
     let options = Resize { shrink: request.shrink, preallocate: false };
-    let mut args = plan::resize(&request.format, &file, secret.as_ref(), request.capacity, options);
+    let mut args = plan::resize(&source, request.capacity.next_multiple_of(512), options);
     args.insert(1, "-q".into());
     let length = std::fs::metadata(path).map_err(failed("cannot stat", path))?.len();
     tool.run(&args, hand, request.capacity.max(length), 0, Some(progress.clone())).await

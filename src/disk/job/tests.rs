@@ -103,6 +103,10 @@ async fn qcow2_with_everything_in_a_directory_the_program_cannot_enter() {
     assert_eq!(metadata.uid(), rustix::process::geteuid().as_raw(), "it belongs to the daemon in the end");
     assert_eq!(metadata.mode() & 0o7777, 0o600);
 
+    let larger = resize::Request { format: "qcow2".into(), capacity: 5 << 20, ..resize::Request::default() };
+    resize::resize(&tool, &target, larger, &progress()).await.unwrap();
+    assert_eq!(sizes(&target, Format::Qcow2).unwrap().0, 5 << 20);
+
     // A passphrase, and the content of a chain of two whose files only we may read.
     pattern(&base, 1 << 20, 4096);
     fs::set_permissions(&base, fs::Permissions::from_mode(0o600)).unwrap();
@@ -110,13 +114,13 @@ async fn qcow2_with_everything_in_a_directory_the_program_cannot_enter() {
     let request = Create {
         target: copy.clone(),
         image: image("raw", 0),
-        source: Some(From { path: target.clone(), format: "qcow2".into(), capacity: 4 << 20, secret: None }),
+        source: Some(From { path: target.clone(), format: "qcow2".into(), capacity: 5 << 20, secret: None }),
         ..Create::default()
     };
     let seen = progress();
     create(&tool, request, &seen).await.unwrap();
-    assert_eq!(seen.done(), 4 << 20, "all of it is reported");
-    let mut expected = vec![0u8; 4 << 20];
+    assert_eq!(seen.done(), 5 << 20, "all of it is reported");
+    let mut expected = vec![0u8; 5 << 20];
     expected[1 << 20..(1 << 20) + 4096].fill(7);
     assert_eq!(fs::read(&copy).unwrap(), expected);
 

@@ -62,10 +62,10 @@ impl Algorithm {
 const SCRUB: [&str; 2] = ["/usr/bin/scrub", "/usr/local/bin/scrub"];
 
 /// Wipes the file or device at `path`. A sparse file is emptied and made as long as it was, any other gets zeros over
-/// all of it. Errors: code 38, 78, 3 without the program that the algorithm needs, 84 for `trim`.
+/// all of it. Errors: code 38, 78, 3 without the program that the algorithm needs, 74 for `trim`.
 pub async fn wipe(path: &Path, algorithm: Algorithm, progress: &Arc<Progress>) -> Result<()> {
     match algorithm {
-        Algorithm::Trim => Err(Error::unsupported_config("'trim' algorithm not supported")),
+        Algorithm::Trim => Err(Error::new(Code::ArgumentUnsupported, "'trim' algorithm not supported")),
         Algorithm::Zero => {
             let path = path.to_path_buf();
             blocking(progress, move |progress| zero(&path, progress)).await

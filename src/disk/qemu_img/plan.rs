@@ -102,8 +102,9 @@ pub fn create(
     Ok(vec![args])
 }
 
-/// The arguments that make the image in the file `target`, of `format`, `capacity` bytes large.
-pub fn resize(format: &str, target: &str, secret: Option<&Secret>, capacity: u64, options: Resize) -> Vec<String> {
+/// The arguments that make an image `capacity` bytes large. What it lies over is given with it: the new part must not
+/// show what is there.
+pub fn resize(image: &Source, capacity: u64, options: Resize) -> Vec<String> {
     let mut args = vec!["resize".to_string()];
     if options.preallocate {
         args.push("--preallocation=falloc".into());
@@ -111,13 +112,13 @@ pub fn resize(format: &str, target: &str, secret: Option<&Secret>, capacity: u64
     if options.shrink {
         args.push("--shrink".into());
     }
-    match secret {
-        None => args.extend(["-f".to_string(), format.to_string(), target.to_string()]),
-        Some(secret) => {
+    match image {
+        Source::Plain { format, file } => args.extend(["-f".to_string(), format.clone(), file.clone()]),
+        Source::Encrypted { secret, .. } => {
             args.extend(secret.object());
-            args.push("--image-opts".into());
-            args.push(encrypted_opts(format, target, &secret.id));
+            args.extend(["--image-opts".to_string(), image_opts(image)]);
         }
+        Source::Chain(_) => args.extend(["--image-opts".to_string(), image_opts(image)]),
     }
     args.push(capacity.to_string());
     args
@@ -345,10 +346,12 @@ mod tests {
 
     #[test]
     fn sizes_and_keys_of_a_resize() {
-        let plain = resize("qcow2", "/x", None, 5, Resize { shrink: true, preallocate: true });
+        let image = Source::Plain { format: "qcow2".into(), file: "/x".into() };
+        let plain = resize(&image, 5, Resize { shrink: true, preallocate: true });
         assert_eq!(plain.join(" "), "resize --preallocation=falloc --shrink -f qcow2 /x 5");
         let secret = Secret { id: "s".into(), file: "/f".into() };
-        let crypt = resize("raw", "/x", Some(&secret), 5, Resize::default());
+        let image = Source::Encrypted { format: "raw".into(), file: "/x".into(), secret };
+        let crypt = resize(&image, 5, Resize::default());
         assert_eq!(
             crypt.join(" "),
             "resize --object secret,id=s,file=/f --image-opts driver=luks,file.filename=/x,key-secret=s 5"

@@ -13,5 +13,5 @@ mod write;
 
 pub use encryption::VolumeEncryption;
 pub use model::*;
-pub use parse::{Capacity, parse};
+pub use parse::{Capacity, parse, parse_strictly};
 pub use write::{format, format_time};

@@ -4,6 +4,7 @@ use super::encryption::VolumeEncryption;
 use super::model::*;
 use crate::disk::permissions::Permissions;
 use crate::disk::pool::PoolType;
+use crate::domain_xml::warnings_of;
 use crate::error::{Code, Error, Result, Subsystem};
 use crate::types::size::unit_scale;
 use crate::types::text::nearest;
@@ -32,6 +33,22 @@ pub fn parse(xml: &str, pool: PoolType, capacity: Capacity) -> Result<VolumeDef>
         read_volume(root, pool, capacity)
     };
     read().map_err(|error: Error| error.or_subsystem(Subsystem::Storage))
+}
+
+/// Refuses what [`parse`] drops silently. Errors: code 92 with every place.
+pub fn parse_strictly(xml: &str, pool: PoolType) -> Result<VolumeDef> {
+    let def = parse(xml, pool, Capacity::Optional)?;
+    let document = Document::parse(xml, "storage_volume_definition")?;
+    let read = || read_volume(document.root(), pool, Capacity::Optional);
+    read()?;
+    let told: Vec<String> = warnings_of(&document)
+        .iter()
+        .map(|at| format!("line {}, column {}: {}: {}", at.line, at.column, at.path, at.message))
+        .collect();
+    match told.is_empty() {
+        true => Ok(def),
+        false => Err(Error::new(Code::XmlInvalidSchema, told.join("\n")).or_subsystem(Subsystem::Storage)),
+    }
 }
 
 fn read_volume(root: Node<'_>, pool: PoolType, need: Capacity) -> Result<VolumeDef> {

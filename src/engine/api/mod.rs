@@ -12,6 +12,7 @@ mod define;
 mod device;
 mod device_stats;
 mod exec;
+mod images;
 mod info;
 mod lifecycle;
 mod lookup;
@@ -24,6 +25,7 @@ mod secret;
 mod stats;
 mod storage_pool;
 mod storage_vol;
+mod storage_work;
 mod tune;
 mod vcpu;
 mod xml;
@@ -44,6 +46,9 @@ pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, Se
 pub use device::{AttachDevice, DetachDevice, UpdateDevice};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
+pub use images::{
+    CreateImageOverlay, ImageInfo, ImportArgs, ImportImage, ListImages, OverlayArgs, PruneArgs, PruneImages,
+};
 pub use info::{
     ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
     GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
@@ -82,6 +87,11 @@ pub use storage_pool::{
 pub use storage_vol::{
     GetStorageVolInfo, GetStorageVolInfoFlags, GetStorageVolPath, GetStorageVolXmlDesc, LookupStorageVolByKey,
     LookupStorageVolByName, LookupStorageVolByPath, StoragePoolListAllVolumes, VolumeInfo,
+};
+pub use storage_work::{
+    CopyArgs, CreateFromArgs, CreateStorageVolXml, CreateStorageVolXmlFrom, DeleteStorageVol, DownloadStorageVol,
+    ListStorageJobs, ReceiveStorageVol, ResizeArgs as VolumeResizeArgs, ResizeStorageVol, SendStorageVol, SourceName,
+    StreamArgs, UploadStorageVol, WipeStorageVol, WipeStorageVolPattern,
 };
 pub use tune::{
     GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,

@@ -64,6 +64,9 @@ impl Kind for SecretKind {
     }
 }
 
+/// `VIR_SECRET_USAGE_TYPE_VOLUME`
+const USAGE_VOLUME: i32 = 1;
+
 fn usage_key(kind: i32, id: &str) -> String {
     format!("{kind} {id}")
 }
@@ -191,6 +194,20 @@ impl HostObjects {
             let text = format!("secret '{}' does not have a value", secret.uuid());
             Error::new(Code::NoSecret, text).with_subsystem(Subsystem::Secret)
         })
+    }
+
+    /// The value of the secret of a volume, named by its UUID or by its usage. Errors: code 66, 67.
+    pub fn volume_passphrase(&self, uuid: Option<&str>, usage: Option<&str>) -> Result<Arc<Value>> {
+        let secret = match (uuid, usage) {
+            (Some(text), _) => {
+                let uuid = Uuid::try_parse(text)
+                    .map_err(|_| Error::invalid_arg(format!("'{text}' in <secret uuid> is no UUID")))?;
+                self.secrets.by_uuid(uuid)?
+            }
+            (None, Some(usage)) => self.secret_by_usage(USAGE_VOLUME, usage)?,
+            (None, None) => return Err(Error::unsupported_config("no secret provided for luks encryption")),
+        };
+        self.secret_value(&secret)
     }
 
     /// Forgets a secret and its value (`virSecretUndefine`).

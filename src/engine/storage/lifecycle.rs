@@ -212,7 +212,7 @@ impl StoragePool {
         })
     }
 
-    async fn keep_raw(&self, raw: &KnownRaw) {
+    pub(super) async fn keep_raw(&self, raw: &KnownRaw) {
         let (uuid, Some(store)) = (self.uuid(), self.context().store.clone()) else { return };
         let Ok(json) = serde_json::to_vec(raw) else { return };
         let write = move || store.put_status(RAW, uuid, &json, Durability::Host);

@@ -1,12 +1,15 @@
 //! What is special in the test driver's pools: they exist in memory only, and there is one from the start.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{PoolKind, PoolLive, StoragePool};
+use crate::disk::job::part;
 use crate::disk::pool::backend::{self, Refreshed};
 use crate::disk::pool::mount::Format;
 use crate::disk::pool::{self, PoolDef, Usage};
 use crate::disk::volume::scan::KnownRaw;
+use crate::engine::cleanup::run_blocking;
 use crate::engine::event::HostSet;
 use crate::engine::objects::Objects;
 use crate::error::Result;
@@ -25,7 +28,7 @@ pub(in crate::engine) async fn add_default(pools: &Arc<Objects<PoolKind>>) -> Re
     change.started(change.run(def, live)).await
 }
 
-fn full(allocation: u64) -> Usage {
+pub(super) fn full(allocation: u64) -> Usage {
     Usage { capacity: CAPACITY, allocation, available: CAPACITY.saturating_sub(allocation) }
 }
 
@@ -62,6 +65,11 @@ impl StoragePool {
     /// What there is now; in memory that is what there was.
     pub(super) async fn look(&self, def: &PoolDef, known: &KnownRaw) -> Result<Refreshed> {
         if !self.in_memory() {
+            // What a killed daemon was making; what is being made now is locked.
+            let directory = def.target.path.clone().filter(|_| def.kind.is_directory());
+            if let Some(directory) = directory {
+                run_blocking(move || Ok(part::sweep(Path::new(&directory)))).await?;
+            }
             return backend::refresh(def, known).await;
         }
         let volumes = self.volumes().unwrap_or_default();

@@ -5,11 +5,14 @@
 //! it, and notes that it runs; a daemon that is killed in between takes back what it had made when it comes back
 //! ([`recovery`]). Volumes are files and belong to no record: they are looked at again.
 
+mod change;
 mod job;
 mod lifecycle;
+mod make;
 mod memory;
 pub(super) mod recovery;
 mod sources;
+mod users;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -18,9 +21,12 @@ use std::sync::atomic::AtomicUsize;
 
 use serde::{Deserialize, Serialize};
 
+pub use change::{VolumeDownload, VolumeUpload, resize_flags};
 pub use job::PoolJob;
 pub use lifecycle::BuildMode;
+pub use make::flags as create_flags;
 pub use sources::find_sources;
+pub(super) use users::guests_using;
 pub use volume::StorageVol;
 
 use super::api::ObjectKind;

@@ -17,6 +17,7 @@ use crate::engine::api::{
 };
 use crate::engine::driver::InterfaceAddresses;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
+use crate::rpc::stream::StreamEnd;
 use crate::rpc::wire::{self, DomainHandle, Params};
 use crate::rpc::xdr::{Chars, Opaque, Put};
 use crate::types::flags::{self, affect};
@@ -151,7 +152,7 @@ fn open_console(at: Invocation) -> BoxFuture<Reply> {
         let (handle, device, flags): (DomainHandle, Option<String>, u32) = at.arguments()?;
         let domain = connection.domain(&handle.uuid)?;
         let fd = api::dispatch::<OpenConsole>(&caller, &domain, ConsoleArgs { device, flags }).await?;
-        Ok(Answer { stream: Some(fd), ..Answer::default() })
+        Ok(Answer { stream: Some(StreamEnd::Fd(fd)), ..Answer::default() })
     })
 }
 

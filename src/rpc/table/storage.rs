@@ -12,10 +12,16 @@ use crate::engine::api::{
     LookupStorageVolByPath, RefreshStoragePool, SetStoragePoolAutostart, StoragePoolIsActive, StoragePoolIsPersistent,
     StoragePoolListAllVolumes, UndefineStoragePool, VolumeInfo, XmlFlags,
 };
+use crate::engine::api::{
+    CreateFromArgs, CreateStorageVolXml, CreateStorageVolXmlFrom, DeleteStorageVol, DownloadStorageVol,
+    ResizeStorageVol, SourceName, StreamArgs, UploadStorageVol, VolumeResizeArgs, WipeStorageVol,
+    WipeStorageVolPattern,
+};
 use crate::engine::storage::{PoolInfo, StoragePool, StorageVol};
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, list, object};
 use crate::rpc::session;
-use crate::rpc::wire::{NamedHandle, Remote};
+use crate::rpc::stream::StreamEnd;
+use crate::rpc::wire::{NamedHandle, Remote, VolumeHandle};
 use crate::rpc::xdr::Put;
 use crate::types::Uuid;
 use crate::types::flags::storage_pool::list as bits;
@@ -56,6 +62,28 @@ fn volume_info_flags(at: Invocation) -> BoxFuture<Reply> {
         let volume = StorageVol::find(&connection, handle)?;
         let info = api::dispatch::<GetStorageVolInfoFlags>(&caller, &volume, flags).await?;
         Ok(Answer::value(&(info.kind, info.capacity, info.allocation, flags)))
+    })
+}
+
+fn upload(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, offset, length, flags): (VolumeHandle, u64, u64, u32) = at.arguments()?;
+        let volume = StorageVol::find(&connection, handle)?;
+        let range = StreamArgs { offset, length, flags };
+        let end = api::dispatch::<UploadStorageVol>(&caller, &volume, range).await?;
+        Ok(Answer { stream: Some(StreamEnd::Upload(end)), ..Answer::default() })
+    })
+}
+
+fn download(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, offset, length, flags): (VolumeHandle, u64, u64, u32) = at.arguments()?;
+        let volume = StorageVol::find(&connection, handle)?;
+        let range = StreamArgs { offset, length, flags };
+        let end = api::dispatch::<DownloadStorageVol>(&caller, &volume, range).await?;
+        Ok(Answer { stream: Some(StreamEnd::Download(end)), ..Answer::default() })
     })
 }
 
@@ -161,8 +189,12 @@ pub(super) const STORAGE: &[Procedure] = &[
         |_most: i32| 0,
         volume_names
     )),
-    c(93, "STORAGE_VOL_CREATE_XML", "virStorageVolCreateXML"),
-    c(94, "STORAGE_VOL_DELETE", "virStorageVolDelete"),
+    c(93, "STORAGE_VOL_CREATE_XML", "virStorageVolCreateXML").served(object!(
+        CreateStorageVolXml,
+        with_flags,
+        |volume| volume.handle()
+    )),
+    c(94, "STORAGE_VOL_DELETE", "virStorageVolDelete").served(object!(DeleteStorageVol, |flags: u32| flags, |()| ())),
     c(95, "STORAGE_VOL_LOOKUP_BY_NAME", "virStorageVolLookupByName").served(object!(
         LookupStorageVolByName,
         |name: String| name,
@@ -185,18 +217,33 @@ pub(super) const STORAGE: &[Procedure] = &[
         |xml| xml
     )),
     c(100, "STORAGE_VOL_GET_PATH", "virStorageVolGetPath").served(object!(GetStorageVolPath, |()| (), |path| path)),
-    c(125, "STORAGE_VOL_CREATE_XML_FROM", "virStorageVolCreateXMLFrom"),
+    c(125, "STORAGE_VOL_CREATE_XML_FROM", "virStorageVolCreateXMLFrom").served(object!(
+        CreateStorageVolXmlFrom,
+        |(xml, source, flags): (String, VolumeHandle, u32)| {
+            let source = SourceName::Named { pool: source.pool, name: source.name };
+            CreateFromArgs { xml, source, flags }
+        },
+        |volume| volume.handle()
+    )),
     c(154, "STORAGE_POOL_IS_ACTIVE", "virStoragePoolIsActive").served(object!(StoragePoolIsActive, |()| (), |is| is)),
     c(155, "STORAGE_POOL_IS_PERSISTENT", "virStoragePoolIsPersistent").served(object!(
         StoragePoolIsPersistent,
         |()| (),
         |is| is
     )),
-    c(165, "STORAGE_VOL_WIPE", "virStorageVolWipe"),
-    c(208, "STORAGE_VOL_UPLOAD", "virStorageVolUpload"),
-    c(209, "STORAGE_VOL_DOWNLOAD", "virStorageVolDownload"),
-    c(259, "STORAGE_VOL_WIPE_PATTERN", "virStorageVolWipePattern"),
-    c(260, "STORAGE_VOL_RESIZE", "virStorageVolResize"),
+    c(165, "STORAGE_VOL_WIPE", "virStorageVolWipe").served(object!(WipeStorageVol, |flags: u32| flags, |()| ())),
+    c(208, "STORAGE_VOL_UPLOAD", "virStorageVolUpload").served((Class::Write, upload)),
+    c(209, "STORAGE_VOL_DOWNLOAD", "virStorageVolDownload").served((Class::Write, download)),
+    c(259, "STORAGE_VOL_WIPE_PATTERN", "virStorageVolWipePattern").served(object!(
+        WipeStorageVolPattern,
+        |args: (u32, u32)| args,
+        |()| ()
+    )),
+    c(260, "STORAGE_VOL_RESIZE", "virStorageVolResize").served(object!(
+        ResizeStorageVol,
+        |(capacity, flags): (u64, u32)| VolumeResizeArgs { capacity, flags },
+        |()| ()
+    )),
     c(281, "CONNECT_LIST_ALL_STORAGE_POOLS", "virConnectListAllStoragePools").served(list!(ListAllStoragePools)),
     c(282, "STORAGE_POOL_LIST_ALL_VOLUMES", "virStoragePoolListAllVolumes")
         .served((<StoragePoolListAllVolumes as api::Call>::INFO.class, all_volumes)),

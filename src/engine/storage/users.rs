@@ -1,0 +1,61 @@
+//! Which running guest uses an image.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use crate::disk::{Format, chain};
+use crate::domain_xml::DomainDef;
+use crate::domain_xml::device::{Backing, StorageSource};
+use crate::engine::runtime::DriverRuntime;
+use crate::engine::work::Which;
+
+/// Asks the guests of these drivers. The answer looks at the files that they use, images below others included.
+pub(in crate::engine) fn guests_using(
+    runtimes: Vec<Weak<DriverRuntime>>,
+) -> impl Fn(&Path, Which) -> Option<String> + Send + Sync {
+    move |path, which| {
+        let wanted = identity(path)?;
+        let runtimes: Vec<Arc<DriverRuntime>> = runtimes.iter().filter_map(Weak::upgrade).collect();
+        runtimes.iter().flat_map(|runtime| runtime.registry().all()).find_map(|domain| {
+            let snapshot = domain.snapshot();
+            let live = snapshot.live.as_ref().filter(|_| snapshot.active());
+            if let Some(place) = live.and_then(|live| place_in(live, wanted)) {
+                return Some(format!("running domain '{}' ({place})", snapshot.name));
+            }
+            let defined = snapshot.inactive.as_ref().filter(|_| which == Which::All);
+            let place = defined.and_then(|defined| place_in(defined, wanted))?;
+            Some(format!("domain '{}' ({place})", snapshot.name))
+        })
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn place_in(def: &DomainDef, wanted: (u64, u64)) -> Option<String> {
+    let disk = def.disks.iter().find(|disk| uses(&disk.source, wanted)).map(|disk| format!("disk {}", disk.dev()));
+    disk.or_else(|| {
+        let of = |source: Option<&str>| source.and_then(|path| identity(Path::new(path))) == Some(wanted);
+        let found = def.filesystems.iter().find(|filesystem| of(filesystem.source.path.as_deref()));
+        found.map(|filesystem| format!("filesystem {}", filesystem.target))
+    })
+}
+
+fn uses(source: &StorageSource, wanted: (u64, u64)) -> bool {
+    let Some(path) = source.path.as_deref().map(Path::new) else { return false };
+    if identity(path) == Some(wanted) {
+        return true;
+    }
+    match &source.backing {
+        Backing::Layer(layer) => uses(layer, wanted),
+        Backing::End => false,
+        Backing::Unknown => {
+            let format = source.format.and_then(|format| Format::parse(format.as_str()));
+            format == Some(Format::Qcow2)
+                && chain::resolve(path, Format::Qcow2)
+                    .is_ok_and(|layers| layers.iter().any(|layer| identity(&layer.path) == Some(wanted)))
+        }
+    }
+}
