@@ -22,6 +22,7 @@ mod plug;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;
+mod rpc_devices;
 mod rpc_virsh;
 mod rpc_wire;
 mod secrets;

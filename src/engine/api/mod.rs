@@ -4,6 +4,7 @@
 //! [`CallInfo`], plain argument and result types, and the code. Front ends run it through [`dispatch`], which checks
 //! access first. Front ends hold only (member or number, call, codec) tables.
 
+mod block;
 mod capability;
 mod console;
 mod cpu;
@@ -27,6 +28,7 @@ mod xml;
 
 use std::future::Future;
 
+pub use block::{BlockInfo, BlockInfoArgs, GetBlockInfo, GetDiskErrors};
 pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,
@@ -37,7 +39,7 @@ pub use cpu::{
     CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
 };
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
-pub use device::{AttachDevice, DetachDevice, UpdateDevice};
+pub use device::{AliasArgs, AttachDevice, DetachDevice, DetachDeviceAlias, UpdateDevice};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
 pub use info::{
@@ -50,7 +52,8 @@ pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
 pub use metadata::{SetMetadata, SetMetadataArgs};
 pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
 pub use node::{
-    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+    FreePagesArgs, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages,
+    NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };
 pub use secret::{
     ListAllSecrets, SecretDefineXml, SecretGetValue, SecretGetXmlDesc, SecretLookupByUsage, SecretLookupByUuid,
