@@ -1,6 +1,6 @@
 //! The form of a definition that a receiver of any age takes: without what every receiver makes by itself.
 
-use super::device::{ControllerType, InputBus, InputType};
+use super::device::{Audio, AudioType, ControllerType, InputBus, InputType, WatchdogAction, WatchdogModel};
 use super::model::{DomainDef, VirtType};
 
 /// See [`super::to_migratable`].
@@ -8,6 +8,15 @@ pub(super) fn to_migratable(def: &mut DomainDef) {
     // Chosen firmware is in <loader> and <nvram>; the wish for one would be looked at once more.
     def.os.firmware = None;
     def.os.firmware_features.clear();
+    if let [only] = def.audios.as_slice()
+        && *only == (Audio { id: 1, kind: AudioType::None, ..Audio::default() })
+    {
+        def.audios.clear();
+    }
+    let q35 = def.os.machine.as_deref().is_some_and(|machine| machine == "q35" || machine.starts_with("pc-q35-"));
+    def.watchdogs.retain(|watchdog| {
+        !(q35 && watchdog.model == WatchdogModel::Itco && watchdog.action == Some(WatchdogAction::Reset))
+    });
     def.inputs.retain(|input| !(input.kind == InputType::Keyboard && input.bus == Some(InputBus::Ps2)));
     if matches!(def.virt_type, VirtType::Qemu | VirtType::Kvm) {
         drop_only(def, ControllerType::Usb, &["piix3-uhci"]);
@@ -56,6 +65,8 @@ mod tests {
             "<controller type='usb' index='0' model='piix3-uhci'/>\n    <controller type='usb' index='1' model='ehci'/>",
             "<controller type='pci' index='0' model='pcie-root'/>",
             "<input type='keyboard' bus='usb'/>",
+            "<audio id='1' type='file'/>",
+            "<watchdog model='itco' action='reset'/>",
         ] {
             assert!(migratable(device).contains(device), "{device}: {}", migratable(device));
         }

@@ -2,8 +2,8 @@
 //!
 //! Which one is meant, [`matching`] knows.
 
-use crate::domain_xml::device::Interface;
-use crate::domain_xml::{Device, DomainDef, matching};
+use crate::domain_xml::device::{DeviceInfo, Interface};
+use crate::domain_xml::{self, Device, DomainDef, matching};
 use crate::error::{Code, Error, Result};
 
 fn unsupported(device: &Device, verb: &str) -> Error {
@@ -99,6 +99,28 @@ pub fn insert(def: &mut DomainDef, device: Device) -> Result<()> {
 /// The device that is meant, as the definition has it. Errors: code 99 for none, 9 for several.
 pub fn lookup(def: &DomainDef, wish: &Device) -> Result<Device> {
     remove(&mut def.clone(), wish)
+}
+
+/// The device with this alias. Errors: code 99 for none, 84 for one of a kind that cannot be detached.
+pub fn by_alias(def: &DomainDef, wanted: &str) -> Result<Device> {
+    let is = |info: &DeviceInfo| info.alias.as_deref() == Some(wanted);
+    macro_rules! search {
+        ($($kind:ident in $list:ident),* $(,)?) => {
+            $(if let Some(found) = def.$list.iter().find(|device| is(&device.info)) {
+                return Ok(Device::$kind(Box::new(found.clone())));
+            })*
+        };
+    }
+    search!(
+        Disk in disks, Interface in interfaces, Filesystem in filesystems, Hostdev in hostdevs,
+        Controller in controllers, Channel in channels, Input in inputs, Rng in rngs, Redirdev in redirdevs,
+        Shmem in shmems,
+    );
+    if domain_xml::infos(&mut def.clone()).any(|info| is(info)) {
+        let what = format!("detach of the device with alias '{wanted}' is not supported");
+        return Err(Error::new(Code::OperationUnsupported, what));
+    }
+    Err(Error::new(Code::DeviceMissing, format!("no device found with alias {wanted}")))
 }
 
 /// Takes the device that is meant out of a definition. Errors as [`lookup`].

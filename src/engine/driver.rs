@@ -315,6 +315,11 @@ pub trait Instance: Send + Sync + fmt::Debug {
     /// answer of the hypervisor are left out (or the last known is given) after 500 ms; with `nowait`, at once.
     async fn stats(&self, groups: u32, nowait: bool) -> TypedParams;
 
+    /// `virDomainGetDiskErrors`: targets of disks whose requests fail, with libvirt's number of the error.
+    async fn disk_errors(&self) -> Result<Vec<(String, i32)>> {
+        Err(Error::no_support("virDomainGetDiskErrors"))
+    }
+
     /// `virDomainMemoryStats`: (tag, value) pairs.
     async fn memory_stats(&self) -> Result<Vec<(i32, u64)>>;
 

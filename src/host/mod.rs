@@ -15,7 +15,7 @@ use std::path::Path;
 
 pub use cpu::{cpu_map, cpu_stats};
 pub use identity::{hostname, kernel_version, uuid};
-pub use memory::{free_memory, memory_stats};
+pub use memory::{cells_free_memory, free_memory, free_pages, memory_stats};
 pub use model::host_offer;
 pub use topology::{NodeInfo, node_info};
 

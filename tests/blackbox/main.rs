@@ -26,6 +26,7 @@ mod pools;
 mod qemu_life;
 mod qemu_xml;
 mod recovery;
+mod rpc_devices;
 mod rpc_virsh;
 mod rpc_wire;
 mod secrets;

@@ -128,6 +128,41 @@ call! {
     }
 }
 
+/// Arguments of `virDomainDetachDeviceAlias`.
+#[derive(Clone, Debug)]
+pub struct AliasArgs {
+    pub alias: String,
+    pub flags: u32,
+}
+
+call! {
+    /// Takes the device with an alias out of a domain. A definition has only the user's own aliases.
+    DetachDeviceAlias = "virDomainDetachDeviceAlias", Write, "domain:write";
+    (caller, on: Domain, AliasArgs { alias, flags } => AliasArgs) -> () {
+        check_flags(on, flags, LIVE_CONFIG, "virDomainDetachDeviceAlias")?;
+        let host = on.runtime().host().clone();
+        let wanted = alias.clone();
+        let change = Change {
+            flags,
+            complete: true,
+            config: Arc::new(move |def| {
+                let found = devices::by_alias(def, &wanted)?;
+                devices::remove(def, &found).map(drop)
+            }),
+            live: Box::new(move |instance, def, _| {
+                Box::pin(async move {
+                    let found = devices::by_alias(&def, &alias)?;
+                    instance.detach(&def, &found).await?;
+                    unplug(&host, &found);
+                    let edit = Arc::new(move |def: &mut DomainDef| devices::remove(def, &found).map(drop));
+                    Ok(Applied { edit, events: vec![EventKind::DeviceRemoved { alias }] })
+                })
+            }),
+        };
+        on.request(Op::Change(Box::new(change))).await
+    }
+}
+
 call! {
     /// Changes a device: an interface or a disk.
     UpdateDevice = "virDomainUpdateDeviceFlags", Write, "domain:write";

@@ -5,6 +5,7 @@
 //! access first. Front ends hold only (member or number, call, codec) tables.
 
 mod address;
+mod block;
 mod capability;
 mod console;
 mod cpu;
@@ -33,6 +34,7 @@ mod xml;
 use std::future::Future;
 
 pub use address::{AddressesArgs, GetInterfaceAddresses, address_source};
+pub use block::{BlockInfo, BlockInfoArgs, GetBlockInfo, GetDiskErrors};
 pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,
@@ -43,7 +45,7 @@ pub use cpu::{
     CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
 };
 pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
-pub use device::{AttachDevice, DetachDevice, UpdateDevice};
+pub use device::{AliasArgs, AttachDevice, DetachDevice, DetachDeviceAlias, UpdateDevice};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
 pub use images::{
@@ -66,7 +68,8 @@ pub use network::{
     NetworkUndefine, NetworkUpdate, NetworkUpdateArgs,
 };
 pub use node::{
-    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+    FreePagesArgs, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages,
+    NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };
 pub use node_device::{
     ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,

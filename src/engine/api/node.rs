@@ -44,6 +44,34 @@ call! {
     }
 }
 
+/// Arguments of `virNodeGetFreePages`.
+#[derive(Clone, Debug)]
+pub struct FreePagesArgs {
+    /// Sizes asked for, KiB.
+    pub pages: Vec<u32>,
+    /// First cell; -1 = the whole host.
+    pub start: i32,
+    pub cells: u32,
+    pub flags: u32,
+}
+
+call! {
+    /// Free memory of NUMA cells in bytes, from cell `start` on, at most `most` of them.
+    NodeGetCellsFreeMemory = "virNodeGetCellsFreeMemory", Read, "connect:read";
+    (caller, on: Connection, (start, most) => (i32, i32)) -> Vec<u64> {
+        run_blocking(move || host::cells_free_memory(start, most)).await
+    }
+}
+
+call! {
+    /// Free pages of each size asked for, cell by cell.
+    NodeGetFreePages = "virNodeGetFreePages", Read, "connect:read";
+    (caller, on: Connection, FreePagesArgs { pages, start, cells, flags } => FreePagesArgs) -> Vec<u64> {
+        check_flags(on, flags, 0, "virNodeGetFreePages")?;
+        run_blocking(move || host::free_pages(&pages, start, cells)).await
+    }
+}
+
 call! {
     /// Security model and its domain of interpretation: none is applied yet beside file owners.
     NodeGetSecurityModel = "virNodeGetSecurityModel", Read, "connect:read";

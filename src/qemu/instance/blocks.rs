@@ -73,6 +73,22 @@ pub fn numbers(disk: &DiskFacts, blockstats: &Value, nodes: &Value) -> Option<Bl
     })
 }
 
+/// Targets of disks whose requests fail, from `query-block`, with libvirt's number: 1 some error, 2 no space.
+pub fn errors(disks: &[DiskFacts], blocks: &Value) -> Vec<(String, i32)> {
+    let state = |disk: &DiskFacts| {
+        let entry = blocks
+            .as_array()?
+            .iter()
+            .find(|entry| is_device(entry.get("qdev").and_then(Value::as_str).unwrap_or_default(), &disk.alias))?;
+        match entry.get("io-status")?.as_str()? {
+            "nospace" => Some(2),
+            "failed" => Some(1),
+            _ => None,
+        }
+    };
+    disks.iter().filter_map(|disk| Some((disk.target.clone(), state(disk)?))).collect()
+}
+
 /// Appends `block.*` in libvirt's order. `numbers` is parallel to `disks`.
 pub fn params(out: &mut TypedParams, disks: &[DiskFacts], numbers: &[Option<BlockNumbers>]) {
     out.uint("block.count", disks.len() as u32);
@@ -104,6 +120,22 @@ mod tests {
     use super::*;
     use crate::types::ParamValue;
     use serde_json::json;
+
+    #[test]
+    fn failing_disks_are_named() {
+        let disk = |target: &str, alias: &str| DiskFacts {
+            target: target.into(),
+            alias: alias.into(),
+            ..DiskFacts::default()
+        };
+        let disks = [disk("vda", "virtio-disk0"), disk("vdb", "virtio-disk1"), disk("sda", "scsi0")];
+        let blocks = json!([
+            {"qdev": "/machine/peripheral/virtio-disk0/virtio-backend", "io-status": "ok"},
+            {"qdev": "/machine/peripheral/virtio-disk1/virtio-backend", "io-status": "nospace"},
+            {"qdev": "scsi0", "io-status": "failed"},
+        ]);
+        assert_eq!(errors(&disks, &blocks), [("vdb".to_string(), 2), ("sda".to_string(), 1)]);
+    }
 
     #[test]
     fn joins_device_and_node() {

@@ -243,6 +243,10 @@ impl Instance for QemuInstance {
         self.collect_stats(groups, nowait).await
     }
 
+    async fn disk_errors(&self) -> Result<Vec<(String, i32)>> {
+        self.failing_disks().await
+    }
+
     async fn memory_stats(&self) -> Result<Vec<(i32, u64)>> {
         let memory = self.guest_memory(QUICK_DEADLINE).await;
         let rss = self.rss_kib();

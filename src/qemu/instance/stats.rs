@@ -56,6 +56,12 @@ impl QemuInstance {
         lock(&self.last).blocks = self.facts.disks.iter().map(|disk| blocks::numbers(disk, &stats, &nodes)).collect();
     }
 
+    /// See [`blocks::errors`].
+    pub(super) async fn failing_disks(&self) -> crate::error::Result<Vec<(String, i32)>> {
+        let answer = self.qmp()?.execute_value("query-block", Value::Null, DEADLINE).await?;
+        Ok(blocks::errors(&self.facts.disks, &answer))
+    }
+
     pub(super) async fn collect_stats(&self, groups: u32, nowait: bool) -> TypedParams {
         let silent = nowait || self.is_silent();
         let memory = async {

@@ -5,9 +5,11 @@
 use super::{Procedure, c};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, AllStatsArgs, Class, DomainCapsArgs, DomainXmlFromNative, DomainXmlToNative, GetAllDomainStats,
-    GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType, GetVersion, IsSecure,
-    ListAllDomains, NativeArgs, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats,
+    self, AllStatsArgs, BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, Class, CompareArgs,
+    CompareCpu, CompareHypervisorArgs, CompareHypervisorCpu, DomainCapsArgs, DomainXmlFromNative, DomainXmlToNative,
+    FreePagesArgs, GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname,
+    GetLibVersion, GetMaxVcpus, GetType, GetVersion, IsSecure, ListAllDomains, NativeArgs, NodeGetCellsFreeMemory,
+    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages, NodeGetInfo, NodeGetMemoryStats,
     NodeGetSecurityModel,
 };
 use crate::engine::driver::DomainCapsQuery;
@@ -19,6 +21,13 @@ use crate::rpc::xdr::{Chars, FixedChars, Opaque, Put};
 use crate::types::flags;
 
 type OptionalText = Option<String>;
+
+/// Emulator, architecture, machine and type of guest.
+type Query = (OptionalText, OptionalText, OptionalText, OptionalText);
+
+fn asked((emulator, arch, machine, virt_type): Query) -> DomainCapsQuery {
+    DomainCapsQuery { emulator, arch, machine, virt_type }
+}
 
 fn native((format, text, flags): (String, String, u32)) -> NativeArgs {
     NativeArgs { format, text, flags }
@@ -88,6 +97,17 @@ fn memory_stats(at: Invocation) -> BoxFuture<Reply> {
     })
 }
 
+/// Asked only for their number, no names.
+fn cpu_models(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (arch, names_too, flags): (String, bool, u32) = at.arguments()?;
+        let names = api::dispatch::<GetCpuModelNames>(&caller, &connection, (arch, flags)).await?;
+        let count = length(&names);
+        Ok(Answer::value(&(if names_too { names } else { Vec::new() }, count)))
+    })
+}
+
 fn all_domain_stats(at: Invocation) -> BoxFuture<Reply> {
     Box::pin(async move {
         let (connection, caller) = at.connection()?;
@@ -148,7 +168,11 @@ pub(super) const CONNECT: &[Procedure] = &[
     c(68, "AUTH_SASL_START", "virConnectOpen"),
     c(69, "AUTH_SASL_STEP", "virConnectOpen"),
     c(70, "AUTH_POLKIT", "virConnectOpen"),
-    c(101, "NODE_GET_CELLS_FREE_MEMORY", "virNodeGetCellsFreeMemory"),
+    c(101, "NODE_GET_CELLS_FREE_MEMORY", "virNodeGetCellsFreeMemory").served(connection!(
+        NodeGetCellsFreeMemory,
+        |(start, most): (i32, i32)| (start, most),
+        |cells| cells
+    )),
     c(102, "NODE_GET_FREE_MEMORY", "virNodeGetFreeMemory")
         .served(connection!(NodeGetFreeMemory, |()| (), |bytes| bytes)),
     c(105, "CONNECT_DOMAIN_EVENT_REGISTER", "virConnectDomainEventRegister")
@@ -177,8 +201,16 @@ pub(super) const CONNECT: &[Procedure] = &[
         |()| (),
         |version| version
     )),
-    c(158, "CONNECT_COMPARE_CPU", "virConnectCompareCPU"),
-    c(162, "CONNECT_BASELINE_CPU", "virConnectBaselineCPU"),
+    c(158, "CONNECT_COMPARE_CPU", "virConnectCompareCPU").served(connection!(
+        CompareCpu,
+        |(xml, flags): (String, u32)| CompareArgs { xml, flags },
+        |outcome| outcome
+    )),
+    c(162, "CONNECT_BASELINE_CPU", "virConnectBaselineCPU").served(connection!(
+        BaselineCpu,
+        |(cpus, flags): (Vec<String>, u32)| BaselineArgs { cpus, flags },
+        |xml| xml
+    )),
     c(167, "CONNECT_DOMAIN_EVENT_REGISTER_ANY", "virConnectDomainEventRegisterAny")
         .served((Class::Read, session::register_legacy_event)),
     c(168, "CONNECT_DOMAIN_EVENT_DEREGISTER_ANY", "virConnectDomainEventDeregisterAny")
@@ -195,12 +227,16 @@ pub(super) const CONNECT: &[Procedure] = &[
         |(_map, _online, flags): (bool, bool, u32)| flags,
         cpu_map
     )),
-    c(312, "CONNECT_GET_CPU_MODEL_NAMES", "virConnectGetCPUModelNames"),
+    c(312, "CONNECT_GET_CPU_MODEL_NAMES", "virConnectGetCPUModelNames").served((Class::Read, cpu_models)),
     c(316, "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY", "virConnectDomainEventRegisterAny")
         .served((Class::Read, session::register_event)),
     c(317, "CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY", "virConnectDomainEventDeregisterAny")
         .served((Class::Read, session::deregister_event)),
-    c(340, "NODE_GET_FREE_PAGES", "virNodeGetFreePages"),
+    c(340, "NODE_GET_FREE_PAGES", "virNodeGetFreePages").served(connection!(
+        NodeGetFreePages,
+        |(pages, start, cells, flags): (Vec<u32>, i32, u32, u32)| FreePagesArgs { pages, start, cells, flags },
+        |counts| counts
+    )),
     c(342, "CONNECT_GET_DOMAIN_CAPABILITIES", "virConnectGetDomainCapabilities").served(connection!(
         GetDomainCapabilities,
         |(emulator, arch, machine, virt_type, flags): (OptionalText, OptionalText, OptionalText, OptionalText, u32)| {
@@ -214,8 +250,18 @@ pub(super) const CONNECT: &[Procedure] = &[
         .served((Class::Read, session::register_close_callback)),
     c(361, "CONNECT_UNREGISTER_CLOSE_CALLBACK", "virConnectUnregisterCloseCallback")
         .served((Class::Read, session::unregister_close_callback)),
-    c(393, "CONNECT_COMPARE_HYPERVISOR_CPU", "virConnectCompareHypervisorCPU"),
-    c(394, "CONNECT_BASELINE_HYPERVISOR_CPU", "virConnectBaselineHypervisorCPU"),
+    c(393, "CONNECT_COMPARE_HYPERVISOR_CPU", "virConnectCompareHypervisorCPU").served(connection!(
+        CompareHypervisorCpu,
+        |(query, (xml, flags)): (Query, (String, u32))| CompareHypervisorArgs { query: asked(query), xml, flags },
+        |outcome| outcome
+    )),
+    c(394, "CONNECT_BASELINE_HYPERVISOR_CPU", "virConnectBaselineHypervisorCPU").served(connection!(
+        BaselineHypervisorCpu,
+        |(query, (cpus, flags)): (Query, (Vec<String>, u32))| {
+            BaselineHypervisorArgs { query: asked(query), cpus, flags }
+        },
+        |xml| xml
+    )),
     c(395, "NODE_GET_SEV_INFO", "virNodeGetSEVInfo"),
     c(419, "CONNECT_SET_IDENTITY", "virConnectSetIdentity"),
 ];

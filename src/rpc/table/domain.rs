@@ -5,15 +5,17 @@
 use super::{Procedure, c};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, AddressesArgs, BlockStats, BlockStatsArgs, Class, ConsoleArgs, Create, CreateXml, DefineXml, Destroy,
-    DomainInfo, GetAutostart, GetBlkioParameters, GetControlInfo, GetEmulatorPinInfo, GetInfo, GetInterfaceAddresses,
-    GetJobInfo, GetMaxMemory, GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType,
-    GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpuInfo, GetVcpuPinInfo, GetVcpus,
-    GetXmlDesc, HasManagedSaveImage, InterfaceCounters, InterfaceStats, IsActive, IsPersistent, IsUpdated, JobInfo,
-    LifecycleArgs, LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole,
+    self, AddressesArgs, AliasArgs, AttachDevice, BlockInfoArgs, BlockStats, BlockStatsArgs, Class, ConsoleArgs,
+    Create, CreateXml, DefineXml, Destroy, DetachDevice, DetachDeviceAlias, DomainInfo, GetAutostart,
+    GetBlkioParameters, GetBlockInfo, GetControlInfo, GetDiskErrors, GetDomainHostname, GetEmulatorPinInfo, GetInfo,
+    GetInterfaceAddresses, GetJobInfo, GetMaxMemory, GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters,
+    GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpuInfo, GetVcpuPinInfo,
+    GetVcpus, GetXmlDesc, HasManagedSaveImage, InterfaceCounters, InterfaceStats, IsActive, IsPersistent, IsUpdated,
+    JobInfo, LifecycleArgs, LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole,
     ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
     SetBlkioParameters, SetLifecycleAction, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs,
-    SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, VcpusArgs, XmlFlags,
+    SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, UpdateDevice, VcpusArgs,
+    XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
@@ -146,6 +148,32 @@ fn emulator_pin(at: Invocation) -> BoxFuture<Reply> {
     })
 }
 
+/// A device for the running guest, as the calls without flags have it.
+fn live(xml: String) -> XmlFlags {
+    XmlFlags { xml, flags: affect::LIVE }
+}
+
+fn xml_flags((xml, flags): (String, u32)) -> XmlFlags {
+    XmlFlags { xml, flags }
+}
+
+/// Asked for none, how many there are.
+fn disk_errors(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, most, flags): (DomainHandle, u32, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let mut errors = api::dispatch::<GetDiskErrors>(&caller, &domain, flags).await?;
+        let count = i32::try_from(errors.len()).unwrap_or(i32::MAX);
+        if most == 0 {
+            return Ok(Answer::value(&(Vec::<(String, i32)>::new(), count)));
+        }
+        errors.truncate(most as usize);
+        let count = i32::try_from(errors.len()).unwrap_or(i32::MAX);
+        Ok(Answer::value(&(errors, count)))
+    })
+}
+
 fn open_console(at: Invocation) -> BoxFuture<Reply> {
     Box::pin(async move {
         let (connection, caller) = at.connection()?;
@@ -157,7 +185,7 @@ fn open_console(at: Invocation) -> BoxFuture<Reply> {
 }
 
 pub(super) const DOMAIN: &[Procedure] = &[
-    c(8, "DOMAIN_ATTACH_DEVICE", "virDomainAttachDevice"),
+    c(8, "DOMAIN_ATTACH_DEVICE", "virDomainAttachDevice").served(object!(AttachDevice, live, |()| ())),
     c(9, "DOMAIN_CREATE", "virDomainCreate").served(object!(Create, |()| 0, |()| ())),
     c(10, "DOMAIN_CREATE_XML", "virDomainCreateXML").served(connection!(
         CreateXml,
@@ -170,7 +198,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         handle
     )),
     c(12, "DOMAIN_DESTROY", "virDomainDestroy").served(object!(Destroy, |()| 0, |()| ())),
-    c(13, "DOMAIN_DETACH_DEVICE", "virDomainDetachDevice"),
+    c(13, "DOMAIN_DETACH_DEVICE", "virDomainDetachDevice").served(object!(DetachDevice, live, |()| ())),
     c(14, "DOMAIN_GET_XML_DESC", "virDomainGetXMLDesc").served(object!(GetXmlDesc, |flags: u32| flags, |xml| xml)),
     c(15, "DOMAIN_GET_AUTOSTART", "virDomainGetAutostart").served(object!(GetAutostart, |()| (), |is| is)),
     c(16, "DOMAIN_GET_INFO", "virDomainGetInfo").served(object!(GetInfo, |()| (), info)),
@@ -257,11 +285,14 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(_most, flags): (u32, u32)| flags,
         |stats| stats
     )),
-    c(160, "DOMAIN_ATTACH_DEVICE_FLAGS", "virDomainAttachDeviceFlags"),
-    c(161, "DOMAIN_DETACH_DEVICE_FLAGS", "virDomainDetachDeviceFlags"),
+    c(160, "DOMAIN_ATTACH_DEVICE_FLAGS", "virDomainAttachDeviceFlags")
+        .served(object!(AttachDevice, xml_flags, |()| ())),
+    c(161, "DOMAIN_DETACH_DEVICE_FLAGS", "virDomainDetachDeviceFlags")
+        .served(object!(DetachDevice, xml_flags, |()| ())),
     c(163, "DOMAIN_GET_JOB_INFO", "virDomainGetJobInfo").served(object!(GetJobInfo, |()| (), job_info)),
     c(164, "DOMAIN_ABORT_JOB", "virDomainAbortJob"),
-    c(174, "DOMAIN_UPDATE_DEVICE_FLAGS", "virDomainUpdateDeviceFlags"),
+    c(174, "DOMAIN_UPDATE_DEVICE_FLAGS", "virDomainUpdateDeviceFlags")
+        .served(object!(UpdateDevice, xml_flags, |()| ())),
     c(182, "DOMAIN_MANAGED_SAVE", "virDomainManagedSave"),
     c(183, "DOMAIN_HAS_MANAGED_SAVE_IMAGE", "virDomainHasManagedSaveImage").served(object!(
         HasManagedSaveImage,
@@ -269,7 +300,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |has| has
     )),
     c(184, "DOMAIN_MANAGED_SAVE_REMOVE", "virDomainManagedSaveRemove"),
-    c(194, "DOMAIN_GET_BLOCK_INFO", "virDomainGetBlockInfo"),
+    c(194, "DOMAIN_GET_BLOCK_INFO", "virDomainGetBlockInfo").served(object!(
+        GetBlockInfo,
+        |(disk, flags): (String, u32)| BlockInfoArgs { disk, flags },
+        |info| (info.allocation, info.capacity, info.physical)
+    )),
     c(196, "DOMAIN_CREATE_WITH_FLAGS", "virDomainCreateWithFlags")
         .served((Class::Write, |at| on_domain_again::<Create, u32>(at, |flags| flags))),
     c(197, "DOMAIN_SET_MEMORY_PARAMETERS", "virDomainSetMemoryParameters").served(object!(
@@ -360,7 +395,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(object!(Shutdown, |flags: u32| flags, |()| ())),
     c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration"),
     c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats"),
-    c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors"),
+    c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors").served((Class::Read, disk_errors)),
     c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata").served(object!(
         SetMetadata,
         |(kind, metadata, key, uri, flags): SetMetadataFields| SetMetadataArgs { kind, metadata, key, uri, flags },
@@ -373,7 +408,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     )),
     c(266, "DOMAIN_BLOCK_REBASE", "virDomainBlockRebase"),
     c(267, "DOMAIN_PM_WAKEUP", "virDomainPMWakeup"),
-    c(277, "DOMAIN_GET_HOSTNAME", "virDomainGetHostname"),
+    c(277, "DOMAIN_GET_HOSTNAME", "virDomainGetHostname").served(object!(
+        GetDomainHostname,
+        |flags: u32| flags,
+        |name| name
+    )),
     c(278, "DOMAIN_GET_SECURITY_LABEL_LIST", "virDomainGetSecurityLabelList").served(object!(
         GetSecurityLabelList,
         |()| (),
@@ -434,7 +473,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(kind, action, flags): (u32, u32, u32)| LifecycleArgs { kind, action, flags },
         |()| ()
     )),
-    c(392, "DOMAIN_DETACH_DEVICE_ALIAS", "virDomainDetachDeviceAlias"),
+    c(392, "DOMAIN_DETACH_DEVICE_ALIAS", "virDomainDetachDeviceAlias").served(object!(
+        DetachDeviceAlias,
+        |(alias, flags): (String, u32)| AliasArgs { alias, flags },
+        |()| ()
+    )),
     c(396, "DOMAIN_GET_LAUNCH_SECURITY_INFO", "virDomainGetLaunchSecurityInfo"),
     c(402, "DOMAIN_SET_IOTHREAD_PARAMS", "virDomainSetIOThreadParams"),
     c(418, "DOMAIN_GET_GUEST_INFO", "virDomainGetGuestInfo"),
