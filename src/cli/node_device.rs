@@ -162,10 +162,12 @@ async fn parent_of(session: &Session, path: &str) -> Result<String, CallError> {
 
 impl ListArgs {
     fn flags(&self) -> Result<u32, Failure> {
-        for (other, given) in [("--cap", self.cap.is_some()), ("--inactive", self.inactive), ("--all", self.all)] {
-            if self.tree && given {
-                return Err(Failure::new(format!("Options --tree and {other} are incompatible")));
-            }
+        if self.tree && (self.cap.is_some() || self.inactive || self.persistent || self.transient) {
+            let others = "--cap, --inactive, --persistent and --transient";
+            return Err(Failure::new(format!("Option --tree is incompatible with {others}")));
+        }
+        if self.all && self.inactive {
+            return Err(Failure::new("Option --all is incompatible with --inactive"));
         }
         let mut flags = 0;
         for cap in self.cap.iter().flat_map(|caps| caps.split(',')) {

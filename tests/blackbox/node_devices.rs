@@ -3,7 +3,8 @@
 use zbus::OwnedObjectPath;
 
 use crate::harness::bus::{CONNECT, LXC, QEMU, TEST};
-use crate::harness::{Lab, Virsh};
+use crate::harness::lab::ip;
+use crate::harness::{DEADLINE, Lab, Virsh, eventually};
 
 const NODE_DEVICE: &str = "org.libvirt.NodeDevice";
 
@@ -32,7 +33,9 @@ fn domus_prints_what_virsh_prints_of_devices() {
         &["nodedev-list", "--transient"],
         &["nodedev-list", "--inactive"],
         &["nodedev-list", "--all"],
+        &["nodedev-list", "--tree", "--all"],
         &["nodedev-list", "--tree", "--cap", "net"],
+        &["nodedev-list", "--inactive", "--all"],
         &["nodedev-dumpxml", "computer"],
         &["nodedev-dumpxml", "--device", lo],
         &["nodedev-dumpxml", lo, "--inactive"],
@@ -99,6 +102,53 @@ fn the_test_driver_has_a_computer() {
     let xml: String = bus.call(&devices[0], NODE_DEVICE, "GetXMLDesc", &(0u32,));
     assert!(xml.contains("<version>Test driver</version>"), "{xml}");
     assert!(bus.introspect(&format!("{TEST}/nodedev")).contains("<node name=\"computer\"/>"));
+    drop(bus);
+    lab.finish();
+}
+
+/// The network namespace's own devices in /sys, with the cgroups that were there.
+fn own_sysfs(lab: &Lab) {
+    use nix::mount::{MsFlags, mount};
+    let none = None::<&str>;
+    let aside = lab.work().join("cgroup");
+    std::fs::create_dir(&aside).unwrap();
+    mount(Some("/sys/fs/cgroup"), &aside, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).unwrap();
+    mount(Some(&aside), "/sys/fs/cgroup", none, MsFlags::MS_MOVE, none).unwrap();
+}
+
+#[test]
+fn devices_that_come_and_go_are_told() {
+    let Some(mut lab) = Lab::qemu_unstarted() else { return };
+    own_sysfs(&lab);
+    lab.start();
+    let bus = lab.bus();
+    let mut signals = bus.listen();
+    // The daemon takes its first look when it likes: a device that comes before that is nothing new.
+    let (root, path, event) = eventually("a device comes", DEADLINE, || {
+        ip("link add coming0 type bridge");
+        let told = signals.next(std::time::Duration::from_secs(5));
+        let Some((root, member, message)) = told.filter(|(_, member, _)| member == "NodeDeviceEvent") else {
+            ip("link del coming0");
+            return None;
+        };
+        assert_eq!(member, "NodeDeviceEvent");
+        let (path, event, _): (OwnedObjectPath, i32, i32) = message.body().deserialize().unwrap();
+        Some((root, path, event))
+    });
+    assert!(path.contains("/nodedev/net_5fcoming0_5f"), "{path}");
+    assert!(path.starts_with(&root) && event == 0, "created: {path} {event}");
+    let parent: String = bus.property(&path, NODE_DEVICE, "Parent").try_into().unwrap();
+    assert_eq!(parent, "computer");
+    ip("link del coming0");
+    let gone = eventually("it goes", DEADLINE, || {
+        let (_, member, message) = signals.next(DEADLINE)?;
+        let body = message.body();
+        let (gone, event, _): (OwnedObjectPath, i32, i32) = body.deserialize().ok()?;
+        (member == "NodeDeviceEvent" && event == 1).then_some(gone)
+    });
+    assert_eq!(gone.rsplit('/').next(), path.rsplit('/').next());
+    drop(signals);
     drop(bus);
     lab.finish();
 }
