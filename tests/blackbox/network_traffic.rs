@@ -249,7 +249,10 @@ fn tear_down(mut lab: Lab, networks: &[&str]) {
     // As a reboot would: nothing is left that a next daemon could take over.
     let _ = fs::remove_dir_all(lab.root().join("run/host"));
     let _ = fs::remove_dir_all(lab.root().join("run/records/host"));
-    let _ = fs::remove_dir_all(lab.root().join("state/host"));
+    // Not the mark that `default` was shipped once, or it comes back.
+    for dir in ["networks", "leases"] {
+        let _ = fs::remove_dir_all(lab.root().join("state/host").join(dir));
+    }
     lab.forget_links();
     lab.finish();
 }

@@ -103,8 +103,23 @@ pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<bool> {
 pub async fn start(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
     // Its pid file is about to be written over.
     stop(&spec.pidfile()).await?;
+    match start_with(dnsmasq, spec, &[]).await {
+        // Each dnsmasq watches resolv.conf, and a user may have 128 watchers unless the host says otherwise.
+        Err(error) if error.detail.contains("failed to create inotify") => {
+            let network = &spec.network;
+            tracing::warn!(
+                network,
+                "dnsmasq does not notice changes of /etc/resolv.conf: raise the sysctl fs.inotify.max_user_instances"
+            );
+            start_with(dnsmasq, spec, &["--no-poll"]).await
+        }
+        other => other,
+    }
+}
+
+async fn start_with(dnsmasq: &Path, spec: &ServerSpec, more: &'static [&'static str]) -> Result<PidFd> {
     let (program, owned) = (dnsmasq.to_path_buf(), spec.clone());
-    let started = tokio::task::spawn_blocking(move || launch(&program, &owned));
+    let started = tokio::task::spawn_blocking(move || launch(&program, &owned, more));
     let process = started.await.unwrap_or_else(|error| Err(Error::internal(error.to_string())))?;
     match wait_ready(spec, &process).await {
         Ok(()) => Ok(process),
@@ -118,7 +133,7 @@ pub async fn start(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
     }
 }
 
-fn launch(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
+fn launch(dnsmasq: &Path, spec: &ServerSpec, more: &[&str]) -> Result<PidFd> {
     spec.write_files()?;
     if let Some(dir) = spec.leases.as_deref().and_then(Path::parent) {
         make_dir(dir).map_err(|error| spec.failed("make directory", dir, error))?;
@@ -139,6 +154,7 @@ fn launch(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
         format!("--conf-file={}", spec.conf.display()),
         "--keep-in-foreground".to_string(),
     ];
+    argv.extend(more.iter().map(ToString::to_string));
     if nix::unistd::geteuid().is_root() {
         let account = USERS.iter().find_map(|name| users::account(name).ok().flatten());
         let (user, group) = match account.filter(|_| everybody_passes(&spec.dir)) {
