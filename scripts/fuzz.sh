@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(xml argv qmp spec dbus)
+[ ${#targets[@]} -gt 0 ] || targets=(xml argv qmp spec dbus rpc)
 
 engine=${DOMUS_FUZZ:-}
 if [ -z "$engine" ]; then

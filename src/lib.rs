@@ -8,7 +8,7 @@
 //! dbus  rpc                             front ends: codecs only
 //! lxc  qemu  mock                       drivers
 //! engine                                the driver-neutral heart
-//! net  disk  host  cgroup  store        services
+//! net  disk  host  cgroup  store secret services
 //! domain_xml                            vocabulary
 //! xml
 //! types
@@ -32,6 +32,7 @@ pub mod mock;
 pub mod net;
 pub mod qemu;
 pub mod rpc;
+pub mod secret;
 pub mod store;
 pub mod sys;
 pub mod types;

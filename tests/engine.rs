@@ -35,6 +35,7 @@ impl Lab {
             run_dir: root.join("run"),
             log_dir: root.join("log"),
             autostart_parallel: 4,
+            networks: Default::default(),
         };
         let drivers: Vec<Arc<dyn Driver>> = vec![driver.clone()];
         let engine = Engine::open(config, drivers, Arc::default()).await.unwrap();

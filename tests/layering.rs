@@ -12,7 +12,7 @@ const ROOMS: &[&[&str]] = &[
     &["types"],
     &["xml"],
     &["domain_xml"],
-    &["net", "disk", "host", "cgroup", "store"],
+    &["net", "disk", "host", "cgroup", "store", "secret"],
     &["engine"],
     &["mock", "qemu", "lxc"],
     &["dbus", "rpc"],

@@ -185,6 +185,7 @@ pub fn main(arguments: &[String]) {
                 host_mac: None,
                 mtu: None,
                 master: Some(index_of(bridge).unwrap()),
+                isolated: false,
                 up: true,
             };
             Rtnl::open().unwrap().add_veth(&veth, netns.as_fd()).unwrap();

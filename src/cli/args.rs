@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, info, lifecycle, list, native, plan, plug, pool, pool_as,
-    pool_list, stats, tune, vcpu, xml,
+    console, cpu, define, devices, edit, event, exec, host, host_event, info, lifecycle, list, native, network, plan,
+    plug, pool, pool_as, pool_list, secret, stats, tune, vcpu, xml,
 };
 
 const AFTER: &str = "\
@@ -102,6 +102,13 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     }
     let of_pools = words[at].as_encoded_bytes().starts_with(b"pool-");
     let rest = words.split_off(at + 1);
+    // A command of some object of the host has the object's own word, and may have a --file that is no position.
+    let command = words[at].to_string_lossy().into_owned();
+    let objects: &[&str] = match command.split('-').next() {
+        Some("secret") if command == "secret-set-value" => &["--secret"],
+        Some("secret") => &["--secret", "--file"],
+        _ => &["--domain", "--file"],
+    };
     let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = rest.into_iter();
     while let Some(word) = rest.next() {
@@ -113,8 +120,9 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let text = word.to_str().unwrap_or_default();
         let (option, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.into())));
         let place = match option {
-            "--domain" | "--file" => &mut first,
+            option if objects.contains(&option) => &mut first,
             "--pool" if of_pools => &mut first,
+            "--network" if words[at].as_encoded_bytes().starts_with(b"net-") => &mut first,
             "--new-name" => &mut last,
             _ => {
                 middle.push(word);
@@ -366,11 +374,25 @@ pub enum Command {
     Hostname,
     /// Print the libvirt URI of the driver
     Uri,
+    #[command(flatten)]
+    Secret(secret::Command),
+    #[command(flatten)]
+    Network(network::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// The wait for events of an object of the host that the command is, if it is one.
+    pub fn host_event(&self) -> Option<(&host_event::EventArgs, &'static host_event::Kind)> {
+        match self {
+            Command::Secret(command) => command.event(),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -394,6 +416,9 @@ mod tests {
     #[case("define --validate --file f.xml", "define f.xml --validate")]
     #[case("domrename --new-name y --domain x", "domrename x y")]
     #[case("domrename --new-name y x", "domrename x y")]
+    #[case("secret-dumpxml --secret u", "secret-dumpxml u")]
+    #[case("secret-define --file f", "secret-define f")]
+    #[case("secret-set-value --file f --secret u", "secret-set-value u --file f")]
     #[case("event --domain x --all", "event --domain x --all")]
     #[case("dominfo -- --domain", "dominfo -- --domain")]
     #[case("", "")]

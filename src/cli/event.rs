@@ -127,7 +127,7 @@ pub async fn event(session: &Session, args: &EventArgs) -> Result<(), Failure> {
 }
 
 /// All signals, moved to a queue without a bound: a signal stream that nobody polls would hold up the answers to calls.
-async fn listen(session: &Session) -> Result<mpsc::UnboundedReceiver<Message>, Failure> {
+pub async fn listen(session: &Session) -> Result<mpsc::UnboundedReceiver<Message>, Failure> {
     let mut stream = session.client.signals().await?;
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -208,12 +208,19 @@ fn print(session: &Session, args: &EventArgs, driver: Driver, path: &str, name: 
 }
 
 /// `YYYY-MM-DD HH:MM:SS.mmm+0000`, virsh's form.
-fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}+0000", since.subsec_millis())
+}
+
+/// `YYYY-MM-DD HH:MM:SS` of seconds since 1970, UTC.
+pub fn time_of(seconds: i64) -> String {
+    let since = u64::try_from(seconds).unwrap_or_default();
+    let text = timestamp(UNIX_EPOCH + std::time::Duration::from_secs(since));
+    text.split_once('.').map_or(text.clone(), |(time, _)| time.to_owned())
 }
 
 /// Days since 1970-01-01 as a Gregorian date, counted in 400-year eras that begin on 1 March.

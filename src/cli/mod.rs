@@ -22,10 +22,12 @@ mod event;
 mod event_text;
 mod exec;
 mod host;
+mod host_event;
 mod info;
 mod lifecycle;
 mod list;
 mod native;
+mod network;
 mod output;
 mod params;
 mod plan;
@@ -33,6 +35,7 @@ mod plug;
 mod pool;
 mod pool_as;
 mod pool_list;
+mod secret;
 mod stats;
 mod tune;
 mod vcpu;
@@ -64,7 +67,13 @@ pub fn main() -> ExitCode {
             out.end();
             return ExitCode::SUCCESS;
         }
-        _ => {}
+        command => {
+            if let Some((args, kind)) = command.host_event().filter(|(args, _)| args.is_list()) {
+                args.list(out, kind);
+                out.end();
+                return ExitCode::SUCCESS;
+            }
+        }
     }
     // One thread: a command is a few round trips, and starting threads would take longer than they do.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -76,7 +85,8 @@ pub fn main() -> ExitCode {
     };
     runtime.block_on(async {
         // Commands that wait for something themselves take --timeout as the length of that wait.
-        let waits = matches!(command, Command::Event(_) | Command::Console(_) | Command::Exec(_));
+        let waits = matches!(command, Command::Event(_) | Command::Console(_) | Command::Exec(_))
+            || command.host_event().is_some();
         let deadline = if waits { None } else { global.timeout };
         let client = match Client::connect(&global.target(), deadline).await {
             Ok(client) => client,
@@ -178,6 +188,8 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Version(args) => host::version(session, args).await,
         Command::Hostname => host::hostname(session).await,
         Command::Uri => host::uri(session).await,
+        Command::Secret(command) => secret::run(session, command).await,
+        Command::Network(command) => network::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),
     }

@@ -70,8 +70,13 @@ impl Output {
 
 /// Writes to standard output; ends the program quietly when nobody reads it any more.
 pub fn raw(text: &str) {
+    raw_bytes(text.as_bytes());
+}
+
+/// The same, of bytes that may be no text.
+pub fn raw_bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    if let Err(problem) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    if let Err(problem) = out.write_all(bytes).and_then(|()| out.flush()) {
         if problem.kind() != io::ErrorKind::BrokenPipe {
             error(&format!("cannot write to standard output: {problem}"));
             std::process::exit(1);

@@ -8,6 +8,8 @@ use super::options::LogFormat;
 use super::systemd;
 use crate::cgroup;
 use crate::engine::driver::DriverKind;
+use crate::engine::network::NetworkOptions;
+use crate::net::network::run::Programs;
 
 /// The file.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -24,6 +26,7 @@ pub struct Config {
     pub rpc: RpcConfig,
     pub socket: SocketConfig,
     pub log: LogConfig,
+    pub network: NetworkConfig,
     pub qemu: QemuConfig,
     pub lxc: LxcConfig,
 }
@@ -39,6 +42,7 @@ impl Default for Config {
             rpc: RpcConfig::default(),
             socket: SocketConfig::default(),
             log: LogConfig::default(),
+            network: NetworkConfig::default(),
             qemu: QemuConfig::default(),
             lxc: LxcConfig::default(),
         }
@@ -104,6 +108,34 @@ pub struct LogConfig {
     /// As `--log-level`.
     pub level: Option<String>,
     pub format: LogFormat,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Start an inactive network when a guest that needs it starts.
+    pub start_on_demand: bool,
+    /// Define the network `default`, once, in a subnet that is free.
+    pub ship_default: bool,
+    /// Programs; without them those in the usual places.
+    pub nft: Option<PathBuf>,
+    pub dnsmasq: Option<PathBuf>,
+    pub tc: Option<PathBuf>,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> NetworkConfig {
+        NetworkConfig { start_on_demand: true, ship_default: true, nft: None, dnsmasq: None, tc: None }
+    }
+}
+
+impl NetworkConfig {
+    /// As the engine takes it.
+    pub fn options(&self) -> NetworkOptions {
+        let programs = Programs { nft: self.nft.clone(), dnsmasq: self.dnsmasq.clone(), tc: self.tc.clone() };
+        NetworkOptions { start_on_demand: self.start_on_demand, ship_default: self.ship_default, programs }
+    }
 }
 
 /// `[qemu]`

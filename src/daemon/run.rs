@@ -63,6 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         run_dir: dirs.run.clone(),
         log_dir: dirs.log.clone(),
         autostart_parallel: config.autostart_parallel,
+        networks: config.network.options(),
     };
     let engine = Engine::open(engine_config, drivers, cgroups).await?;
     let engine = Arc::new(engine);

@@ -5,6 +5,7 @@
 //! XML, a backing file's from its overlay's header.
 
 pub mod access;
+pub mod cache;
 pub mod chain;
 pub mod image;
 pub mod job;

@@ -16,6 +16,7 @@ mod limits;
 pub mod matching;
 pub mod memory;
 pub mod metadata;
+mod migratable;
 pub mod model;
 pub mod os;
 mod parse;
@@ -69,7 +70,7 @@ pub struct FormatOptions {
     pub secure: bool,
     /// As an inactive definition: without id, aliases, run-time ports and paths.
     pub inactive: bool,
-    /// Fit for an older receiver (`VIR_DOMAIN_XML_MIGRATABLE`).
+    /// Fit for an older receiver (`VIR_DOMAIN_XML_MIGRATABLE`): the caller has called [`to_migratable`].
     pub migratable: bool,
 }
 
@@ -102,6 +103,11 @@ pub fn format(def: &DomainDef, options: FormatOptions) -> String {
 /// detected backing chains, made-up tap names, dynamic labels.
 pub fn to_inactive(def: &mut DomainDef) {
     format::to_inactive(def);
+}
+
+/// Leaves out what older receivers do not understand and make by themselves, as libvirt does for `MIGRATABLE`.
+pub fn to_migratable(def: &mut DomainDef) {
+    migratable::to_migratable(def);
 }
 
 /// Reads one device element, as `virDomainAttachDevice` gets it. Errors as [`parse`].

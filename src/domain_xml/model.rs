@@ -99,6 +99,49 @@ pub struct DomainDef {
     pub later: Vec<Foreign>,
 }
 
+impl DomainDef {
+    /// Gives back what growing lists have too much of: most definitions are held for a long time, by the thousand.
+    pub fn compact(mut self) -> DomainDef {
+        macro_rules! shrink {
+            ($($list:ident),*) => { $(self.$list.shrink_to_fit();)* };
+        }
+        shrink!(
+            vcpus,
+            iothread_ids,
+            sysinfo,
+            disks,
+            controllers,
+            leases,
+            filesystems,
+            interfaces,
+            smartcards,
+            serials,
+            parallels,
+            consoles,
+            channels,
+            inputs,
+            tpms,
+            graphics,
+            sounds,
+            audios,
+            videos,
+            hostdevs,
+            redirdevs,
+            hubs,
+            watchdogs,
+            rngs,
+            panics,
+            shmems,
+            memory_devices,
+            cryptos,
+            seclabels,
+            qemu_extensions,
+            later
+        );
+        self
+    }
+}
+
 words! {
     /// `<domain type>`.
     pub enum VirtType {

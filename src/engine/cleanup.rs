@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::driver::Driver;
+use super::host::HostObjects;
 use super::undo::Step;
 use crate::error::{Error, Result};
 use crate::{cgroup, disk, net, sys};
@@ -15,6 +16,8 @@ pub struct Cleaner {
     pub cgroups: Arc<cgroup::Manager>,
     /// Directories a `Step::Dir` or `Step::File` may lie in; anything else is refused.
     pub roots: Vec<std::path::PathBuf>,
+    /// Whose networks' ports are given back.
+    pub host: Option<Arc<HostObjects>>,
 }
 
 impl Cleaner {
@@ -51,6 +54,12 @@ impl Cleaner {
             Step::Cgroup { path } => {
                 let (manager, path) = (self.cgroups.clone(), path.clone());
                 run_blocking(move || manager.kill_and_remove(&path)).await
+            }
+            Step::NetworkPort { network, port } => {
+                if let Some(host) = &self.host {
+                    host.ports.release(*network, *port);
+                }
+                Ok(())
             }
             Step::Driver { data } => driver.undo(data).await,
         }

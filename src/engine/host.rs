@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use super::event::{EventBus, HostEvent, HostSet};
-use super::network::NetworkKind;
+use super::network::{NetworkKind, NetworkOptions, Ports};
 use super::node_device::NodeDevices;
 use super::objects::Objects;
-use super::secret::SecretKind;
+use super::secret::{SecretKind, Values};
 use super::storage::PoolKind;
 use crate::error::Result;
 use crate::store::Store;
@@ -19,6 +19,8 @@ pub struct HostDirs {
     pub run: PathBuf,
     /// Logs: `<log>/host`.
     pub log: PathBuf,
+    /// What must survive a boot beside definitions: `<state>/host`.
+    pub state: PathBuf,
 }
 
 /// What every object of the host can reach.
@@ -28,6 +30,7 @@ pub struct Context {
     pub dirs: HostDirs,
     /// The kernel's boot id.
     pub boot_id: String,
+    pub networks: NetworkOptions,
     pub(super) events: Arc<EventBus>,
     /// `None`: everything is in memory only.
     pub(super) store: Option<Store>,
@@ -52,6 +55,7 @@ pub struct HostOptions {
     pub dirs: HostDirs,
     pub store: Option<Store>,
     pub boot_id: String,
+    pub networks: NetworkOptions,
 }
 
 /// See the module's text. `Connection::host()` gives the set that a connection sees.
@@ -61,20 +65,26 @@ pub struct HostObjects {
     pub networks: Arc<Objects<NetworkKind>>,
     pub pools: Arc<Objects<PoolKind>>,
     pub secrets: Arc<Objects<SecretKind>>,
+    pub(super) secret_values: Values,
     pub node_devices: NodeDevices,
+    /// Guest interfaces in networks.
+    pub ports: Ports,
 }
 
 impl HostObjects {
     /// A set without objects; [`HostObjects::load`] reads those of the store.
     pub fn new(set: HostSet, events: Arc<EventBus>, options: HostOptions) -> Arc<HostObjects> {
-        let HostOptions { dirs, store, boot_id } = options;
+        let HostOptions { dirs, store, boot_id, networks: settings } = options;
         Arc::new_cyclic(|host| {
-            let context = Arc::new(Context { set, dirs, boot_id, events, store, host: host.clone() });
+            let context =
+                Arc::new(Context { set, dirs, boot_id, networks: settings, events, store, host: host.clone() });
             HostObjects {
                 networks: Objects::new(context.clone()),
                 pools: Objects::new(context.clone()),
                 secrets: Objects::new(context.clone()),
+                secret_values: Values::default(),
                 node_devices: NodeDevices::new(context.clone()),
+                ports: Ports::default(),
                 context,
             }
         })
@@ -83,15 +93,18 @@ impl HostObjects {
     /// Reads the store, then finds out what still runs and undoes what does not: each kind's `recover`, in the order in
     /// which one needs the other. Before the drivers look for their guests.
     pub async fn load(&self) -> Result<()> {
-        self.secrets.load().await?;
+        self.load_secrets().await?;
         self.networks.load().await?;
+        super::network::recover(self).await;
+        super::network::ship(self).await?;
         self.pools.load().await?;
         super::storage::recovery::recover(self).await?;
         Ok(())
     }
 
     /// Starts what is marked for it, before any domain is. Failures are logged.
-    pub async fn autostart(&self) {
+    pub async fn autostart(self: &Arc<Self>) {
+        super::network::autostart(self).await;
         super::storage::recovery::autostart(&self.pools).await;
     }
 }

@@ -54,6 +54,7 @@ pub struct EngineConfig {
     pub log_dir: PathBuf,
     /// How many guests are autostarted at once.
     pub autostart_parallel: usize,
+    pub networks: network::NetworkOptions,
 }
 
 /// The engine: one [`Connection`] per driver, one order of events.
@@ -98,7 +99,8 @@ impl Engine {
                 std::fs::create_dir_all(dir)
                     .map_err(|error| Error::system(format!("cannot create directory '{}'", dir.display()), error))?;
             }
-            let cleaner = Cleaner { cgroups: cgroups.clone(), roots: vec![dirs.runs.clone()] };
+            let cleaner =
+                Cleaner { cgroups: cgroups.clone(), roots: vec![dirs.runs.clone()], host: Some(host.clone()) };
             let runtime =
                 Arc::new(DriverRuntime::new(driver, persist.clone(), cleaner, host.clone(), dirs, boot_id.clone()));
             recovery::load(&runtime).await?;
@@ -155,7 +157,11 @@ async fn open_host(
     events: &Arc<EventBus>,
     boot_id: &str,
 ) -> Result<Arc<HostObjects>> {
-    let dirs = HostDirs { run: config.run_dir.join("host"), log: config.log_dir.join("host") };
+    let dirs = HostDirs {
+        run: config.run_dir.join("host"),
+        log: config.log_dir.join("host"),
+        state: config.state_dir.join("host"),
+    };
     let store = match set {
         HostSet::Shared => Some(store.clone()),
         HostSet::Test => None,
@@ -166,7 +172,11 @@ async fn open_host(
                 .map_err(|error| Error::system(format!("cannot create directory '{}'", dir.display()), error))?;
         }
     }
-    let host = HostObjects::new(set, events.clone(), HostOptions { dirs, store, boot_id: boot_id.into() });
+    let host = HostObjects::new(
+        set,
+        events.clone(),
+        HostOptions { dirs, store, boot_id: boot_id.into(), networks: config.networks.clone() },
+    );
     host.load().await?;
     Ok(host)
 }

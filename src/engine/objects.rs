@@ -296,6 +296,15 @@ impl<K: Kind> Change<K> {
         self.objects().context.put_record::<K>(self.handle.uuid(), run).await
     }
 
+    /// What [`Change::prepare`] noted never came to be, or was taken back: the run on disk is again the one that readers
+    /// see, or none.
+    pub async fn forget_record(&self) -> Result<()> {
+        match &self.state().run {
+            Some(run) => self.prepare(run).await,
+            None => self.objects().context.remove_record::<K>(self.handle.uuid()).await,
+        }
+    }
+
     /// It runs, or runs in another way than before: noted on disk, then published.
     pub async fn started(&mut self, run: Run<K>) -> Result<()> {
         self.prepare(&run).await?;
@@ -496,11 +505,12 @@ struct Record<L> {
 
 /// The store, in terms of kinds. Nothing without a disk.
 impl Context {
-    fn part<K: Kind>() -> String {
+    pub(super) fn part<K: Kind>() -> String {
         format!("host/{}", K::DIRECTORY)
     }
 
-    async fn with_store<T: Send + 'static>(
+    /// Works on the store off the runtime's threads; without a disk it is `nothing`.
+    pub(super) async fn with_store<T: Send + 'static>(
         &self,
         nothing: T,
         work: impl FnOnce(&crate::store::Store) -> Result<T> + Send + 'static,

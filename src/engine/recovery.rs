@@ -40,7 +40,7 @@ pub(super) async fn load(runtime: &Arc<DriverRuntime>) -> Result<()> {
                 continue;
             }
         };
-        let def = Arc::new(parsed.def);
+        let def = Arc::new(parsed.def.compact());
         let reason = records.get(&stored.uuid).map_or(shutoff::UNKNOWN, |record| record.reason);
         let name = def.name.clone();
         add(runtime, stored.uuid, name, Some(def), stored.autostart, reason);
@@ -116,6 +116,7 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
             let Some(domain) = add(runtime, record.uuid, record.name.clone(), None, false, 0) else {
                 return Err(Error::internal(format!("no place for the running domain '{}'", record.name)));
             };
+            super::network::register(runtime.host(), &launched.live);
             let (done, adopted) = oneshot::channel();
             let run = StartedRun { id: record.id, launched, file };
             domain.tell(Message::Adopt(Box::new(Adopted { run, done })));

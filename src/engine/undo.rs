@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::Uuid;
+
 /// One thing to take back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -24,6 +26,8 @@ pub enum Step {
     Owner { path: PathBuf, uid: u32, gid: u32 },
     /// A cgroup of this run (path below the mount points); its processes are killed, then it is removed.
     Cgroup { path: String },
+    /// A guest's interface in a network.
+    NetworkPort { network: Uuid, port: Uuid },
     /// Something only the driver understands.
     Driver { data: serde_json::Value },
 }

@@ -160,6 +160,9 @@ pub struct Nic {
     pub mac: [u8; 6],
     pub mtu: Option<u32>,
     pub bridge: Option<String>,
+    /// As a port of the bridge; plans of older daemons have no word on it.
+    #[serde(default)]
+    pub isolated: bool,
     pub up: bool,
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,

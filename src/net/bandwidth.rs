@@ -58,7 +58,11 @@ fn refused(link: &str, error: ExecError) -> Error {
         ExecError::Failed { stderr, .. } => stderr.lines().next().unwrap_or_default().to_string(),
         other => other.to_string(),
     };
-    Error::internal(format!("cannot limit the bandwidth of '{link}': {said}"))
+    let hint = match said.contains("unknown") || said.contains("not found") {
+        true => " (the kernel has no such queueing discipline: modules sch_htb, sch_ingress, cls_u32, act_police)",
+        false => "",
+    };
+    Error::internal(format!("cannot limit the bandwidth of '{link}': {said}{hint}"))
         .with_subsystem(Subsystem::Network)
         .with_source(error)
 }

@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
+use super::bridge::{PortChange, change_port};
 use super::link::{LinkChange, LinkInfo, Netlink};
 use crate::error::{Code, Error, Result, Subsystem};
 use crate::sys;
@@ -27,6 +28,8 @@ pub struct TapSpec {
     pub mac: MacAddr,
     /// Bytes; `None` = the bridge's.
     pub mtu: Option<u32>,
+    /// As a port of the bridge, see only ports that are not isolated.
+    pub isolated: bool,
     /// Descriptors wanted, at least 1; more need a multi-queue device.
     pub queues: u32,
 }
@@ -90,7 +93,16 @@ pub async fn plug(spec: &TapSpec) -> Result<Plugged> {
         Some(bridge) => format!("Unable to add bridge {bridge} port {name}"),
         None => format!("cannot set '{name}' up"),
     };
-    let join = LinkChange { controller: bridge.map(|bridge| bridge.index), up: Some(true), ..LinkChange::default() };
+    let controller = bridge.map(|bridge| bridge.index);
+    let mut join = LinkChange { controller, up: Some(true), ..LinkChange::default() };
+    if spec.isolated && controller.is_some() {
+        // Up only as an isolated port: not a frame passes before.
+        let port = LinkChange { controller, ..LinkChange::default() };
+        netlink.change(info.index, port, &what).await?;
+        let isolated = PortChange { isolated: Some(true), ..PortChange::default() };
+        change_port(&netlink, info.index, &name, isolated).await?;
+        join.controller = None;
+    }
     netlink.change(info.index, join, &what).await?;
     Ok(Plugged { name, index: info.index, fds, mtu })
 }
@@ -241,11 +253,15 @@ mod tests {
             let bridge = netlink.get("br0").await.unwrap();
             let plugged = plug(&TapSpec { mtu: Some(1450), ..spec("tap0", Some("br0")) }).await.unwrap();
             let info = netlink.get("tap0").await.unwrap();
+            assert!(!info.isolated);
             assert_eq!((info.controller, info.mtu, info.up), (Some(bridge.index), 1450, true));
             assert_eq!(info.mac.unwrap().to_string(), "fe:54:00:00:00:01");
             assert!(netlink.stats("tap0").await.unwrap().is_some());
             drop(plugged);
             assert_eq!(netlink.find("tap0").await.unwrap(), None);
+            let _alone = plug(&TapSpec { isolated: true, ..spec("tap1", Some("br0")) }).await.unwrap();
+            let info = netlink.get("tap1").await.unwrap();
+            assert_eq!((info.controller, info.up, info.isolated), (Some(bridge.index), true, true));
         });
     }
 

@@ -309,11 +309,11 @@ fn doubt(path: &str, message: String) -> Warning {
 }
 
 fn link(nic: &crate::domain_xml::device::Interface) -> Option<PlannedLink> {
-    let bridge = match &nic.source {
-        InterfaceSource::Bridge { bridge } => Some(bridge.clone()),
-        InterfaceSource::Ethernet => None,
-        _ => return None,
-    };
+    let in_network = matches!(nic.source, InterfaceSource::Network(_));
+    if !nic.source.is_tap() && !in_network {
+        return None;
+    }
+    let bridge = nic.source.bridge().map(String::from);
     Some(PlannedLink {
         name: nic.target.dev.clone().unwrap_or_else(|| "vnet%d".into()),
         kind: "tap".into(),

@@ -3,6 +3,7 @@
 //! ```text
 //! <state>/<driver>/definitions/<uuid>.xml        persistent definitions
 //! <state>/<driver>/autostart/<uuid>              empty marks
+//! <state>/host/secrets/values/<uuid>             values of secrets, bytes as they are
 //! <run>/records/<driver>/<uuid>.json             one per active run
 //! <state>/<driver>/status/<uuid>.json            instead of that one, when it must survive a crash of the host
 //! <run>/records/<driver>.next-id                 the next id
@@ -112,6 +113,45 @@ impl Store {
     /// All definitions, in no order.
     pub fn definitions(&self, driver: &str) -> Result<Vec<Stored>> {
         read_all(&self.dir(driver, "definitions"), "xml")
+    }
+
+    fn value_path(&self, driver: &str, uuid: Uuid) -> PathBuf {
+        self.dir(driver, "values").join(uuid.to_string())
+    }
+
+    /// Makes the directory of values and removes what a crash left: temporary files, and values whose definition is gone.
+    pub fn prepare_values(&self, driver: &str) -> Result<()> {
+        let dir = self.dir(driver, "values");
+        make_dir(&dir)?;
+        atomic::sweep(&dir)?;
+        for path in entries(&dir)? {
+            let uuid = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if uuid.is_some_and(|uuid| !self.definition_path(driver, uuid).exists()) {
+                tracing::warn!(path = %path.display(), "removing the value of an object that is gone");
+                atomic::remove(&path, Durability::Host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the value (mode 0600) that belongs to a definition; durable when it returns.
+    pub fn put_value(&self, driver: &str, uuid: Uuid, value: &[u8]) -> Result<()> {
+        atomic::replace(&self.value_path(driver, uuid), value, Durability::Host)
+    }
+
+    /// Removes a value; durable when it returns. Nothing there is no error.
+    pub fn remove_value(&self, driver: &str, uuid: Uuid) -> Result<()> {
+        atomic::remove(&self.value_path(driver, uuid), Durability::Host)
+    }
+
+    /// The value that belongs to a definition, if there is one. Error: code 38 naming the file.
+    pub fn value(&self, driver: &str, uuid: Uuid) -> Result<Option<Vec<u8>>> {
+        let path = self.value_path(driver, uuid);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::system(format!("cannot read '{}'", path.display()), error)),
+        }
     }
 
     /// Sets or clears the autostart mark.
@@ -328,6 +368,27 @@ mod tests {
         assert!(next.statuses("test").unwrap().is_empty());
         next.put_status("test", uuid, b"5", Durability::Daemon).unwrap();
         assert_eq!((disk.exists(), memory.exists()), (false, true));
+    }
+
+    #[test]
+    fn a_value_is_private_and_goes_with_its_definition() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, store) = store();
+        store.prepare_values("test").unwrap();
+        let (kept, stale) = (Uuid::new_v4(), Uuid::new_v4());
+        store.put_definition("test", kept, b"<a/>").unwrap();
+        store.put_value("test", kept, b"1").unwrap();
+        store.put_value("test", kept, b"2").unwrap();
+        store.put_value("test", stale, b"3").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&store.value_path("test", kept)), 0o600);
+        assert_eq!(mode(&store.dir("test", "values")), 0o700);
+        store.prepare_values("test").unwrap();
+        assert_eq!(store.value("test", kept).unwrap().as_deref(), Some(b"2".as_slice()));
+        assert_eq!(store.value("test", stale).unwrap(), None);
+        store.remove_value("test", kept).unwrap();
+        store.remove_value("test", kept).unwrap();
+        assert_eq!(store.value("test", kept).unwrap(), None);
     }
 
     #[test]

@@ -29,6 +29,9 @@ const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
 
@@ -49,6 +52,8 @@ pub struct Veth<'a> {
     pub mtu: Option<u32>,
     /// Index of the bridge the host end joins.
     pub master: Option<u32>,
+    /// Whether the host end, as a port of the bridge, sees only ports that are not isolated.
+    pub isolated: bool,
     /// Whether the host end is up (link state of the guest's carrier).
     pub up: bool,
 }
@@ -140,7 +145,8 @@ impl Rtnl {
     /// grace period. `EEXIST`: a name is taken.
     pub fn add_veth(&self, veth: &Veth<'_>, netns: BorrowedFd<'_>) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-        let flags = if veth.up { IFF_UP } else { 0 };
+        // An isolated port is set up when it is one: not a frame passes before.
+        let flags = if veth.up && !veth.isolated { IFF_UP } else { 0 };
         message.link_header(0, flags, IFF_UP).text(IFLA_IFNAME, veth.host);
         if let Some(mac) = veth.host_mac {
             message.attr(IFLA_ADDRESS, &mac);
@@ -166,7 +172,25 @@ impl Rtnl {
         self.call(message)?;
         // The kernel takes no alias while it makes a link; the name is derived from the run, so until the alias is
         // there the link is still recognisable.
-        self.set_alias(index_of(veth.host)?, veth.alias)
+        let index = index_of(veth.host)?;
+        self.set_alias(index, veth.alias)?;
+        if veth.isolated {
+            self.isolate(index)?;
+            self.set_up(index, veth.up)?;
+        }
+        Ok(())
+    }
+
+    fn isolate(&self, index: u32) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, 0);
+        message.link_header(index, 0, 0);
+        let info = message.open(IFLA_LINKINFO | NLA_F_NESTED);
+        message.text(IFLA_INFO_SLAVE_KIND, "bridge");
+        let data = message.open(IFLA_INFO_SLAVE_DATA | NLA_F_NESTED);
+        message.attr(IFLA_BRPORT_ISOLATED, &[1]);
+        message.close(data);
+        message.close(info);
+        self.call(message)
     }
 
     fn set_alias(&self, index: u32, alias: &str) -> io::Result<()> {
@@ -333,6 +357,7 @@ mod tests {
                 host_mac: None,
                 mtu: None,
                 master: None,
+                isolated: false,
                 up: true,
             };
             use std::os::fd::AsFd;

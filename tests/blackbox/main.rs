@@ -25,5 +25,6 @@ mod qemu_xml;
 mod recovery;
 mod rpc_virsh;
 mod rpc_wire;
+mod secrets;
 mod stopped_guest;
 mod tune;

@@ -8,8 +8,7 @@ use std::time::Duration;
 use zbus::OwnedObjectPath;
 
 use crate::harness::bus::{CONNECT, QEMU};
-use crate::harness::{DEADLINE, Lab, Out, program, run, skip, test_name};
-use crate::rpc_virsh::Virsh;
+use crate::harness::{DEADLINE, Lab, Out, Virsh, program, run, skip, test_name};
 
 /// What domus says and what virsh says, standard error after standard output.
 fn both(lab: &Lab, virsh: &Virsh<'_>, driver: &str, arguments: &[&str]) -> (String, String) {

@@ -90,7 +90,7 @@ fn what_ended_meanwhile_is_reported() {
 }
 
 /// All fault points of one operation, as the source names them: a new one is tested without a word here.
-fn points(operation: &str) -> Vec<String> {
+pub fn points(operation: &str) -> Vec<String> {
     let mut found = Vec::new();
     for path in leaks::files_below(&repository().join("src")) {
         // Containers have points of their own, and tests of their own for them.

@@ -1,52 +1,12 @@
 //! Debian's own virsh, unmodified, against the daemon.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::harness::container::Container;
-use crate::harness::{DEADLINE, Guest, Lab, Out, eventually, program, run, skip, test_name};
+use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually};
 use crate::mock_life::xml;
-
-/// virsh on one of the daemon's sockets.
-pub struct Virsh<'l> {
-    lab: &'l Lab,
-    uri: String,
-}
-
-impl<'l> Virsh<'l> {
-    /// `None`, said aloud, where virsh is not installed.
-    pub fn on(lab: &'l Lab, uri: &str, socket: &str) -> Option<Virsh<'l>> {
-        if program("virsh").is_none() {
-            skip(&test_name(), "virsh is not installed (libvirt-clients)");
-            return None;
-        }
-        let (scheme, path) = uri.split_once("://").unwrap();
-        let socket = lab.root().join("run").join(socket);
-        Some(Virsh { lab, uri: format!("{scheme}+unix://{path}?socket={}", socket.display()) })
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.lab.program("virsh");
-        command.args(["-c", &self.uri]).args(arguments);
-        command
-    }
-
-    pub fn run(&self, arguments: &[&str]) -> Out {
-        run(&mut self.command(arguments), DEADLINE)
-    }
-
-    pub fn ok(&self, arguments: &[&str]) -> String {
-        let out = self.run(arguments);
-        assert!(out.success(), "virsh {arguments:?}: {out:?}");
-        out.stdout
-    }
-
-    pub fn fails(&self, arguments: &[&str], words: &str) {
-        let out = self.run(arguments);
-        assert!(!out.success() && out.stderr.contains(words), "virsh {arguments:?}: {out:?}");
-    }
-}
 
 #[test]
 fn a_domain_lives_under_virsh() {

@@ -126,14 +126,14 @@ impl World {
 
     /// What the engine does at the end of every run.
     pub async fn undo_quietly(&self) {
-        let cleaner = Cleaner { cgroups: self.cgroups.clone(), roots: vec![self.dir.path().to_path_buf()] };
+        let cleaner = Cleaner { cgroups: self.cgroups.clone(), roots: vec![self.dir.path().to_path_buf()], host: None };
         let steps = std::mem::take(&mut *self.undo.0.lock().unwrap());
         cleaner.undo(self.driver.as_ref(), &steps).await;
     }
 
     /// What the engine does at the end of every run, and a look at what is left.
     pub async fn clean(&self) {
-        let cleaner = Cleaner { cgroups: self.cgroups.clone(), roots: vec![self.dir.path().to_path_buf()] };
+        let cleaner = Cleaner { cgroups: self.cgroups.clone(), roots: vec![self.dir.path().to_path_buf()], host: None };
         let steps = std::mem::take(&mut *self.undo.0.lock().unwrap());
         let errors = cleaner.undo(self.driver.as_ref(), &steps).await;
         assert!(errors.is_empty(), "{errors:?}");

@@ -3,6 +3,7 @@
 pub mod argv;
 pub mod dbus;
 pub mod qmp;
+pub mod rpc;
 pub mod spec;
 pub mod xml;
 

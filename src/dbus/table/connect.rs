@@ -5,17 +5,20 @@ use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{Invocation, object, property};
 use crate::dbus::codec::{Counters, Params, Path, optional};
 use crate::dbus::fault::Fault;
-use crate::dbus::path;
+use crate::dbus::path::{self, Kind};
 use crate::engine::Domain;
 use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
     DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
     GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
-    ListAllDomains, ListAllStoragePools, LookupById, LookupByName, LookupByUuid, LookupStoragePoolByName,
-    LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NodeGetCpuMap, NodeGetCpuStats,
-    NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, XmlFlags,
+    ListAllDomains, ListAllNetworks, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
+    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NetworkCreateXml,
+    NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
+    NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
+use crate::engine::network::Network;
+use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
 
@@ -25,12 +28,17 @@ fn domain_path(at: &Invocation, domain: &Domain) -> Path {
     Path(path::domain_below(root, &domain.uuid()))
 }
 
-fn parse_uuid(text: &str) -> Result<Uuid, Fault> {
-    parse_uuid_of(text, "virDomainLookupByUUIDString")
+fn network_path(at: &Invocation, network: &Network) -> Path {
+    at.uuid_path(Kind::Network, network.uuid())
 }
 
-fn parse_uuid_of(text: &str, function: &str) -> Result<Uuid, Fault> {
-    let refused = || Error::invalid_arg(format!("uuidstr in {function} must be a valid UUID"));
+fn secret_path(at: &Invocation, secret: &Secret) -> Path {
+    at.uuid_path(Kind::Secret, secret.uuid())
+}
+
+/// The UUID that a look-up `function` is given.
+fn parse_uuid(text: &str, function: &str) -> Result<Uuid, Fault> {
+    let refused = || Error::bare_arg(format!("uuidstr in {function} must be a valid UUID"));
     Uuid::try_parse(text).map_err(|_| refused().into())
 }
 
@@ -87,7 +95,7 @@ const METHODS: &[Method] = &[
     )),
     m("DomainLookupByUUID", "uuid s", "domain o", "virDomainLookupByUUIDString").served(object!(
         LookupByUuid,
-        |text: String| parse_uuid(&text),
+        |text: String| parse_uuid(&text, "virDomainLookupByUUIDString"),
         |at, domain| domain_path(at, &domain)
     )),
     m("DomainRestore", "from s, xml s, flags u", "", "virDomainRestoreFlags"),
@@ -151,19 +159,43 @@ const METHODS: &[Method] = &[
         |at, domains| { domains.iter().map(|domain| domain_path(at, domain)).collect::<Vec<_>>() }
     )),
     m("ListInterfaces", "flags u", "interfaces ao", "virConnectListAllInterfaces"),
-    m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks"),
+    m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks").served(object!(
+        ListAllNetworks,
+        |flags: u32| Ok(flags),
+        |at, networks| networks.iter().map(|network| network_path(at, network)).collect::<Vec<_>>()
+    )),
     m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
-    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets"),
+    m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
+        ListAllSecrets,
+        |flags: u32| Ok(flags),
+        |at, secrets| secrets.iter().map(|secret| secret_path(at, secret)).collect::<Vec<_>>()
+    )),
     m("ListStoragePools", "flags u", "storagePools ao", "virConnectListAllStoragePools").served(object!(
         ListAllStoragePools,
         |flags: u32| Ok(flags),
         |at, pools| pools.iter().map(|pool| pool_path(at, pool)).collect::<Vec<_>>()
     )),
-    m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML"),
-    m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML"),
-    m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName"),
-    m("NetworkLookupByUUID", "uuid s", "network o", "virNetworkLookupByUUIDString"),
+    m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML").served(object!(
+        NetworkCreateXml,
+        |xml: String| Ok(XmlFlags { xml, flags: 0 }),
+        |at, network| network_path(at, &network)
+    )),
+    m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML").served(object!(
+        NetworkDefineXml,
+        |xml: String| Ok(XmlFlags { xml, flags: 0 }),
+        |at, network| network_path(at, &network)
+    )),
+    m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName").served(object!(
+        NetworkLookupByName,
+        |name: String| Ok(name),
+        |at, network| network_path(at, &network)
+    )),
+    m("NetworkLookupByUUID", "uuid s", "network o", "virNetworkLookupByUUIDString").served(object!(
+        NetworkLookupByUuid,
+        |text: String| parse_uuid(&text, "virNetworkLookupByUUIDString"),
+        |at, network| network_path(at, &network)
+    )),
     m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML"),
     m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName"),
     m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN"),
@@ -197,9 +229,21 @@ const METHODS: &[Method] = &[
         |_, model| (model,)
     )),
     m("NodeSetMemoryParameters", "params a{sv}, flags u", "", "virNodeSetMemoryParameters"),
-    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML"),
-    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString"),
-    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage"),
+    m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML").served(object!(
+        SecretDefineXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("SecretLookupByUUID", "uuid s", "secret o", "virSecretLookupByUUIDString").served(object!(
+        SecretLookupByUuid,
+        |text: String| parse_uuid(&text, "virSecretLookupByUUIDString"),
+        |at, secret| secret_path(at, &secret)
+    )),
+    m("SecretLookupByUsage", "usageType i, usageID s", "secret o", "virSecretLookupByUsage").served(object!(
+        SecretLookupByUsage,
+        |args: (i32, String)| Ok(args),
+        |at, secret| secret_path(at, &secret)
+    )),
     m("StoragePoolCreateXML", "xml s, flags u", "storagePool o", "virStoragePoolCreateXML").served(object!(
         CreateStoragePoolXml,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
@@ -217,7 +261,7 @@ const METHODS: &[Method] = &[
     )),
     m("StoragePoolLookupByUUID", "uuid s", "storagePool o", "virStoragePoolLookupByUUIDString").served(object!(
         LookupStoragePoolByUuid,
-        |text: String| parse_uuid_of(&text, "virStoragePoolLookupByUUIDString"),
+        |text: String| parse_uuid(&text, "virStoragePoolLookupByUUIDString"),
         |at, pool| pool_path(at, &pool)
     )),
     m("StorageVolLookupByKey", "key s", "storageVol o", "virStorageVolLookupByKey").served(object!(

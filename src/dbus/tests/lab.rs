@@ -33,6 +33,7 @@ impl Lab {
             run_dir: dir.path().join("run"),
             log_dir: dir.path().join("log"),
             autostart_parallel: 1,
+            networks: Default::default(),
         };
         let cgroups = Arc::new(crate::cgroup::Manager::default());
         let engine = Engine::open(config, vec![MockDriver::new()], cgroups).await.unwrap();

@@ -27,7 +27,8 @@ pub struct Disk {
     pub target: DiskTarget,
     pub geometry: Option<Geometry>,
     pub blockio: Option<BlockIo>,
-    pub iotune: Option<IoTune>,
+    /// Boxed: it is large, and few disks have it.
+    pub iotune: Option<Box<IoTune>>,
     pub throttlefilters: Vec<String>,
     pub readonly: bool,
     pub shareable: bool,
@@ -319,7 +320,7 @@ impl Disk {
             return Err(node.error(Code::NoTarget, source));
         };
         disk.target = DiskTarget::read(target)?;
-        disk.iotune = node.child("iotune").map(IoTune::read).transpose()?;
+        disk.iotune = node.child("iotune").map(IoTune::read).transpose()?.map(Box::new);
         if let Some(filters) = node.child("throttlefilters") {
             for filter in filters.children("throttlefilter") {
                 disk.throttlefilters.push(filter.require("group")?);

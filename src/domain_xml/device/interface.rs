@@ -87,6 +87,20 @@ pub enum InterfaceSource {
 }
 
 impl InterfaceSource {
+    /// The bridge it is in: named, or given to it by its network while the guest runs.
+    pub fn bridge(&self) -> Option<&str> {
+        match self {
+            InterfaceSource::Bridge { bridge } => Some(bridge),
+            InterfaceSource::Network(place) => place.bridge.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a tap (a veth pair of a container) of this host.
+    pub fn is_tap(&self) -> bool {
+        matches!(self, InterfaceSource::Ethernet) || self.bridge().is_some()
+    }
+
     /// `type` of the interface.
     pub fn type_name(&self) -> &'static str {
         match self {

@@ -199,20 +199,7 @@ fn complete_seclabel(label: &mut Seclabel) {
 }
 
 fn disk(disk: &mut Disk) -> Result<()> {
-    if disk.target.bus.is_none() {
-        let dev = disk.dev();
-        let by_name = [
-            ("hd", DiskBus::Ide),
-            ("sd", DiskBus::Scsi),
-            ("vd", DiskBus::Virtio),
-            ("xvd", DiskBus::Xen),
-            ("ubd", DiskBus::Uml),
-        ];
-        disk.target.bus = match disk.device {
-            DiskDevice::Floppy => Some(DiskBus::Fdc),
-            _ => by_name.iter().find(|(prefix, _)| dev.starts_with(prefix)).map(|(_, bus)| *bus),
-        };
-    }
+    disk.target.bus = bus_of(disk);
     let bus = disk.target.bus;
     match (disk.device, bus) {
         (DiskDevice::Floppy, Some(bus)) if bus != DiskBus::Fdc => {
@@ -264,6 +251,24 @@ fn disk(disk: &mut Disk) -> Result<()> {
         disk.info.address = bus.and_then(|bus| drive_address(disk.dev(), bus));
     }
     Ok(())
+}
+
+/// The bus of a disk; without one, what its kind or its name stands for.
+fn bus_of(disk: &Disk) -> Option<DiskBus> {
+    let by_name = || {
+        let buses = [
+            ("hd", DiskBus::Ide),
+            ("sd", DiskBus::Scsi),
+            ("vd", DiskBus::Virtio),
+            ("xvd", DiskBus::Xen),
+            ("ubd", DiskBus::Uml),
+        ];
+        match disk.device {
+            DiskDevice::Floppy => Some(DiskBus::Fdc),
+            _ => buses.iter().find(|(prefix, _)| disk.dev().starts_with(prefix)).map(|(_, bus)| *bus),
+        }
+    };
+    disk.target.bus.or_else(by_name)
 }
 
 /// The place on its bus that a disk's name stands for (`virDomainDiskDefAssignAddress`).
@@ -435,7 +440,8 @@ pub fn is_known_nic(model: &str) -> bool {
     INTERFACE_MODELS.contains(&model)
 }
 
-/// Puts a disk behind those of its bus with a smaller name, before those with a greater one.
+/// Puts a disk behind those of its bus with a smaller name, before those with a greater one. A bus that it does not have
+/// yet counts as the one it will get, so that the order is the same when the completed definition is read.
 pub(super) fn insert_disk(disks: &mut Vec<Disk>, new: Disk) {
     insert_by(disks, new, |disk| disk);
 }
@@ -445,7 +451,7 @@ pub(super) fn insert_by<T>(items: &mut Vec<T>, new: T, disk: impl Fn(&T) -> &Dis
     let mut place = None;
     let of = disk(&new);
     for (position, other) in items.iter().map(&disk).enumerate().rev() {
-        if other.target.bus != of.target.bus {
+        if bus_of(other) != bus_of(of) {
             continue;
         }
         if disk_index(other.dev()) > disk_index(of.dev()) {
@@ -618,6 +624,17 @@ mod tests {
         assert!(text.contains("<address type='drive' controller='0' bus='1' target='0' unit='0'/>"), "{text}");
         assert!(text.contains("<target dev='vda' bus='virtio'/>"), "{text}");
         assert!(text.contains("<controller type='ide' index='0'/>"), "{text}");
+    }
+
+    #[test]
+    fn disks_without_a_bus_are_sorted_as_with_it() {
+        let text = written(&devices(
+            "<disk><source file='/x'/><target dev='vda' bus='virtio'/></disk><disk device='cdrom'><target dev='hda'/></disk>\
+             <disk><source file='/y'/><target dev='vdb'/></disk>",
+        ));
+        let at = |dev: &str| text.find(&format!("<target dev='{dev}'")).unwrap();
+        assert!(at("vda") < at("vdb") && at("vdb") < at("hda"), "{text}");
+        assert_eq!(written(&text), text);
     }
 
     #[test]

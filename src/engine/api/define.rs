@@ -105,7 +105,7 @@ call! {
         }
         let (mut def, warnings) = read(on, &xml).await?;
         let uuid = settle_uuid(on, &mut def);
-        let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def) };
+        let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def.compact()) };
         let name = new.def.name.clone();
         let runtime = on.runtime();
         match runtime.registry().claim(uuid, &name)? {
@@ -149,7 +149,7 @@ call! {
         }
         let (mut def, warnings) = read(on, &xml).await?;
         let uuid = settle_uuid(on, &mut def);
-        let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def) };
+        let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def.compact()) };
         let name = new.def.name.clone();
         let runtime = on.runtime();
         let domain = match runtime.registry().claim(uuid, &name)? {

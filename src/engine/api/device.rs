@@ -8,7 +8,8 @@ use crate::domain_xml::{self, Device, DomainDef};
 use crate::engine::domain::Op;
 use crate::engine::domain::change::{Applied, Change};
 use crate::engine::event::EventKind;
-use crate::engine::{Domain, devices};
+use crate::engine::host::HostObjects;
+use crate::engine::{Domain, devices, network};
 use crate::error::{Code, Error, Result};
 use crate::types::flags::affect;
 use crate::types::{MacAddr, Uuid};
@@ -21,17 +22,34 @@ fn read(xml: &str) -> Result<Device> {
     Ok(domain_xml::parse_device(xml)?.0)
 }
 
-fn refuse_networks(device: &Device) -> Result<()> {
-    use domain_xml::device::InterfaceSource;
-    if let Device::Interface(nic) = device
-        && matches!(nic.source, InterfaceSource::Network { .. })
-    {
-        return Err(Error::new(
-            Code::ConfigUnsupported,
-            "<interface type='network'> is not supported: name the bridge with <interface type='bridge'>",
-        ));
+fn unplug(host: &HostObjects, device: &Device) {
+    if let Device::Interface(nic) = device {
+        network::unplug(host, nic);
     }
-    Ok(())
+}
+
+/// Where the interface is on this host does not change with its settings, and clients do not say it.
+fn keep_place(old: &Device, mut new: Device) -> Device {
+    if let (Device::Interface(old), Device::Interface(new)) = (old, &mut new)
+        && matches!(old.source, domain_xml::device::InterfaceSource::Network(_))
+    {
+        new.source = old.source.clone();
+    }
+    new
+}
+
+/// A network cannot be changed under a running guest; libvirt's text.
+fn same_network(old: &Device, new: &Device) -> Result<()> {
+    use domain_xml::device::InterfaceSource::Network;
+    let (Device::Interface(old), Device::Interface(new)) = (old, new) else { return Ok(()) };
+    match (&old.source, &new.source) {
+        (Network(old), Network(new)) if (&old.network, &old.portgroup) == (&new.network, &new.portgroup) => Ok(()),
+        (Network(_), _) | (_, Network(_)) => Err(Error::new(
+            Code::OperationUnsupported,
+            "unable to change config on the network of a running domain's interface: detach it and attach another",
+        )),
+        _ => Ok(()),
+    }
 }
 
 call! {
@@ -40,7 +58,7 @@ call! {
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainAttachDeviceFlags")?;
         let mut device = read(&xml)?;
-        refuse_networks(&device)?;
+        let host = on.runtime().host().clone();
         if let Device::Interface(nic) = &mut device {
             // One address for both halves.
             let random = Uuid::new_v4().into_bytes();
@@ -54,7 +72,25 @@ call! {
             live: Box::new(move |instance, def, undo| {
                 Box::pin(async move {
                     devices::insert(&mut def.as_ref().clone(), device.clone())?;
-                    let attached = instance.attach(&def, device, &undo).await?;
+                    let mut device = device;
+                    if let Device::Interface(nic) = &mut device {
+                        let owner = def.uuid.unwrap_or_default();
+                        network::plug_one(&host, nic, owner, &def.name, &undo).await?;
+                    }
+                    let plugged = device.clone();
+                    let attached = match instance.attach(&def, device, &undo).await {
+                        Ok(attached) => attached,
+                        Err(error) => {
+                            unplug(&host, &plugged);
+                            return Err(error);
+                        }
+                    };
+                    if let Device::Interface(nic) = &attached {
+                        let mut one = DomainDef::clone(&def);
+                        one.interfaces = vec![nic.as_ref().clone()];
+                        network::register(&host, &one);
+                        network::limit(&host, &one).await?;
+                    }
                     let alias = devices::alias(&attached).cloned().unwrap_or_default();
                     let edit = Arc::new(move |def: &mut DomainDef| devices::insert(def, attached.clone()));
                     Ok(Applied { edit, events: vec![EventKind::DeviceAdded { alias }] })
@@ -71,6 +107,7 @@ call! {
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainDetachDeviceFlags")?;
         let device = read(&xml)?;
+        let host = on.runtime().host().clone();
         let config = device.clone();
         let change = Change {
             flags,
@@ -80,6 +117,7 @@ call! {
                 Box::pin(async move {
                     let found = devices::lookup(&def, &device)?;
                     instance.detach(&def, &found).await?;
+                    unplug(&host, &found);
                     let alias = devices::alias(&found).cloned().unwrap_or_default();
                     let edit = Arc::new(move |def: &mut DomainDef| devices::remove(def, &found).map(drop));
                     Ok(Applied { edit, events: vec![EventKind::DeviceRemoved { alias }] })
@@ -96,7 +134,6 @@ call! {
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG | FORCE, "virDomainUpdateDeviceFlags")?;
         let device = read(&xml)?;
-        refuse_networks(&device)?;
         let config = device.clone();
         let change = Change {
             flags: flags & LIVE_CONFIG,
@@ -105,6 +142,8 @@ call! {
             live: Box::new(move |instance, def, _| {
                 Box::pin(async move {
                     let old = devices::lookup(&def, &device)?;
+                    same_network(&old, &device)?;
+                    let device = keep_place(&old, device);
                     let new = instance.update(&def, &old, device).await?;
                     let edit = Arc::new(move |def: &mut DomainDef| devices::replace(def, new.clone()));
                     Ok(Applied { edit, events: Vec::new() })

@@ -120,7 +120,7 @@ call! {
         let def = def.ok_or_else(|| on.gone())?;
         let options = FormatOptions { secure, inactive, migratable: flags & xml::MIGRATABLE != 0 };
         let update_cpu = flags & xml::UPDATE_CPU != 0;
-        if !update_cpu && (inactive || def.id.is_some()) {
+        if !update_cpu && !options.migratable && (inactive || def.id.is_some()) {
             return Ok(domain_xml::format(def, options));
         }
         let mut def = def.as_ref().clone();
@@ -129,6 +129,9 @@ call! {
         }
         if update_cpu {
             on.runtime().driver().update_cpu(&mut def).await?;
+        }
+        if options.migratable {
+            domain_xml::to_migratable(&mut def);
         }
         Ok(domain_xml::format(&def, options))
     }

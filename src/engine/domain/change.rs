@@ -148,7 +148,7 @@ impl ChangeJob {
         if let Some(def) = config {
             let xml = domain_xml::format(&def, FormatOptions { secure: true, inactive: true, ..Default::default() });
             self.runtime.persist().put_definition(self.runtime.kind(), self.uuid, xml).await?;
-            *stored = Some(Arc::new(def));
+            *stored = Some(Arc::new(def.compact()));
         }
         Ok(())
     }

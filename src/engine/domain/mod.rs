@@ -40,7 +40,8 @@ struct Shared {
     uuid: Uuid,
     runtime: Arc<DriverRuntime>,
     snapshot: ArcSwap<Snapshot>,
-    queue: mpsc::UnboundedSender<Message>,
+    /// Boxed: a queue keeps room for 32 messages as soon as there was one.
+    queue: mpsc::UnboundedSender<Box<Message>>,
 }
 
 /// What callers ask of the task.
@@ -220,7 +221,7 @@ impl Domain {
     /// Hands `op` to the task and waits for its end. The caller going away does not undo it.
     pub(crate) async fn request(&self, op: Op) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        self.0.queue.send(Message::Op { op, reply }).map_err(|_| self.gone())?;
+        self.0.queue.send(Box::new(Message::Op { op, reply })).map_err(|_| self.gone())?;
         answer.await.map_err(|_| self.gone())?
     }
 
@@ -239,7 +240,7 @@ impl Domain {
 
     pub(crate) fn tell(&self, message: Message) {
         // A task that is gone has no use for messages.
-        let _ = self.0.queue.send(message);
+        let _ = self.0.queue.send(Box::new(message));
     }
 
     /// "Domain not found" for this domain.

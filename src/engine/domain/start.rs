@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::cleanup::{fault_point, run_blocking};
 use super::super::driver::StartRequest;
+use super::super::network;
 use super::super::record::{Record, RunFile, VERSION};
 use super::super::runtime::DriverRuntime;
 use super::super::state::Phase;
@@ -88,8 +89,14 @@ impl StartJob {
         let record = file.get().await;
         make_run_dir(record.run_dir.clone()).await?;
         fault_point("start.dir")?;
+        let host = self.runtime.host();
+        let mut def = self.def.clone();
+        if network::uses_networks(&def) {
+            network::plug(host, Arc::make_mut(&mut def), file).await?;
+            fault_point("start.networks")?;
+        }
         let request = StartRequest {
-            def: self.def.clone(),
+            def,
             id: record.id,
             run_id: record.run_id.clone(),
             run_dir: record.run_dir.clone(),
@@ -97,6 +104,8 @@ impl StartJob {
             paused: self.flags & flags::create::PAUSED != 0,
         };
         let launched = self.runtime.driver().launch(request, file).await?;
+        network::register(host, &launched.live);
+        network::limit(host, &launched.live).await?;
         let live_xml = domain_xml::format(&launched.live, FormatOptions { secure: true, ..Default::default() });
         let (phase, reason, state) = (launched.phase, launched.reason, launched.state.clone());
         // Before "running" is announced: a daemon killed after this line adopts the guest, before it, undoes it.

@@ -25,7 +25,7 @@ use crate::types::flags;
 type Reply = oneshot::Sender<Result<()>>;
 
 /// Starts the task; it ends when the domain is gone.
-pub(super) fn spawn(domain: Domain, inbox: mpsc::UnboundedReceiver<Message>) {
+pub(super) fn spawn(domain: Domain, inbox: mpsc::UnboundedReceiver<Box<Message>>) {
     let task = Task { domain, jobs: Vec::new(), waiting: VecDeque::new(), run: None, numbers: 0, over: false };
     tokio::spawn(task.serve(inbox));
 }
@@ -69,7 +69,7 @@ struct Waiting {
 }
 
 impl Task {
-    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Box<Message>>) {
         while !self.over {
             let deadline = self.waiting.iter().map(|waiting| waiting.deadline).min();
             let expiry = async {
@@ -80,7 +80,8 @@ impl Task {
             };
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(message) => self.handle(message).await,
+                    // Boxed: what handling needs is much, and an idle domain's task should be small.
+                    Some(message) => Box::pin(self.handle(*message)).await,
                     None => break,
                 },
                 () = expiry => self.expire(),

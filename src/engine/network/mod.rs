@@ -1,9 +1,50 @@
 //! The networks of the host.
+//!
+//! ```text
+//! inactive ── start: record (not started) -> host's side made -> record (started) ──> active
+//!    ^                                                                                  │ watch: check, heal
+//!    └── undone <── record (not started) <── stop ──────────────────────────────────────┘
+//! ```
+//!
+//! A record that says "not started" is undone by the next daemon, whatever of it came to be; one that says "started" is
+//! taken over, and what was broken meanwhile is healed. What is made on the host is [`crate::net::network::run`]'s.
+
+pub mod define;
+mod live;
+mod ports;
+mod shipped;
+mod watch;
+
+use serde::{Deserialize, Serialize};
 
 use super::api::ObjectKind;
+use super::event::{HostEvent, Named};
 use super::objects::{Handle, Kind};
-use crate::error::{Code, Error, Result, Subsystem};
+use crate::error::{Code, Result, Subsystem};
+use crate::net::network::run::{Plan, Programs};
+use crate::net::network::{self, FormatOptions, NetworkDef};
 use crate::types::Uuid;
+
+pub use live::{leases, refresh, start, start_def, stop};
+pub use ports::{Port, Ports, limit, plug, plug_one, register, unplug, uses_networks};
+pub(super) use shipped::ship;
+pub(super) use watch::{autostart, recover};
+
+/// What the daemon's configuration says about networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkOptions {
+    /// Start an inactive network when a guest that needs it starts.
+    pub start_on_demand: bool,
+    /// Define the network `default` once.
+    pub ship_default: bool,
+    pub programs: Programs,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        NetworkOptions { start_on_demand: true, ship_default: true, programs: Programs::default() }
+    }
+}
 
 /// What makes an object a network.
 #[derive(Clone, Debug)]
@@ -12,16 +53,25 @@ pub struct NetworkKind;
 /// A network.
 pub type Network = Handle<NetworkKind>;
 
-/// The definition, until its own type is here.
-#[derive(Debug)]
-pub struct Placeholder {
-    uuid: Uuid,
-    name: String,
+/// A network that runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkLive {
+    pub plan: Plan,
+    /// Everything of the plan is there, and nothing of it is being taken away.
+    pub started: bool,
+}
+
+impl Network {
+    fn emit_lifecycle(&self, event: i32) {
+        let network = Named { uuid: self.uuid(), name: self.name().to_string() };
+        self.context().emit(HostEvent::NetworkLifecycle { network, event, detail: 0 });
+    }
 }
 
 impl Kind for NetworkKind {
-    type Def = Placeholder;
-    type Live = ();
+    type Def = NetworkDef;
+    type Live = NetworkLive;
     const NOUN: &'static str = "network";
     const DIRECTORY: &'static str = "networks";
     const OBJECT: ObjectKind = ObjectKind::Network;
@@ -29,19 +79,19 @@ impl Kind for NetworkKind {
     const MISSING: Code = Code::NoNetwork;
     const SCHEME: &'static str = "network";
 
-    fn parse(_xml: &str) -> Result<Placeholder> {
-        Err(Error::internal("networks are not there yet"))
+    fn parse(xml: &str) -> Result<NetworkDef> {
+        Ok(network::parse(xml)?.def)
     }
 
-    fn write(_def: &Placeholder) -> String {
-        String::new()
+    fn write(def: &NetworkDef) -> String {
+        network::format(def, FormatOptions { inactive: true })
     }
 
-    fn uuid(def: &Placeholder) -> Uuid {
-        def.uuid
+    fn uuid(def: &NetworkDef) -> Uuid {
+        def.uuid.unwrap_or_default()
     }
 
-    fn name(def: &Placeholder) -> String {
+    fn name(def: &NetworkDef) -> String {
         def.name.clone()
     }
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::Host;
-use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{Interface, InterfaceSource, IpAddress, LinkState};
+use crate::domain_xml::{DomainDef, YesNo};
 use crate::error::{Error, Result};
 use crate::lxc::spec::{Address, Nic, Route};
 use crate::net::tap::{check_name, is_generated_name};
@@ -32,16 +32,17 @@ pub fn interface_of(interface: &Interface, index: usize, run_id: &str) -> Result
             Some(bridge.clone())
         }
         InterfaceSource::Ethernet => None,
+        // On paper there is none yet: which one it is is known when the guest starts.
+        InterfaceSource::Network(place) => place.bridge.clone(),
         other => {
             return Err(Error::unsupported_config(format!(
-                "Unsupported network type {}: containers have bridge and ethernet",
+                "Unsupported network type {}: containers have network, bridge and ethernet",
                 other.type_name()
             )));
         }
     };
     let unsupported = [
         (interface.filterref.is_some(), "filterref"),
-        (interface.bandwidth.is_some(), "bandwidth"),
         (interface.vlan.is_some(), "vlan"),
         (interface.virtualport.is_some(), "virtualport"),
         (interface.script.is_some(), "script"),
@@ -63,6 +64,7 @@ pub fn interface_of(interface: &Interface, index: usize, run_id: &str) -> Result
         mac: mac.0,
         mtu: interface.mtu,
         bridge,
+        isolated: interface.isolated == Some(YesNo::Yes),
         up: interface.link != Some(LinkState::Down),
         addresses: interface.ips.iter().map(address).collect::<Result<_>>()?,
         routes: interface.routes.iter().map(route).collect::<Result<_>>()?,

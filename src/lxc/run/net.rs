@@ -39,6 +39,7 @@ pub fn plug_one(nic: &Nic, proc: &HostProc, init: i32) -> Result<()> {
             host_mac: Some(host_mac(nic.mac)),
             mtu: nic.mtu.or_else(bridge_mtu),
             master,
+            isolated: nic.isolated && master.is_some(),
             up: nic.up,
         };
         use std::os::fd::AsFd;

@@ -147,14 +147,6 @@ impl DnsHost {
     pub(super) fn read(node: Node<'_>, network: &str, partial: bool) -> Result<Self> {
         let fail =
             |what: &str| Err(node.error(Code::XmlDetail, format!("{what} in network '{network}' DNS HOST record")));
-        let ip = node.attr("ip");
-        let ip = match ip {
-            None => None,
-            Some(text) => match parse_address(text) {
-                Some(ip) => Some(ip),
-                None => return fail("Invalid IP address"),
-            },
-        };
         let mut names = Vec::new();
         for name in node.children("hostname") {
             if name.text().is_empty() {
@@ -166,12 +158,15 @@ impl DnsHost {
         if names.is_empty() && !partial {
             return fail("Missing hostname");
         }
-        if ip.is_none() && !partial {
-            return fail("Missing IP address");
-        }
-        if names.is_empty() && ip.is_none() {
-            return fail("Missing ip and hostname");
-        }
+        let ip = match node.attr("ip") {
+            None if !partial => return fail("Missing IP address"),
+            None if names.is_empty() => return fail("Missing ip and hostname"),
+            None => None,
+            Some(text) => match parse_address(text) {
+                Some(ip) => Some(ip),
+                None => return fail("Invalid IP address"),
+            },
+        };
         Ok(DnsHost { ip, names })
     }
 }

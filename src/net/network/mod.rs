@@ -2,19 +2,23 @@
 //!
 //! [`parse`] reads a document, drops what it does not know (with a [`Warning`] each) and refuses what libvirt's parser
 //! refuses; [`validate`] adds what libvirt's network driver refuses; [`complete`] fills in UUID, MAC and bridge name.
-//! Nothing here but [`run`] touches the host.
+//! Nothing here touches the host but [`run`], which makes a network live.
 
 pub mod complete;
 mod dns;
+pub mod dnsmasq;
 mod document;
+pub mod firewall;
 mod forward;
 mod ip;
 pub mod model;
+pub mod port;
 mod portgroup;
 mod route;
 pub mod run;
 #[cfg(test)]
 mod tests;
+pub mod update;
 pub mod validate;
 
 pub use complete::complete;

@@ -16,7 +16,7 @@ pub(super) fn corpus() -> Option<PathBuf> {
     corpus
 }
 
-fn files(directory: &std::path::Path, extension: &str) -> Vec<PathBuf> {
+pub(super) fn files(directory: &std::path::Path, extension: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(directory)
         .into_iter()
         .flatten()

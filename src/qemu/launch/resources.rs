@@ -7,7 +7,6 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::cgroup::{Controller, Group, Manager};
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::InterfaceSource;
 use crate::domain_xml::words::YesNo;
 use crate::engine::limits;
 use crate::error::{Error, Result};
@@ -90,21 +89,19 @@ pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Res
 pub async fn taps(live: &mut DomainDef) -> Result<Vec<Vec<OwnedFd>>> {
     let mut out = Vec::new();
     for nic in &mut live.interfaces {
-        let bridge = match &nic.source {
-            InterfaceSource::Bridge { bridge } => Some(bridge.clone()),
-            InterfaceSource::Ethernet => None,
-            _ => {
-                out.push(Vec::new());
-                continue;
-            }
-        };
+        if !nic.source.is_tap() {
+            out.push(Vec::new());
+            continue;
+        }
+        let bridge = nic.source.bridge().map(String::from);
         // A name from the host's own range is no wish: the next free one is taken, as libvirt does.
         let existing = nic.target.managed == Some(YesNo::No);
         let name = nic.target.dev.clone().filter(|name| existing || !tap::is_generated_name(name));
         let virtio = nic.model.as_deref().is_some_and(|model| model.starts_with("virtio"));
         let queues = nic.driver.queues.filter(|_| virtio).unwrap_or(1).max(1);
+        let isolated = nic.isolated == Some(YesNo::Yes);
         let mac = nic.mac.unwrap_or(MacAddr([0x52, 0x54, 0, 0, 0, 0]));
-        let plugged = tap::plug(&TapSpec { name, existing, bridge, mac, mtu: nic.mtu, queues }).await?;
+        let plugged = tap::plug(&TapSpec { name, existing, bridge, mac, mtu: nic.mtu, isolated, queues }).await?;
         nic.target.dev = Some(plugged.name);
         out.push(plugged.fds);
     }

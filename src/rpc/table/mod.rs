@@ -7,6 +7,7 @@ mod connect;
 mod domain;
 mod moment;
 mod network;
+mod secret;
 mod storage;
 
 use std::sync::LazyLock;
@@ -72,7 +73,7 @@ pub static GROUPS: [Group; 12] = [
     group("Network filters", REMOTE, network::NWFILTER),
     group("Storage", REMOTE, storage::STORAGE),
     group("Node devices", REMOTE, storage::NODE_DEVICE),
-    group("Secrets", REMOTE, storage::SECRET),
+    group("Secrets", REMOTE, secret::SECRET),
     group("QEMU program", QEMU, domain::QEMU),
     group("LXC program", LXC, domain::LXC),
 ];

@@ -1,4 +1,4 @@
-//! Procedures of storage pools and volumes, node devices and secrets.
+//! Procedures of storage and node devices.
 
 #![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
 
@@ -246,21 +246,4 @@ pub(super) const NODE_DEVICE: &[Procedure] = &[
     c(435, "NODE_DEVICE_IS_PERSISTENT", "virNodeDeviceIsPersistent"),
     c(436, "NODE_DEVICE_IS_ACTIVE", "virNodeDeviceIsActive"),
     c(447, "NODE_DEVICE_UPDATE", "virNodeDeviceUpdate"),
-];
-
-pub(super) const SECRET: &[Procedure] = &[
-    c(139, "CONNECT_NUM_OF_SECRETS", "virConnectNumOfSecrets"),
-    c(140, "CONNECT_LIST_SECRETS", "virConnectListSecrets"),
-    c(141, "SECRET_LOOKUP_BY_UUID", "virSecretLookupByUUID"),
-    c(142, "SECRET_DEFINE_XML", "virSecretDefineXML"),
-    c(143, "SECRET_GET_XML_DESC", "virSecretGetXMLDesc"),
-    c(144, "SECRET_SET_VALUE", "virSecretSetValue"),
-    c(145, "SECRET_GET_VALUE", "virSecretGetValue"),
-    c(146, "SECRET_UNDEFINE", "virSecretUndefine"),
-    c(147, "SECRET_LOOKUP_BY_USAGE", "virSecretLookupByUsage"),
-    c(287, "CONNECT_LIST_ALL_SECRETS", "virConnectListAllSecrets"),
-    c(380, "CONNECT_SECRET_EVENT_REGISTER_ANY", "virConnectSecretEventRegisterAny")
-        .served((Class::Read, session::register_secret_event)),
-    c(381, "CONNECT_SECRET_EVENT_DEREGISTER_ANY", "virConnectSecretEventDeregisterAny")
-        .served((Class::Read, session::deregister_secret_event)),
 ];

@@ -67,6 +67,10 @@ impl Bus {
                 name: zbus::DBusError::name(&*error).to_string(),
                 message: zbus::DBusError::description(&*error).unwrap_or_default().to_string(),
             }),
+            // A daemon that dies in the middle of a call.
+            Err(error @ zbus::Error::InputOutput(_)) => {
+                Err(Refused { name: "connection lost".into(), message: error.to_string() })
+            }
             Err(error) => panic!("{interface}.{member} on {path}: {error}"),
         }
     }
@@ -163,7 +167,7 @@ impl Signals<'_> {
             }
             let header = message.header();
             let interface = header.interface().map(ToString::to_string).unwrap_or_default();
-            if !interface.starts_with("org.libvirt") {
+            if !interface.starts_with("org.libvirt") && !interface.starts_with("org.domus") {
                 continue;
             }
             let path = header.path().unwrap().to_string();

@@ -6,12 +6,14 @@ pub mod guest;
 pub mod lab;
 pub mod leaks;
 pub mod run;
+pub mod virsh;
 pub mod wait;
 
 pub use bus::Bus;
 pub use guest::Guest;
 pub use lab::Lab;
 pub use run::{Out, run, run_with_input};
+pub use virsh::Virsh;
 pub use wait::{eventually, soon};
 
 use std::io::Write;

@@ -132,7 +132,7 @@ fn help(name: &TableName, chain: &str, table: &Table, bridge: &str, hook: &str) 
 }
 
 /// Tables whose `DOCKER-USER` chain lacks our rules for the bridge.
-fn docker_tables<'a>(ruleset: &'a Ruleset) -> impl Iterator<Item = (&'a TableName, &'a Chain)> {
+fn docker_tables(ruleset: &Ruleset) -> impl Iterator<Item = (&TableName, &Chain)> {
     ruleset
         .tables
         .iter()

@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::nft::{self, Ruleset, TableName};
-use super::start::{self, Plan};
-use super::{Programs, foreign, server};
+use super::plan::Plan;
+use super::{Programs, foreign, server, start};
 use crate::error::Result;
 use crate::net::address::AddressSpec;
 use crate::net::bridge;

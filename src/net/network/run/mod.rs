@@ -14,6 +14,7 @@ pub mod foreign;
 mod health;
 pub mod leases;
 pub mod nft;
+pub mod plan;
 mod programs;
 pub mod server;
 mod start;
@@ -23,7 +24,8 @@ pub mod subnet;
 mod tests;
 
 pub use health::{Problem, Seen, check, heal};
+pub use plan::{Plan, Surroundings};
 pub use programs::Programs;
 pub use server::ServerSpec;
-pub use start::{Plan, start, stop};
+pub use start::{refresh, start, stop};
 pub use step::{Journal, Step, undo};

@@ -56,6 +56,12 @@ impl ServerSpec {
             .with_subsystem(Subsystem::Network)
     }
 
+    /// Whether `other` differs in hosts at most.
+    pub fn same_configuration(&self, other: &ServerSpec) -> bool {
+        let conf = |spec: &ServerSpec| spec.files.iter().find(|(path, _)| *path == spec.conf).cloned();
+        self.dir == other.dir && self.leases == other.leases && conf(self) == conf(other)
+    }
+
     /// Writes the files. True when one of them has another text than before.
     pub fn write_files(&self) -> Result<bool> {
         make_dir(&self.dir).map_err(|error| self.failed("make directory", &self.dir, error))?;
@@ -71,8 +77,8 @@ fn make_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)
 }
 
-/// Replaces a file that dnsmasq's user reads. A crash leaves the old one or the new one.
-fn replace(path: &Path, text: &str) -> std::io::Result<bool> {
+/// Replaces a file of the run directory, which dnsmasq's user reads. A crash leaves the old one or the new one.
+pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<bool> {
     if std::fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(false);
     }
@@ -95,6 +101,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<bool> {
 /// Starts dnsmasq and returns when it serves. The step for its pid file must be recorded before. On error no process is
 /// left. Errors: code 1 with what dnsmasq said.
 pub async fn start(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
+    // Its pid file is about to be written over.
+    stop(&spec.pidfile()).await?;
     let (program, owned) = (dnsmasq.to_path_buf(), spec.clone());
     let started = tokio::task::spawn_blocking(move || launch(&program, &owned));
     let process = started.await.unwrap_or_else(|error| Err(Error::internal(error.to_string())))?;
@@ -131,11 +139,17 @@ fn launch(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
         format!("--conf-file={}", spec.conf.display()),
         "--keep-in-foreground".to_string(),
     ];
-    if nix::unistd::geteuid().is_root()
-        && let Some(account) = USERS.iter().find_map(|name| users::account(name).ok().flatten())
-    {
-        argv.push(format!("--user={}", account.name));
-        argv.push(format!("--group={}", users::group_name(account.gid)));
+    if nix::unistd::geteuid().is_root() {
+        let account = USERS.iter().find_map(|name| users::account(name).ok().flatten());
+        let (user, group) = match account.filter(|_| everybody_passes(&spec.dir)) {
+            Some(account) => (account.name, users::group_name(account.gid)),
+            None => {
+                let (network, dir) = (&spec.network, spec.dir.display());
+                tracing::warn!(network, "dnsmasq runs as root: no other user could read its files in '{dir}'");
+                ("root".to_string(), "root".to_string())
+            }
+        };
+        argv.extend([format!("--user={user}"), format!("--group={group}")]);
     }
     let process = spawn_guest(GuestSpec {
         argv,
@@ -154,6 +168,12 @@ fn launch(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
     })
     .map_err(|error| Error::from(error).with_subsystem(Subsystem::Network))?;
     Ok(process.pidfd)
+}
+
+/// Whether every user can get to the directory.
+fn everybody_passes(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    dir.ancestors().all(|part| std::fs::metadata(part).is_ok_and(|meta| meta.mode() & 1 == 1))
 }
 
 async fn wait_ready(spec: &ServerSpec, process: &PidFd) -> Result<()> {
@@ -263,6 +283,8 @@ mod tests {
         }
         in_netns_async("a_server_starts", async || {
             let temp = tempfile::tempdir().unwrap();
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(temp.path(), open).unwrap();
             let spec = spec(temp.path(), "");
             bridge().await;
             let process = start(dnsmasq, &spec).await.unwrap();

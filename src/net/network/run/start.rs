@@ -1,68 +1,16 @@
 //! Starting a network from its plan.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::nft::{self, TableName};
-use super::server::{self, ServerSpec};
-use super::step::{self, Journal, Step};
-use super::{Programs, foreign, subnet};
+use super::plan::Plan;
+use super::step::{self, Journal};
+use super::{Programs, foreign, nft, server, subnet};
 use crate::error::{Error, Result, Subsystem};
 use crate::net::bandwidth::{self, BandwidthSpec};
 use crate::net::bridge::{self, BridgeSpec, RouteSpec};
 use crate::net::link::Netlink;
 use crate::sys::fault;
-
-/// All that a network needs of the host, as data. Networks that use a bridge or device of the host need nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Plan {
-    /// Name of the network, for errors and the log.
-    pub name: String,
-    /// Run directory of the network.
-    pub dir: PathBuf,
-    pub bridge: Option<BridgeSpec>,
-    /// The host must pass on packets of this family.
-    pub forward_ipv4: bool,
-    pub forward_ipv6: bool,
-    /// The network's own tables, and nft's commands that make them.
-    pub tables: Vec<TableName>,
-    pub rules: String,
-    pub routes: Vec<RouteSpec>,
-    pub bandwidth: BandwidthSpec,
-    pub server: Option<ServerSpec>,
-}
-
-impl Plan {
-    /// What goes into the record before [`start`].
-    pub fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Dir { path: self.dir.clone() }];
-        if !self.tables.is_empty() {
-            steps.push(Step::Tables { tables: self.tables.clone() });
-        }
-        if let Some(bridge) = &self.bridge {
-            if self.forwards() {
-                steps.push(Step::Docker { bridge: bridge.name.clone() });
-            }
-            steps.push(Step::Bridge { mark: bridge.mark() });
-        }
-        if let Some(server) = &self.server {
-            steps.push(Step::Server { pidfile: server.pidfile() });
-        }
-        steps
-    }
-
-    /// Whether guests reach other networks through the host.
-    pub fn forwards(&self) -> bool {
-        self.forward_ipv4 || self.forward_ipv6
-    }
-
-    pub(super) fn prints_file(&self) -> PathBuf {
-        self.dir.join("firewall.json")
-    }
-}
 
 /// Makes the network live. Nothing is made before it was recorded; what a failed start made is taken back before the
 /// error is returned. Errors say what is in the way: a missing program, an overlapping subnet, a busy bridge name.
@@ -74,7 +22,9 @@ pub async fn start(plan: &Plan, programs: &Programs, journal: &dyn Journal) -> R
     if let Err(error) = &made {
         tracing::warn!(network = plan.name, %error, "network did not start");
         let root = plan.dir.parent().unwrap_or(Path::new("/"));
-        step::undo(&steps, programs, root).await;
+        if step::undo(&steps, programs, root).await.is_empty() {
+            journal.clean().await;
+        }
     }
     made
 }
@@ -172,8 +122,8 @@ pub(super) async fn apply_rules(plan: &Plan, programs: &Programs) -> Result<()> 
     let prints: BTreeMap<String, Option<String>> =
         plan.tables.iter().map(|table| (table.to_string(), ruleset.fingerprint(table))).collect();
     let path = plan.prints_file();
-    let json = serde_json::to_vec(&prints).unwrap_or_default();
-    std::fs::write(&path, json).map_err(|error| {
+    let json = serde_json::to_string(&prints).unwrap_or_default();
+    server::replace(&path, &json).map(drop).map_err(|error| {
         Error::system(format!("cannot write '{}'", path.display()), error).with_subsystem(Subsystem::Network)
     })
 }
@@ -184,4 +134,23 @@ fn make_dir(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|error| {
         Error::system(format!("cannot make directory '{}'", dir.display()), error).with_subsystem(Subsystem::Network)
     })
+}
+
+/// Makes what runs as `old` says be as `new` says, but for the bridge.
+pub async fn refresh(old: &Plan, new: &Plan, programs: &Programs) -> Result<()> {
+    if (&old.tables, &old.rules) != (&new.tables, &new.rules) {
+        apply_rules(new, programs).await?;
+    }
+    let [old, new] = [old.server.as_ref(), new.server.as_ref()];
+    match (old, new) {
+        (Some(old), None) => server::stop(&old.pidfile()).await,
+        (Some(old), Some(new)) if old == new => Ok(()),
+        // Hosts are read again when told; everything else is read once.
+        (Some(old), Some(new)) if old.same_configuration(new) => match server::reload(new)? {
+            true => Ok(()),
+            false => server::start(&programs.dnsmasq()?, new).await.map(drop),
+        },
+        (_, Some(new)) => server::start(&programs.dnsmasq()?, new).await.map(drop),
+        (None, None) => Ok(()),
+    }
 }

@@ -32,6 +32,9 @@ pub enum Step {
 pub trait Journal: Send + Sync {
     /// Appends steps to the record on disk and returns when they are there.
     async fn record(&self, steps: &[Step]) -> Result<()>;
+
+    /// A failed start took back everything it had made: the record may go.
+    async fn clean(&self) {}
 }
 
 /// Takes back steps, the last first, past errors. `root`: directory that every path of a step must lie in, for a record
