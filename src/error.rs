@@ -89,6 +89,8 @@ codes! {
     XmlInvalidSchema = 92, "XML document failed to validate against schema: %s";
     AuthUnavailable = 94, "authentication unavailable: %s";
     DeviceMissing = 99, "device not found: %s";
+    NoNetworkMetadata = 100, "metadata not found: %s";
+    NoNetworkPort = 101, "network port not found: %s";
 }
 
 /// Subsystem that raised an error (`virErrorDomain`). The numbers are wire ABI.

@@ -15,8 +15,8 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    console, cpu, define, devices, edit, event, exec, host, host_event, image, info, lifecycle, list, native, plan,
-    plug, secret, stats, tune, vcpu, volume, xml,
+    console, cpu, define, devices, edit, event, exec, host, host_event, image, info, lifecycle, list, native, network,
+    plan, plug, secret, stats, tune, vcpu, volume, xml,
 };
 
 const AFTER: &str = "\
@@ -120,6 +120,7 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let (option, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.into())));
         let place = match option {
             option if objects.contains(&option) => &mut first,
+            "--network" if words[at].as_encoded_bytes().starts_with(b"net-") => &mut first,
             "--new-name" => &mut last,
             _ => {
                 middle.push(word);
@@ -337,6 +338,8 @@ pub enum Command {
     Volume(volume::Command),
     #[command(flatten)]
     Image(image::Command),
+    #[command(flatten)]
+    Network(network::Command),
     /// Print a completion script for a shell
     Completion {
         /// The shell

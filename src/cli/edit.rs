@@ -35,33 +35,56 @@ pub async fn edit(session: &Session, args: &EditArgs) -> Result<(), Failure> {
     let domain = session.domain(args.domain.given(), By::ANY).await?;
     let flags = flag::SECURE | flag::INACTIVE;
     let before = session.xml(&domain.path, flags).await?;
-    let file = Draft::new(&before)?;
+    let edited = rounds(
+        &before,
+        async || session.xml(&domain.path, flags).await,
+        async |text: &str| {
+            if !args.skip_validate {
+                for warning in define::check(session, domain.driver, text).await? {
+                    output::warning(&define::warning_text("edited XML", &warning));
+                }
+            }
+            redefine(session, &domain, text).await
+        },
+    )
+    .await?;
+    match edited {
+        None => {
+            let words = format!("Domain '{}' XML configuration not changed.", domain.name);
+            done(session, &domain, "unchanged", &words);
+        }
+        Some(path) => {
+            let defined = session.domain_at(domain.driver, &path).await?;
+            done(session, &defined, "edited", &format!("Domain '{}' XML configuration edited.", defined.name));
+        }
+    }
+    Ok(())
+}
+
+/// Has the user edit `before` until the daemon takes it: the path of the object then, `None` when nothing was changed.
+/// `fetch` reads the text as it is now, `define` hands over the edited one.
+pub async fn rounds(
+    before: &str,
+    fetch: impl AsyncFn() -> Result<String, CallError>,
+    define: impl AsyncFn(&str) -> Result<String, CallError>,
+) -> Result<Option<String>, Failure> {
+    let file = Draft::new(before)?;
     loop {
         file.run_editor()?;
         let text = file.read()?;
         if text == before {
             file.remove();
-            let words = format!("Domain '{}' XML configuration not changed.", domain.name);
-            done(session, &domain, "unchanged", &words);
-            return Ok(());
+            return Ok(None);
         }
         // Somebody else's change in the meantime must not be lost without a word.
-        let now = session.xml(&domain.path, flags).await?;
-        if now != before {
+        if fetch().await? != before {
             let kept = format!("the XML configuration was changed by another user; your text is in {}", file.name());
             return Err(Failure::new(kept));
         }
-        if !args.skip_validate {
-            for warning in define::check(session, domain.driver, &text).await? {
-                output::warning(&define::warning_text("edited XML", &warning));
-            }
-        }
-        match redefine(session, &domain, &text).await {
+        match define(&text).await {
             Ok(path) => {
                 file.remove();
-                let defined = session.domain_at(domain.driver, &path).await?;
-                done(session, &defined, "edited", &format!("Domain '{}' XML configuration edited.", defined.name));
-                return Ok(());
+                return Ok(Some(path));
             }
             Err(error) if !error.is_answer() => return Err(error.into()),
             Err(error) => {

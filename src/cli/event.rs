@@ -216,6 +216,13 @@ pub fn timestamp(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}+0000", since.subsec_millis())
 }
 
+/// `YYYY-MM-DD HH:MM:SS` of seconds since 1970, UTC.
+pub fn time_of(seconds: i64) -> String {
+    let since = u64::try_from(seconds).unwrap_or_default();
+    let text = timestamp(UNIX_EPOCH + std::time::Duration::from_secs(since));
+    text.split_once('.').map_or(text.clone(), |(time, _)| time.to_owned())
+}
+
 /// Days since 1970-01-01 as a Gregorian date, counted in 400-year eras that begin on 1 March.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;

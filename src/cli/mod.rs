@@ -28,6 +28,7 @@ mod info;
 mod lifecycle;
 mod list;
 mod native;
+mod network;
 mod output;
 mod params;
 mod plan;
@@ -170,6 +171,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Volume(command) => volume::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
+        Command::Network(command) => network::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),
     }

@@ -116,6 +116,8 @@ pub struct LogConfig {
 pub struct NetworkConfig {
     /// Start an inactive network when a guest that needs it starts.
     pub start_on_demand: bool,
+    /// Define the network `default`, once, in a subnet that is free.
+    pub ship_default: bool,
     /// Programs; without them those in the usual places.
     pub nft: Option<PathBuf>,
     pub dnsmasq: Option<PathBuf>,
@@ -124,7 +126,7 @@ pub struct NetworkConfig {
 
 impl Default for NetworkConfig {
     fn default() -> NetworkConfig {
-        NetworkConfig { start_on_demand: true, nft: None, dnsmasq: None, tc: None }
+        NetworkConfig { start_on_demand: true, ship_default: true, nft: None, dnsmasq: None, tc: None }
     }
 }
 
@@ -132,7 +134,7 @@ impl NetworkConfig {
     /// As the engine takes it.
     pub fn options(&self) -> NetworkOptions {
         let programs = Programs { nft: self.nft.clone(), dnsmasq: self.dnsmasq.clone(), tc: self.tc.clone() };
-        NetworkOptions { start_on_demand: self.start_on_demand, programs }
+        NetworkOptions { start_on_demand: self.start_on_demand, ship_default: self.ship_default, programs }
     }
 }
 

@@ -104,6 +104,7 @@ impl HostObjects {
         self.load_secrets().await?;
         self.networks.load().await?;
         super::network::recover(self).await;
+        super::network::ship(self).await?;
         self.pools.load().await?;
         super::storage::recovery::recover(self).await?;
         Ok(())

@@ -11,12 +11,13 @@ use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
     DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
     GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
-    ListAllDomains, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
-    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NodeGetCpuMap,
-    NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage,
-    SecretLookupByUuid, XmlFlags,
+    ListAllDomains, ListAllNetworks, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
+    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NetworkCreateXml,
+    NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
+    NodeGetMemoryStats, NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
+use crate::engine::network::Network;
 use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
@@ -25,6 +26,10 @@ fn domain_path(at: &Invocation, domain: &Domain) -> Path {
     // The call was made on a driver's root, so the domain is that driver's.
     let root = at.root.map_or("QEMU", |root| root.name);
     Path(path::domain_below(root, &domain.uuid()))
+}
+
+fn network_path(at: &Invocation, network: &Network) -> Path {
+    at.uuid_path(Kind::Network, network.uuid())
 }
 
 fn secret_path(at: &Invocation, secret: &Secret) -> Path {
@@ -154,7 +159,11 @@ const METHODS: &[Method] = &[
         |at, domains| { domains.iter().map(|domain| domain_path(at, domain)).collect::<Vec<_>>() }
     )),
     m("ListInterfaces", "flags u", "interfaces ao", "virConnectListAllInterfaces"),
-    m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks"),
+    m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks").served(object!(
+        ListAllNetworks,
+        |flags: u32| Ok(flags),
+        |at, networks| networks.iter().map(|network| network_path(at, network)).collect::<Vec<_>>()
+    )),
     m("ListNodeDevices", "flags u", "devs ao", "virConnectListAllNodeDevices"),
     m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
     m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
@@ -167,10 +176,26 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |at, pools| pools.iter().map(|pool| pool_path(at, pool)).collect::<Vec<_>>()
     )),
-    m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML"),
-    m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML"),
-    m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName"),
-    m("NetworkLookupByUUID", "uuid s", "network o", "virNetworkLookupByUUIDString"),
+    m("NetworkCreateXML", "xml s", "network o", "virNetworkCreateXML").served(object!(
+        NetworkCreateXml,
+        |xml: String| Ok(XmlFlags { xml, flags: 0 }),
+        |at, network| network_path(at, &network)
+    )),
+    m("NetworkDefineXML", "xml s", "network o", "virNetworkDefineXML").served(object!(
+        NetworkDefineXml,
+        |xml: String| Ok(XmlFlags { xml, flags: 0 }),
+        |at, network| network_path(at, &network)
+    )),
+    m("NetworkLookupByName", "name s", "network o", "virNetworkLookupByName").served(object!(
+        NetworkLookupByName,
+        |name: String| Ok(name),
+        |at, network| network_path(at, &network)
+    )),
+    m("NetworkLookupByUUID", "uuid s", "network o", "virNetworkLookupByUUIDString").served(object!(
+        NetworkLookupByUuid,
+        |text: String| parse_uuid(&text, "virNetworkLookupByUUIDString"),
+        |at, network| network_path(at, &network)
+    )),
     m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML"),
     m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName"),
     m("NodeDeviceLookupSCSIHostByWWN", "wwnn s, wwpn s, flags u", "dev o", "virNodeDeviceLookupSCSIHostByWWN"),

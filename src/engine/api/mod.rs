@@ -17,6 +17,7 @@ mod lifecycle;
 mod lookup;
 mod metadata;
 mod native;
+mod network;
 mod node;
 mod secret;
 mod stats;
@@ -54,6 +55,13 @@ pub use lifecycle::{Create, Destroy, LifecycleArgs, Reboot, Reset, Resume, SetLi
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
 pub use metadata::{SetMetadata, SetMetadataArgs};
 pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
+pub use network::{
+    DhcpLease, ListAllNetworks, NetworkCreate, NetworkCreateXml, NetworkDefineXml, NetworkDestroy, NetworkGetAutostart,
+    NetworkGetBridgeName, NetworkGetDhcpLeases, NetworkGetMetadata, NetworkGetMetadataArgs, NetworkGetXmlDesc,
+    NetworkIsActive, NetworkIsPersistent, NetworkListAllPorts, NetworkLookupByName, NetworkLookupByUuid,
+    NetworkPortGetXmlDesc, NetworkPortLookupByUuid, NetworkSetAutostart, NetworkSetMetadata, NetworkSetMetadataArgs,
+    NetworkUndefine, NetworkUpdate, NetworkUpdateArgs,
+};
 pub use node::{
     NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
 };

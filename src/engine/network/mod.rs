@@ -9,8 +9,10 @@
 //! A record that says "not started" is undone by the next daemon, whatever of it came to be; one that says "started" is
 //! taken over, and what was broken meanwhile is healed. What is made on the host is [`crate::net::network::run`]'s.
 
+pub mod define;
 mod live;
 mod ports;
+mod shipped;
 mod watch;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,7 @@ use crate::types::Uuid;
 
 pub use live::{leases, refresh, start, start_def, stop};
 pub use ports::{Port, Ports, limit, plug, plug_one, register, unplug, uses_networks};
+pub(super) use shipped::ship;
 pub(super) use watch::{autostart, recover};
 
 /// What the daemon's configuration says about networks.
@@ -32,12 +35,14 @@ pub(super) use watch::{autostart, recover};
 pub struct NetworkOptions {
     /// Start an inactive network when a guest that needs it starts.
     pub start_on_demand: bool,
+    /// Define the network `default` once.
+    pub ship_default: bool,
     pub programs: Programs,
 }
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        NetworkOptions { start_on_demand: true, programs: Programs::default() }
+        NetworkOptions { start_on_demand: true, ship_default: true, programs: Programs::default() }
     }
 }
 

@@ -1,0 +1,291 @@
+//! Networks, their leases and ports.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{XmlFlags, call, check_host_flags};
+use crate::engine::Connection;
+use crate::engine::host::HostObjects;
+use crate::engine::network::define::{self, Edit, Metadata};
+use crate::engine::network::{self, Network, Port};
+use crate::error::{Code, Error, Result, Subsystem};
+use crate::net::network::FormatOptions;
+use crate::net::network::run::leases::Lease;
+use crate::types::{MacAddr, Uuid, flags};
+use std::sync::Arc;
+
+/// `virConnectListAllNetworksFlags`
+mod list {
+    pub const INACTIVE: u32 = 1;
+    pub const ACTIVE: u32 = 2;
+    pub const PERSISTENT: u32 = 4;
+    pub const TRANSIENT: u32 = 8;
+    pub const AUTOSTART: u32 = 16;
+    pub const NO_AUTOSTART: u32 = 32;
+}
+
+/// `VIR_NETWORK_XML_INACTIVE`
+const XML_INACTIVE: u32 = 1;
+
+fn host(network: &Network) -> Result<Arc<HostObjects>> {
+    network.context().host().ok_or_else(|| Error::internal("the daemon is going down"))
+}
+
+fn matches(network: &Network, flags: u32) -> bool {
+    let state = network.state();
+    let of = |yes: u32, no: u32, is: bool| flags & (yes | no) == 0 || flags & if is { yes } else { no } != 0;
+    of(list::ACTIVE, list::INACTIVE, state.active())
+        && of(list::PERSISTENT, list::TRANSIENT, state.persistent())
+        && of(list::AUTOSTART, list::NO_AUTOSTART, state.autostart)
+}
+
+call! {
+    /// All networks that match `virConnectListAllNetworksFlags`, by name.
+    ListAllNetworks = "virConnectListAllNetworks", Read, "connect:search_networks";
+    (caller, on: Connection, flags => u32) -> Vec<Network> {
+        check_host_flags(flags, 63, "virConnectListAllNetworks")?;
+        Ok(on.host().networks.all().into_iter().filter(|network| matches(network, flags)).collect())
+    }
+}
+
+call! {
+    /// By name.
+    NetworkLookupByName = "virNetworkLookupByName", Read, "network:getattr";
+    (caller, on: Connection, name => String) -> Network { on.host().networks.by_name(&name) }
+}
+
+call! {
+    /// By UUID.
+    NetworkLookupByUuid = "virNetworkLookupByUUID", Read, "network:getattr";
+    (caller, on: Connection, uuid => Uuid) -> Network { on.host().networks.by_uuid(uuid) }
+}
+
+call! {
+    /// Defines a network or replaces its definition.
+    NetworkDefineXml = "virNetworkDefineXMLFlags", Write, "network:write";
+    (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Network {
+        check_host_flags(flags, flags::define::VALIDATE, "virNetworkDefineXMLFlags")?;
+        define::define(on.host(), &xml, flags & flags::define::VALIDATE != 0).await
+    }
+}
+
+call! {
+    /// Makes a network live that has no definition.
+    NetworkCreateXml = "virNetworkCreateXMLFlags", Write, "network:start";
+    (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Network {
+        check_host_flags(flags, flags::define::VALIDATE, "virNetworkCreateXMLFlags")?;
+        define::create(on.host(), &xml, flags & flags::define::VALIDATE != 0).await
+    }
+}
+
+call! {
+    /// Makes a defined network live.
+    NetworkCreate = "virNetworkCreate", Write, "network:start";
+    (caller, on: Network, () => ()) -> () { define::start(on).await }
+}
+
+call! {
+    /// Takes a network down.
+    NetworkDestroy = "virNetworkDestroy", Write, "network:stop";
+    (caller, on: Network, () => ()) -> () { define::destroy(on).await }
+}
+
+call! {
+    /// Forgets its definition.
+    NetworkUndefine = "virNetworkUndefine", Write, "network:delete";
+    (caller, on: Network, () => ()) -> () { define::undefine(on).await }
+}
+
+call! {
+    /// The definition in force, or with `VIR_NETWORK_XML_INACTIVE` that of the next start.
+    NetworkGetXmlDesc = "virNetworkGetXMLDesc", Read, "network:read";
+    (caller, on: Network, flags => u32) -> String {
+        check_host_flags(flags, XML_INACTIVE, "virNetworkGetXMLDesc")?;
+        let inactive = flags & XML_INACTIVE != 0;
+        let state = on.state();
+        let def = if inactive { state.inactive_def() } else { state.def() };
+        let mut def = def.map_or_else(|| on.def(), |def| Ok(def.clone()))?;
+        if state.active() && !inactive {
+            let connections = host(on)?.ports.of(on.uuid()).len();
+            Arc::make_mut(&mut def).connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        }
+        Ok(crate::net::network::format(&def, FormatOptions { inactive }))
+    }
+}
+
+call! {
+    /// The name of its bridge. Error: code 1 when it has none.
+    NetworkGetBridgeName = "virNetworkGetBridgeName", Read, "network:read";
+    (caller, on: Network, () => ()) -> String {
+        on.def()?.bridge_name().map(str::to_string).ok_or_else(|| {
+            Error::internal(format!("network '{}' does not have a bridge name.", on.name()))
+        })
+    }
+}
+
+call! {
+    /// Whether it is live.
+    NetworkIsActive = "virNetworkIsActive", Read, "network:getattr";
+    (caller, on: Network, () => ()) -> bool {
+        on.def()?;
+        Ok(on.state().active())
+    }
+}
+
+call! {
+    /// Whether it has a definition that is kept.
+    NetworkIsPersistent = "virNetworkIsPersistent", Read, "network:getattr";
+    (caller, on: Network, () => ()) -> bool {
+        on.def()?;
+        Ok(on.state().persistent())
+    }
+}
+
+call! {
+    /// Whether it starts with the daemon.
+    NetworkGetAutostart = "virNetworkGetAutostart", Read, "network:read";
+    (caller, on: Network, () => ()) -> bool {
+        on.def()?;
+        Ok(on.state().autostart)
+    }
+}
+
+call! {
+    /// Sets whether it starts with the daemon.
+    NetworkSetAutostart = "virNetworkSetAutostart", Write, "network:write";
+    (caller, on: Network, autostart => bool) -> () { define::set_autostart(on, autostart).await }
+}
+
+/// Arguments of `virNetworkUpdate`.
+#[derive(Clone, Debug)]
+pub struct NetworkUpdateArgs {
+    pub edit: Edit,
+    pub flags: u32,
+}
+
+call! {
+    /// Changes one entry of a section, of the running network, its definition, or both.
+    NetworkUpdate = "virNetworkUpdate", Write, "network:write";
+    (caller, on: Network, NetworkUpdateArgs { edit, flags } => NetworkUpdateArgs) -> () {
+        check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkUpdate")?;
+        define::change_section(on, &edit, flags).await
+    }
+}
+
+/// Arguments of `virNetworkSetMetadata`.
+#[derive(Clone, Debug)]
+pub struct NetworkSetMetadataArgs {
+    pub metadata: Metadata,
+    pub flags: u32,
+}
+
+/// libvirt's rules for which arguments go with which kind.
+fn check_metadata(metadata: &Metadata) -> Result<()> {
+    let Metadata { kind, text, key, uri } = metadata;
+    let bad = |text: &str| Err(Error::bare_arg(format!("{text} in virNetworkSetMetadata")));
+    match *kind {
+        define::TITLE if text.as_ref().is_some_and(|text| text.contains('\n')) => {
+            bad("metadata title can't contain newlines")
+        }
+        define::TITLE | define::DESCRIPTION if uri.is_some() => bad("uri must be NULL"),
+        define::TITLE | define::DESCRIPTION if key.is_some() => bad("key must be NULL"),
+        define::ELEMENT if uri.is_none() => bad("uri must not be NULL"),
+        define::ELEMENT if text.is_some() && key.is_none() => bad("key must not be NULL"),
+        define::TITLE | define::DESCRIPTION | define::ELEMENT => Ok(()),
+        other => Err(Error::invalid_arg(format!("unknown metadata type {other}"))),
+    }
+}
+
+call! {
+    /// Changes title, description or one application's element.
+    NetworkSetMetadata = "virNetworkSetMetadata", Write, "network:write";
+    (caller, on: Network, NetworkSetMetadataArgs { metadata, flags } => NetworkSetMetadataArgs) -> () {
+        check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkSetMetadata")?;
+        check_metadata(&metadata)?;
+        define::set_metadata(on, &metadata, flags).await
+    }
+}
+
+/// Arguments of `virNetworkGetMetadata`.
+#[derive(Clone, Debug)]
+pub struct NetworkGetMetadataArgs {
+    pub kind: i32,
+    pub uri: Option<String>,
+    pub flags: u32,
+}
+
+call! {
+    /// Title, description or one application's element. Error: code 100 when there is none.
+    NetworkGetMetadata = "virNetworkGetMetadata", Read, "network:read";
+    (caller, on: Network, NetworkGetMetadataArgs { kind, uri, flags } => NetworkGetMetadataArgs) -> String {
+        check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkGetMetadata")?;
+        define::metadata(on, kind, uri.as_deref(), flags)
+    }
+}
+
+/// A lease as clients see it (`virNetworkDHCPLease`).
+#[derive(Clone, Debug)]
+pub struct DhcpLease {
+    /// The network's bridge.
+    pub interface: String,
+    /// Bits of the subnet.
+    pub prefix: u32,
+    pub lease: Lease,
+}
+
+call! {
+    /// Leases that hold now, of one MAC address or of all; none of a network that is not active.
+    NetworkGetDhcpLeases = "virNetworkGetDHCPLeases", Read, "network:read";
+    (caller, on: Network, (mac, flags) => (Option<String>, u32)) -> Vec<DhcpLease> {
+        check_host_flags(flags, 0, "virNetworkGetDHCPLeases")?;
+        let mac: Option<MacAddr> = match mac.filter(|mac| !mac.is_empty()) {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| Error::new(Code::InvalidMac, text))?),
+        };
+        let Some(run) = on.state().run.clone() else { return Ok(Vec::new()) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let prefix = |lease: &Lease| {
+            run.def.ips.iter().find(|ip| ip.contains(lease.address)).and_then(|ip| ip.prefix_length()).unwrap_or(0)
+        };
+        let interface = run.def.bridge_name().unwrap_or_default();
+        let leases = network::leases(on, i64::try_from(now).unwrap_or(i64::MAX))?.into_iter();
+        let wanted = leases.filter(|lease| mac.is_none() || lease.mac == mac);
+        Ok(wanted
+            .map(|lease| DhcpLease { interface: interface.to_string(), prefix: prefix(&lease), lease })
+            .collect())
+    }
+}
+
+fn port(network: &Network, uuid: Uuid) -> Result<Port> {
+    let found = host(network)?.ports.of(network.uuid()).into_iter().find(|port| port.def.uuid == uuid);
+    found.ok_or_else(|| {
+        let what = format!("Network port with UUID {uuid} does not exist");
+        Error::new(Code::NoNetworkPort, what).with_subsystem(Subsystem::Network)
+    })
+}
+
+call! {
+    /// The UUIDs of its ports. Error: code 55 when it is not active.
+    NetworkListAllPorts = "virNetworkListAllPorts", Read, "network:search_ports";
+    (caller, on: Network, flags => u32) -> Vec<Uuid> {
+        check_host_flags(flags, 0, "virNetworkListAllPorts")?;
+        if !on.state().active() {
+            return Err(Error::invalid_state(format!("network '{}' is not active", on.name())));
+        }
+        Ok(host(on)?.ports.of(on.uuid()).into_iter().map(|port| port.def.uuid).collect())
+    }
+}
+
+call! {
+    /// Whether it has a port of this UUID. Error: code 101.
+    NetworkPortLookupByUuid = "virNetworkPortLookupByUUID", Read, "network-port:getattr";
+    (caller, on: Network, uuid => Uuid) -> Uuid { Ok(port(on, uuid)?.def.uuid) }
+}
+
+call! {
+    /// What a port is.
+    NetworkPortGetXmlDesc = "virNetworkPortGetXMLDesc", Read, "network-port:read";
+    (caller, on: Network, (uuid, flags) => (Uuid, u32)) -> String {
+        check_host_flags(flags, 0, "virNetworkPortGetXMLDesc")?;
+        Ok(crate::net::network::port::format(&port(on, uuid)?.def))
+    }
+}
