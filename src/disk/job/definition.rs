@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn conformance_vectors_of_command_lines() {
-        let Some(expected) = corpus("conformance_vectors_of_command_lines", "storagevolxml2argvdata") else { return };
+        let Some(expected) = corpus("storagevolxml2argvdata") else { return };
         let data = expected.parent().unwrap();
         let cases = cases(data);
         let (mut wrong, total) = (Vec::new(), cases.len());

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn conformance_vectors_of_commands() {
-        let Some(expected) = corpus("conformance_vectors_of_commands", "storagepoolxml2argvdata") else { return };
+        let Some(expected) = corpus("storagepoolxml2argvdata") else { return };
         let mut seen = 0;
         for entry in std::fs::read_dir(&expected).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();

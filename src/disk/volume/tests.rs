@@ -12,7 +12,7 @@ fn rewrite(xml: &str, pool: PoolType) -> String {
 
 #[test]
 fn conformance_vectors() {
-    let Some(inputs) = corpus("conformance_vectors", "storagevolxml2xmlin") else { return };
+    let Some(inputs) = corpus("storagevolxml2xmlin") else { return };
     let outputs = inputs.with_file_name("storagevolxml2xmlout");
     let (mut seen, mut wrong) = (0, Vec::new());
     for entry in std::fs::read_dir(&inputs).unwrap().flatten() {

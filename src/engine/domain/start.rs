@@ -93,8 +93,8 @@ impl StartJob {
         let mut def = self.def.clone();
         if network::uses_networks(&def) {
             network::plug(host, Arc::make_mut(&mut def), file).await?;
-            fault_point("start.networks")?;
         }
+        fault_point("start.networks")?;
         let request = StartRequest {
             def,
             id: record.id,

@@ -6,10 +6,7 @@ use super::*;
 /// The corpus of documents, when there is one: each device is written as the expected document has it.
 #[test]
 fn the_corpus_comes_out_as_expected() {
-    let Some(corpus) = std::env::var_os("DOMUS_CORPUS").map(PathBuf::from) else {
-        eprintln!("SKIP the_corpus_comes_out_as_expected: DOMUS_CORPUS names no corpus");
-        return;
-    };
+    let Some(corpus) = std::env::var_os("DOMUS_CORPUS").map(PathBuf::from) else { return };
     let data = corpus.join("data");
     let (mut passed, mut failed) = (0, Vec::new());
     for entry in std::fs::read_dir(data.join("nodedevxml2xmlout")).unwrap() {
