@@ -7,7 +7,6 @@
 pub mod access;
 pub mod cache;
 pub mod chain;
-pub mod image;
 pub mod job;
 pub mod owner;
 pub mod permissions;

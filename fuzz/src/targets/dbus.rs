@@ -60,6 +60,8 @@ impl World {
                     run_dir: base.join("run"),
                     log_dir: base.join("log"),
                     autostart_parallel: 1,
+                    networks: Default::default(),
+                    image_user: None,
                 };
                 let cgroups = Arc::new(domus::cgroup::Manager::default());
                 let engine = Engine::open(config, vec![MockDriver::new()], cgroups).await.expect("an engine");
