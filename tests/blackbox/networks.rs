@@ -125,7 +125,7 @@ fn sections_are_updated() {
 #[test]
 fn metadata_comes_and_goes() {
     let lab = Lab::mock();
-    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let Some(virsh) = Virsh::of_11(&lab, "test:///default", "libvirt-sock") else { return };
     lab.ok(&["net-define", &lab.write("n.xml", &xml("n", "br-n"))]);
     same(&lab, &virsh, &["net-desc", "n"]);
     virsh.ok(&["net-desc", "n", "--title", "--new-desc", "T"]);

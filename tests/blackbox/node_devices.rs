@@ -19,7 +19,7 @@ fn lab() -> Lab {
 #[test]
 fn domus_prints_what_virsh_prints_of_devices() {
     let lab = lab();
-    let Some(virsh) = Virsh::on(&lab, "qemu:///system", "libvirt-sock") else { return };
+    let Some(virsh) = Virsh::of_11(&lab, "qemu:///system", "libvirt-sock") else { return };
     let listed = virsh.ok(&["nodedev-list"]);
     assert!(listed.lines().any(|name| name == "computer") && listed.lines().any(|name| name.starts_with("net_lo_")));
     let lo = listed.lines().find(|name| name.starts_with("net_lo_")).unwrap();

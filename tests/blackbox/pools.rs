@@ -32,7 +32,7 @@ fn dir_pool(lab: &Lab, name: &str) -> (PathBuf, String) {
 #[test]
 fn the_test_drivers_pool_is_libvirts() {
     let lab = Lab::mock();
-    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let Some(virsh) = Virsh::of_11(&lab, "test:///default", "libvirt-sock") else { return };
     assert!(virsh.ok(&["pool-info", "default-pool"]).contains("Capacity:       100.00 GiB"));
     for command in [
         vec!["pool-list"],

@@ -22,6 +22,18 @@ impl<'l> Virsh<'l> {
         Some(Virsh { lab, uri: format!("{scheme}+unix://{path}?socket={}", socket.display()) })
     }
 
+    /// As [`Virsh::on`], for what is compared with virsh's own words: they are those of libvirt 11, `None` with older
+    /// ones.
+    pub fn of_11(lab: &'l Lab, uri: &str, socket: &str) -> Option<Virsh<'l>> {
+        let virsh = Self::on(lab, uri, socket)?;
+        let version = virsh.ok(&["--version"]);
+        if version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 11) {
+            return Some(virsh);
+        }
+        skip(&test_name(), &format!("virsh {} has other words than libvirt 11's", version.trim()));
+        None
+    }
+
     /// `virsh -c URI ...`, ready to run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.program("virsh");
