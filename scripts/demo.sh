@@ -62,7 +62,7 @@ finish() {
     # A guest that destroy could not reach would hold this directory in its arguments.
     for process in /proc/[0-9]*; do
         pid=${process#/proc/}
-        if [ "$pid" != $$ ] && tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q "qemu-system.*$work/"; then
+        if [ "$pid" != $$ ] && tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -q "qemu-system.*$work/"; then
             kill -9 "$pid" 2>/dev/null || true
         fi
     done
