@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Subsystem};
+use crate::net::bridge::sysctl;
 use crate::sys::exec::{GuestSpec, spawn_guest};
 use crate::sys::process::{self, PidFd};
 use crate::sys::users;
@@ -103,23 +104,45 @@ pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<bool> {
 pub async fn start(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
     // Its pid file is about to be written over.
     stop(&spec.pidfile()).await?;
-    match start_with(dnsmasq, spec, &[]).await {
-        // Each dnsmasq watches resolv.conf, and a user may have 128 watchers unless the host says otherwise.
-        Err(error) if error.detail.contains("failed to create inotify") => {
-            let network = &spec.network;
-            tracing::warn!(
-                network,
-                "dnsmasq does not notice changes of /etc/resolv.conf: raise the sysctl fs.inotify.max_user_instances"
-            );
-            start_with(dnsmasq, spec, &["--no-poll"]).await
-        }
+    match start_once(dnsmasq, spec).await {
+        // Each dnsmasq takes an inotify instance, of which a user has 128 unless the host says otherwise.
+        Err(error) if error.detail.contains("failed to create inotify") => match raise_inotify_limit() {
+            Ok((old, new)) => {
+                tracing::warn!(
+                    network = spec.network,
+                    "raised the sysctl fs.inotify.max_user_instances from {old} to {new}"
+                );
+                start_once(dnsmasq, spec).await
+            }
+            Err(cause) => Err(Error {
+                detail: format!(
+                    "{} (raise the sysctl fs.inotify.max_user_instances; doing so here failed: {})",
+                    error.detail, cause.detail
+                ),
+                ..error
+            }),
+        },
         other => other,
     }
 }
 
-async fn start_with(dnsmasq: &Path, spec: &ServerSpec, more: &'static [&'static str]) -> Result<PidFd> {
+/// Raises the number of inotify instances that a user may have. Returns the old and the new number.
+fn raise_inotify_limit() -> Result<(u32, u32)> {
+    const KEY: &str = "fs/inotify/max_user_instances";
+    const LIMIT: u32 = 8192;
+    let now = std::fs::read_to_string(Path::new("/proc/sys").join(KEY)).unwrap_or_default();
+    let old: u32 = now.trim().parse().unwrap_or(128);
+    if old >= LIMIT {
+        return Err(Error::internal(format!("it is {old} already")));
+    }
+    let new = old.saturating_mul(2).clamp(1024, LIMIT);
+    sysctl(KEY, &new.to_string())?;
+    Ok((old, new))
+}
+
+async fn start_once(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
     let (program, owned) = (dnsmasq.to_path_buf(), spec.clone());
-    let started = tokio::task::spawn_blocking(move || launch(&program, &owned, more));
+    let started = tokio::task::spawn_blocking(move || launch(&program, &owned));
     let process = started.await.unwrap_or_else(|error| Err(Error::internal(error.to_string())))?;
     match wait_ready(spec, &process).await {
         Ok(()) => Ok(process),
@@ -133,7 +156,7 @@ async fn start_with(dnsmasq: &Path, spec: &ServerSpec, more: &'static [&'static 
     }
 }
 
-fn launch(dnsmasq: &Path, spec: &ServerSpec, more: &[&str]) -> Result<PidFd> {
+fn launch(dnsmasq: &Path, spec: &ServerSpec) -> Result<PidFd> {
     spec.write_files()?;
     if let Some(dir) = spec.leases.as_deref().and_then(Path::parent) {
         make_dir(dir).map_err(|error| spec.failed("make directory", dir, error))?;
@@ -154,7 +177,6 @@ fn launch(dnsmasq: &Path, spec: &ServerSpec, more: &[&str]) -> Result<PidFd> {
         format!("--conf-file={}", spec.conf.display()),
         "--keep-in-foreground".to_string(),
     ];
-    argv.extend(more.iter().map(ToString::to_string));
     if nix::unistd::geteuid().is_root() {
         let account = USERS.iter().find_map(|name| users::account(name).ok().flatten());
         let (user, group) = match account.filter(|_| everybody_passes(&spec.dir)) {
