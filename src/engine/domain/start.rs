@@ -91,6 +91,7 @@ impl StartJob {
         fault_point("start.dir")?;
         let host = self.runtime.host();
         let mut def = self.def.clone();
+        network::check_interfaces(host, &def)?;
         if network::uses_networks(&def) {
             network::plug(host, Arc::make_mut(&mut def), file).await?;
         }

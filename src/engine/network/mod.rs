@@ -26,7 +26,7 @@ use crate::net::network::{self, FormatOptions, NetworkDef};
 use crate::types::Uuid;
 
 pub use live::{leases, refresh, start, start_def, stop};
-pub use ports::{Port, Ports, limit, plug, plug_one, register, unplug, uses_networks};
+pub use ports::{Port, Ports, check as check_interfaces, limit, plug, plug_one, register, unplug, uses_networks};
 pub(super) use shipped::ship;
 pub(super) use watch::{autostart, recover};
 

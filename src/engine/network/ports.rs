@@ -17,6 +17,7 @@ use crate::error::{Code, Error, Result, Subsystem};
 use crate::net::bandwidth;
 use crate::net::network::port::{Plug, PortDef};
 use crate::net::network::run::plan::limits;
+use crate::net::network::validate::check_virtualport;
 use crate::net::network::{ForwardMode, NetworkDef};
 use crate::types::Uuid;
 
@@ -77,6 +78,34 @@ pub fn uses_networks(def: &DomainDef) -> bool {
     def.interfaces.iter().any(|nic| matches!(nic.source, InterfaceSource::Network(_)))
 }
 
+/// Refuses what would silently not be done for an interface: a guest that asks for a VLAN or a filter and runs without
+/// it is not separated from others. Error: code 67 with the element.
+pub fn check(host: &HostObjects, def: &DomainDef) -> Result<()> {
+    match host.context.set {
+        // The test driver's guests are plugged into nothing.
+        HostSet::Test => Ok(()),
+        HostSet::Shared => def.interfaces.iter().try_for_each(check_one),
+    }
+}
+
+fn check_one(nic: &Interface) -> Result<()> {
+    let floor =
+        nic.bandwidth.as_ref().and_then(|limits| limits.inbound.as_ref()).is_some_and(|rate| rate.floor.is_some());
+    let asked = [
+        (nic.vlan.is_some(), "<vlan>"),
+        (nic.virtualport.is_some(), "<virtualport>"),
+        (nic.filterref.is_some(), "<filterref>"),
+        (floor, "<bandwidth><inbound floor='..'>"),
+    ];
+    match asked.into_iter().find(|(asked, _)| *asked) {
+        Some((_, element)) => {
+            let which = nic.mac.map(|mac| format!(" {mac}")).unwrap_or_default();
+            Err(unsupported(format!("{element} of interface{which} is not supported here yet: remove it")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Gives back the port of an interface that was taken out of a running guest.
 pub fn unplug(host: &HostObjects, nic: &Interface) {
     let InterfaceSource::Network(place) = &nic.source else { return };
@@ -133,14 +162,23 @@ pub async fn plug_one(
             if known.is_empty() { "none".to_string() } else { known.join(", ") }
         )));
     }
+    // The interface's own words win, then the port group's, then the network's.
+    check_virtualport(&def, nic.virtualport.as_ref())?;
+    nic.vlan = nic.vlan.take().or_else(|| group.and_then(|group| group.vlan.clone())).or_else(|| def.vlan.clone());
+    nic.virtualport = nic
+        .virtualport
+        .take()
+        .or_else(|| group.and_then(|group| group.virtualport.clone()))
+        .or_else(|| def.virtualport.clone());
+    if nic.bandwidth.is_none() {
+        nic.bandwidth = group.and_then(|group| group.bandwidth.clone());
+    }
+    check_one(nic)?;
+    let InterfaceSource::Network(wanted) = &mut nic.source else { return Ok(()) };
     let port = Uuid::new_v4();
     undo.push(vec![Step::NetworkPort { network: network.uuid(), port }]).await?;
     wanted.portid = Some(port.to_string());
     wanted.bridge = Some(bridge.to_string());
-    // The interface's own words win, then the port group's, then the network's.
-    if nic.bandwidth.is_none() {
-        nic.bandwidth = group.and_then(|group| group.bandwidth.clone());
-    }
     if nic.isolated.is_none() {
         nic.isolated = def.port_isolated;
     }
@@ -242,5 +280,21 @@ mod tests {
         ports.release(network, uuid);
         assert!(ports.of(network).is_empty());
         assert!(ports.is_news(network, "x") && !ports.is_news(network, "x"));
+    }
+
+    #[rstest::rstest]
+    #[case("<vlan><tag id='7'/></vlan>", "<vlan> of interface 52:54:00:00:00:07 is not supported")]
+    #[case("<virtualport type='openvswitch'/>", "<virtualport>")]
+    #[case("<filterref filter='clean-traffic'/>", "<filterref>")]
+    #[case("<bandwidth><inbound average='9' floor='5'/></bandwidth>", "floor")]
+    fn what_would_not_be_done_is_refused(#[case] element: &str, #[case] words: &str) {
+        let xml = format!(
+            "<domain type='qemu'><name>a</name><memory>1024</memory><os><type>hvm</type></os><devices><interface \
+             type='network'><source network='n'/><mac address='52:54:00:00:00:07'/>{element}</interface></devices></domain>"
+        );
+        let def = crate::domain_xml::parse_inactive(&xml).unwrap().def;
+        let error = check_one(&def.interfaces[0]).unwrap_err();
+        assert_eq!(error.code, Code::ConfigUnsupported);
+        assert!(error.detail.contains(words), "{error}");
     }
 }

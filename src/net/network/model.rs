@@ -98,11 +98,6 @@ impl NetworkDef {
         })
     }
 
-    /// Whether any address has DHCP ranges or hosts.
-    pub fn has_dhcp(&self) -> bool {
-        self.ips.iter().any(Ip::serves_dhcp)
-    }
-
     /// Addresses of one family.
     pub fn ips_of(&self, v6: bool) -> impl Iterator<Item = &Ip> {
         self.ips.iter().filter(move |ip| ip.address.is_ipv6() == v6)

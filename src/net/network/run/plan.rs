@@ -159,7 +159,7 @@ fn server(name: &str, dir: &Path, leases: &Path, [conf, hosts, addn_hosts]: [Str
 /// `<bandwidth>` as a link's limits.
 pub fn limits(bandwidth: &Bandwidth) -> BandwidthSpec {
     let rate = |rate: &crate::domain_xml::device::net_options::Rate| Rate {
-        average: rate.average.or(rate.floor).unwrap_or_default(),
+        average: rate.average.unwrap_or_default(),
         peak: rate.peak.unwrap_or_default(),
         burst: rate.burst.unwrap_or_default(),
     };
