@@ -50,30 +50,55 @@ impl News {
 
     /// Waits for news and takes all that are there. Cancellation-safe.
     pub async fn changed(&self) -> io::Result<()> {
+        self.heard(|_| ()).await
+    }
+
+    /// The same; `note` gets every announcement as the kernel wrote it, an empty one where some were lost.
+    pub async fn heard(&self, mut note: impl FnMut(&[u8]) + Send) -> io::Result<()> {
         loop {
             let mut ready = self.socket.readable().await?;
-            let mut any = false;
-            let mut buffer = [0u8; 16 << 10];
-            loop {
-                match rustix::net::recv(self.socket.get_ref(), &mut buffer, RecvFlags::TRUNC) {
-                    Ok(_) | Err(rustix::io::Errno::NOBUFS) => any = true,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(rustix::io::Errno::AGAIN) => break,
-                    Err(errno) => return Err(errno.into()),
-                }
-            }
+            let any = self.take(&mut note)?;
             ready.clear_ready();
             if any {
                 return Ok(());
             }
         }
     }
+
+    /// Takes what is there and does not wait. Whether there was anything.
+    pub fn take(&self, mut note: impl FnMut(&[u8])) -> io::Result<bool> {
+        let mut any = false;
+        let mut buffer = [0u8; 16 << 10];
+        loop {
+            match rustix::net::recv(self.socket.get_ref(), &mut buffer, RecvFlags::TRUNC) {
+                Ok((length, _)) => note(buffer.get(..length).unwrap_or_default()),
+                Err(rustix::io::Errno::NOBUFS) => note(&[]),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => return Ok(any),
+                Err(errno) => return Err(errno.into()),
+            }
+            any = true;
+        }
+    }
+}
+
+/// The subsystem that an announcement of devices is about (`SUBSYSTEM=`, kernel documentation of kobject uevents).
+pub fn subsystem(uevent: &[u8]) -> Option<&str> {
+    let value = uevent.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"SUBSYSTEM="))?;
+    std::str::from_utf8(value).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::testing::in_netns_async;
+
+    #[test]
+    fn an_announcement_names_its_subsystem() {
+        let uevent = b"add@/devices/virtual/net/veth0\0ACTION=add\0SUBSYSTEM=net\0SEQNUM=7\0";
+        assert_eq!(subsystem(uevent), Some("net"));
+        assert_eq!(subsystem(b""), None);
+    }
 
     #[test]
     fn a_new_link_is_news() {

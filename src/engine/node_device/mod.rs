@@ -14,8 +14,8 @@ use super::cleanup::run_blocking;
 use super::event::{HostEvent, HostSet, node_device_lifecycle};
 use super::host::{Context, HostObjects};
 use crate::error::{Code, Error, Result, Subsystem};
-use crate::host::node_device::{Capability, Device, Roots, System, scan};
-use crate::sys::netnews::News;
+use crate::host::node_device::{Capability, Device, Roots, System, scan, scan_interfaces};
+use crate::sys::netnews::{self, News};
 use crate::types::Uuid;
 
 /// How long a look at sysfs answers for.
@@ -81,18 +81,29 @@ impl NodeDevices {
         if let Some((_, devices)) = seen.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
             return Ok(devices.clone());
         }
-        Self::look(&mut seen).await
+        Self::look(&mut seen, None).await
     }
 
-    /// All devices as they are now, and those of the look before, if there was one.
-    async fn look_again(&self, former: &mut Option<Arc<Vec<Device>>>) -> Result<Vec<HostEvent>> {
-        let devices = Self::look(&mut *self.seen.lock().await).await?;
+    /// Takes a look, of interfaces only when nothing else changed since the former one, and tells what happened.
+    async fn look_again(&self, former: &mut Option<Arc<Vec<Device>>>, interfaces_only: bool) -> Result<Vec<HostEvent>> {
+        let base = former.clone().filter(|_| interfaces_only);
+        let devices = Self::look(&mut *self.seen.lock().await, base).await?;
         let events = former.replace(devices.clone()).map(|former| differences(&former, &devices));
         Ok(events.unwrap_or_default())
     }
 
-    async fn look(seen: &mut Option<(Instant, Arc<Vec<Device>>)>) -> Result<Arc<Vec<Device>>> {
-        let devices = Arc::new(run_blocking(|| Ok(scan(&Roots::host()))).await?);
+    async fn look(
+        seen: &mut Option<(Instant, Arc<Vec<Device>>)>,
+        base: Option<Arc<Vec<Device>>>,
+    ) -> Result<Arc<Vec<Device>>> {
+        let scanned = run_blocking(move || {
+            let roots = Roots::host();
+            Ok(match base {
+                Some(base) => scan_interfaces(&roots, &base),
+                None => scan(&roots),
+            })
+        });
+        let devices = Arc::new(scanned.await?);
         *seen = Some((Instant::now(), devices.clone()));
         Ok(devices)
     }
@@ -153,18 +164,24 @@ pub(super) fn watch(host: &Arc<HostObjects>) {
     let host = Arc::downgrade(host);
     tokio::spawn(async move {
         let mut former = None;
+        let mut interfaces_only = false;
         loop {
             let Some(host) = host.upgrade() else { return };
-            match host.node_devices.look_again(&mut former).await {
+            match host.node_devices.look_again(&mut former, interfaces_only).await {
                 Ok(events) => events.into_iter().for_each(|event| host.context.emit(event)),
                 Err(error) => tracing::warn!(%error, "cannot look for node devices"),
             }
             drop(host);
-            if let Err(error) = news.changed().await {
+            interfaces_only = true;
+            // "queues" are those of network interfaces.
+            let mut note =
+                |uevent: &[u8]| interfaces_only &= matches!(netnews::subsystem(uevent), Some("net" | "queues"));
+            let heard = news.heard(&mut note).await;
+            tokio::time::sleep(SETTLE).await;
+            if let Err(error) = heard.and_then(|()| news.take(&mut note)) {
                 tracing::warn!(%error, "no more events of node devices");
                 return;
             }
-            tokio::time::sleep(SETTLE).await;
         }
     });
 }

@@ -12,7 +12,7 @@ mod read;
 mod scan;
 mod write;
 
-pub use scan::{Roots, scan};
+pub use scan::{Roots, scan, scan_interfaces};
 
 use crate::types::{PciAddress, Uuid};
 

@@ -48,15 +48,34 @@ pub fn scan(roots: &Roots) -> Vec<Device> {
     scan.other(&mut found);
     let by_path: HashMap<PathBuf, String> =
         found.iter().map(|one| (one.path.clone(), one.device.name.clone())).collect();
-    let mut devices: Vec<Device> = found
-        .into_iter()
-        .map(|Found { mut device, path }| {
-            let parent = path.ancestors().skip(1).find_map(|above| by_path.get(above));
-            device.parent = Some(parent.map_or("computer", String::as_str).to_string());
-            device
-        })
-        .collect();
+    let mut devices = with_parents(found, &by_path);
     devices.push(scan.system());
+    in_order(devices)
+}
+
+/// All devices, when since the former look only network interfaces came, went or changed: the others are taken over,
+/// because reading PCI configuration space is slow and guests' interfaces come and go all the time.
+pub fn scan_interfaces(roots: &Roots, former: &[Device]) -> Vec<Device> {
+    let is_interface = |device: &Device| matches!(device.capabilities.first(), Some(Capability::Net(_)));
+    let mut devices: Vec<Device> = former.iter().filter(|device| !is_interface(device)).cloned().collect();
+    let by_path: HashMap<PathBuf, String> =
+        devices.iter().filter_map(|one| Some((PathBuf::from(one.path.as_ref()?), one.name.clone()))).collect();
+    let mut found = Vec::new();
+    Scan { roots }.net(&mut found);
+    devices.extend(with_parents(found, &by_path));
+    in_order(devices)
+}
+
+fn with_parents(found: Vec<Found>, by_path: &HashMap<PathBuf, String>) -> Vec<Device> {
+    let child = |Found { mut device, path }: Found| {
+        let parent = path.ancestors().skip(1).find_map(|above| by_path.get(above));
+        device.parent = Some(parent.map_or("computer", String::as_str).to_string());
+        device
+    };
+    found.into_iter().map(child).collect()
+}
+
+fn in_order(mut devices: Vec<Device>) -> Vec<Device> {
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     // A name that libvirt's rule gives to two devices can mean one only.
     devices.dedup_by(|b, a| a.name == b.name);

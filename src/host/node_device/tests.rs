@@ -54,9 +54,12 @@ impl Sysfs {
         std::os::unix::fs::symlink(self.dir.path().join(target), path).unwrap();
     }
 
+    fn roots(&self) -> Roots {
+        Roots { sys: self.dir.path().join("sys"), udev: self.dir.path().join("udev"), ids: Vec::new() }
+    }
+
     fn scan(&self) -> BTreeMap<String, Device> {
-        let roots = Roots { sys: self.dir.path().join("sys"), udev: self.dir.path().join("udev"), ids: Vec::new() };
-        scan(&roots).into_iter().map(|device| (device.name.clone(), device)).collect()
+        scan(&self.roots()).into_iter().map(|device| (device.name.clone(), device)).collect()
     }
 }
 
@@ -117,6 +120,20 @@ fn a_network_card_with_a_virtual_function() {
     assert_eq!(port.parent.as_deref(), Some("pci_0000_01_00_0"));
     assert!(port.to_xml().contains("<link speed='10000' state='up'/>"), "{}", port.to_xml());
     assert_eq!(found["computer"].parent, None);
+}
+
+#[test]
+fn interfaces_alone_are_looked_at_again() {
+    let sysfs = network_card();
+    let former = scan(&sysfs.roots());
+    assert_eq!(scan_interfaces(&sysfs.roots(), &former), former);
+    // One goes, another comes, on the same card.
+    std::fs::remove_file(sysfs.dir.path().join("sys/class/net/ens1")).unwrap();
+    sysfs.files(NIC, &[("net/ens2/address", "aa:bb:cc:00:11:23\n")]);
+    sysfs.link("sys/class/net/ens2", &format!("{NIC}/net/ens2"));
+    let again = scan_interfaces(&sysfs.roots(), &former);
+    assert_eq!(again, scan(&sysfs.roots()));
+    assert!(again.iter().any(|device| device.name == "net_ens2_aa_bb_cc_00_11_23"), "{again:?}");
 }
 
 #[test]
