@@ -10,7 +10,7 @@ DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 BIN        ?= target/release
 
-.PHONY: all build demo test test-systemd-container test-inguest bench soak fuzz lint setup install install-files clean
+.PHONY: all build demo test test-systemd-container test-inguest test-nova bench soak fuzz lint setup install install-files clean
 
 all: build
 
@@ -37,6 +37,10 @@ test-systemd-container:
 # Downloads a Debian and a kernel the first time.
 test-inguest:
 	@scripts/inguest.sh
+
+# OpenStack Nova's libvirt driver, unmodified, with QEMU guests and with containers. Downloads Nova from PyPI.
+test-nova:
+	@scripts/nova.sh
 
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup

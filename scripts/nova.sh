@@ -101,7 +101,7 @@ for kind in "$@"; do
     say "Nova $("$venv/bin/python" -c 'from importlib.metadata import version; print(version("nova"))'), virt_type=$kind"
     "$venv/bin/python" tests/nova/drive.py "$kind:///system?socket=$work/root/run/libvirt-sock" "$kind" \
         "$work/$kind" "$work/guest" 2>"$work/$kind.log" || { failed=1; tail -n 60 "$work/$kind.log" >&2; }
-    left=$(ip -o link show | grep -o 'tapnova[0-9]*\|qbr[0-9a-f-]*\|veth[0-9a-f-]*' | sort -u | paste -sd' ' || true)
+    left=$(ip -o link show | grep -o 'tapnova0\|qbr[0-9a-f-]*\|veth[0-9a-f-]*' | sort -u | paste -sd' ' || true)
     [ -z "$left" ] || { say "left behind: $left"; failed=1; }
 done
 exit $failed
