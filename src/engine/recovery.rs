@@ -102,8 +102,13 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
         return undo(runtime, &file, &record, reason).await;
     }
     let parsed = domain_xml::parse_stored(&record.live_xml)?;
+    let mut live = Arc::new(parsed.def);
+    // A pool that has gone meanwhile takes nothing away from a guest that has the volume open.
+    if let Err(error) = super::storage::resolve(runtime.host(), &mut live) {
+        tracing::warn!(domain = record.name, %error, "where a volume of the running guest is, is not known");
+    }
     let run = RunRecord {
-        live: parsed.def.clone(),
+        live: Arc::unwrap_or_clone(live),
         id: record.id,
         run_id: record.run_id.clone(),
         run_dir: record.run_dir.clone(),

@@ -14,6 +14,7 @@ mod consoles;
 mod dbus_api;
 mod ends;
 mod exec;
+mod guest_volumes;
 mod hostile_xml;
 mod mock_define;
 mod mock_life;

@@ -349,7 +349,7 @@ impl Disk {
     pub(crate) fn write(&self, w: &mut Writer, o: FormatOptions) {
         let elsewhere = Elsewhere { auth: self.auth_on_disk, encryption: self.encryption_on_disk };
         w.start("disk");
-        w.attr("type", self.source.kind);
+        w.attr("type", self.source.written_kind());
         w.attr("device", self.device);
         w.attr_opt("model", self.model);
         w.attr_opt("rawio", self.rawio);
@@ -431,7 +431,7 @@ impl DiskMirror {
 
     fn write(&self, w: &mut Writer, o: FormatOptions) {
         w.element("mirror", |w| {
-            w.attr("type", self.source.kind);
+            w.attr("type", self.source.written_kind());
             if let Some(path) = self.source.path.as_ref().filter(|_| self.job == MirrorJob::Copy) {
                 w.attr("file", path);
                 w.attr_opt("format", self.source.format);

@@ -89,6 +89,8 @@ pub struct FsSource {
     pub path: Option<String>,
     /// `<source usage>` of a ram disk, KiB.
     pub usage: Option<u64>,
+    /// With `volume`, a volume of a pool. At a start `kind` and `path` become those of the volume, and the XML shows
+    /// these all the same.
     pub pool: Option<String>,
     pub volume: Option<String>,
     /// `<source socket>`: a running virtiofsd.
@@ -165,8 +167,9 @@ impl Filesystem {
 
     /// Writes it.
     pub(crate) fn write(&self, w: &mut Writer, o: FormatOptions) {
+        let kind = if self.source.volume.is_some() { FilesystemType::Volume } else { self.kind };
         w.element("filesystem", |w| {
-            w.attr("type", self.kind);
+            w.attr("type", kind);
             w.attr_opt("accessmode", self.accessmode);
             w.attr_opt("model", self.model);
             w.attr_opt("multidevs", self.multidevs);
@@ -185,7 +188,7 @@ impl Filesystem {
             self.idmap.write(w);
             w.element_unless_empty("source", |w| {
                 let path = self.source.path.as_ref();
-                match self.kind {
+                match kind {
                     FilesystemType::Mount | FilesystemType::Bind => w.attr_opt("dir", path),
                     FilesystemType::File => w.attr_opt("file", path),
                     FilesystemType::Block => w.attr_opt("dev", path),

@@ -23,6 +23,7 @@ pub struct StorageSource {
     /// File, block device or directory; empty medium when `None`.
     pub path: Option<String>,
     pub network: Option<NetworkSource>,
+    /// A volume of a pool. At a start `kind` and `path` become those of the volume, and the XML shows this all the same.
     pub volume: Option<VolumeSource>,
     pub nvme: Option<NvmeSource>,
     pub auth: Option<DiskAuth>,
@@ -189,6 +190,11 @@ impl StorageSource {
         }
     }
 
+    /// `type` as it was written: a volume stays one when it is known what it is on this host.
+    pub fn written_kind(&self) -> StorageKind {
+        if self.volume.is_some() { StorageKind::Volume } else { self.kind }
+    }
+
     /// Fills in the ports of a network source's hosts that say none, by its protocol.
     pub fn default_ports(&mut self) {
         let Some(network) = self.network.as_mut().filter(|_| self.kind == StorageKind::Network) else { return };
@@ -325,7 +331,7 @@ impl StorageSource {
     pub(crate) fn write_source(&self, w: &mut Writer, o: FormatOptions, with_index: bool, elsewhere: Elsewhere) {
         w.element_unless_empty("source", |w| {
             let path = self.path.as_ref();
-            match self.kind {
+            match self.written_kind() {
                 StorageKind::File => w.attr_opt("file", path),
                 StorageKind::Block | StorageKind::VhostVdpa => w.attr_opt("dev", path),
                 StorageKind::Dir => w.attr_opt("dir", path),
@@ -420,7 +426,7 @@ impl StorageSource {
             Backing::Unknown => {}
             Backing::End => w.empty("backingStore"),
             Backing::Layer(layer) => w.element("backingStore", |w| {
-                w.attr("type", layer.kind);
+                w.attr("type", layer.written_kind());
                 if !o.inactive {
                     w.attr_opt("index", layer.index);
                 }
@@ -437,6 +443,9 @@ impl StorageSource {
     /// Drops what belongs to one run only, down the chain.
     pub(crate) fn make_inactive(&mut self) {
         self.index = None;
+        if self.volume.is_some() {
+            (self.kind, self.path) = (StorageKind::Volume, None);
+        }
         if self.backing_detected {
             self.backing = Backing::Unknown;
             self.backing_detected = false;

@@ -12,7 +12,7 @@ use crate::engine::domain::{NewDefinition, Op, Seed};
 use crate::engine::driver::Plan;
 use crate::engine::registry::Claim;
 use crate::engine::state::shutoff;
-use crate::engine::{Connection, Domain};
+use crate::engine::{Connection, Domain, storage};
 use crate::error::{Code, Error, Result};
 use crate::types::{MacAddr, Uuid, flags};
 
@@ -226,6 +226,10 @@ call! {
     (caller, on: Connection, xml => String) -> Plan {
         let (mut def, _) = read(on, &xml).await?;
         settle_uuid(on, &mut def);
+        let mut def = Arc::new(def);
+        if let Err(error) = storage::resolve(on.host(), &mut def) {
+            return Ok(Plan { problems: vec![error.message()], ..Plan::default() });
+        }
         on.runtime().driver().plan(&def).await
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::domain::Op;
 use crate::engine::domain::change::{Applied, Change};
 use crate::engine::event::EventKind;
 use crate::engine::host::HostObjects;
-use crate::engine::{Domain, devices, network};
+use crate::engine::{Domain, devices, network, storage};
 use crate::error::{Code, Error, Result};
 use crate::types::flags::affect;
 use crate::types::{MacAddr, Uuid};
@@ -73,6 +73,7 @@ call! {
                 Box::pin(async move {
                     devices::insert(&mut def.as_ref().clone(), device.clone())?;
                     let mut device = device;
+                    storage::resolve_device(&host, &mut device)?;
                     if let Device::Interface(nic) = &mut device {
                         let owner = def.uuid.unwrap_or_default();
                         network::plug_one(&host, nic, owner, &def.name, &undo).await?;
@@ -169,6 +170,7 @@ call! {
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG | FORCE, "virDomainUpdateDeviceFlags")?;
         let device = read(&xml)?;
+        let host = on.runtime().host().clone();
         let config = device.clone();
         let change = Change {
             flags: flags & LIVE_CONFIG,
@@ -178,7 +180,8 @@ call! {
                 Box::pin(async move {
                     let old = devices::lookup(&def, &device)?;
                     same_network(&old, &device)?;
-                    let device = keep_place(&old, device);
+                    let mut device = keep_place(&old, device);
+                    storage::resolve_device(&host, &mut device)?;
                     let new = instance.update(&def, &old, device).await?;
                     let edit = Arc::new(move |def: &mut DomainDef| devices::replace(def, new.clone()));
                     Ok(Applied { edit, events: Vec::new() })

@@ -1,8 +1,10 @@
 //! Definitions in other tools' forms, and back: nothing is defined, nothing is started.
 
+use std::sync::Arc;
+
 use super::{call, check_flags, define};
 use crate::domain_xml::{self, FormatOptions};
-use crate::engine::Connection;
+use crate::engine::{Connection, storage};
 
 /// A text in some form, with flags.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ call! {
         check_flags(on, flags, 0, "virConnectDomainXMLToNative")?;
         let (mut def, _) = define::read(on, &text).await?;
         define::settle_uuid(on, &mut def);
+        let mut def = Arc::new(def);
+        storage::resolve(on.host(), &mut def)?;
         on.runtime().driver().write_native(&format, &def).await
     }
 }

@@ -9,6 +9,7 @@ use super::super::network;
 use super::super::record::{Record, RunFile, VERSION};
 use super::super::runtime::DriverRuntime;
 use super::super::state::Phase;
+use super::super::storage;
 use super::super::undo::Step;
 use super::{Outcome, StartedRun};
 use crate::domain_xml::{self, DomainDef, FormatOptions};
@@ -96,6 +97,7 @@ impl StartJob {
             network::plug(host, Arc::make_mut(&mut def), file).await?;
         }
         fault_point("start.networks")?;
+        storage::resolve(host, &mut def)?;
         let request = StartRequest {
             def,
             id: record.id,

@@ -6,6 +6,7 @@
 //! ([`recovery`]). Volumes are files and belong to no record: they are looked at again.
 
 mod change;
+mod guest;
 mod job;
 mod lifecycle;
 mod make;
@@ -22,6 +23,7 @@ use std::sync::atomic::AtomicUsize;
 use serde::{Deserialize, Serialize};
 
 pub use change::{VolumeDownload, VolumeUpload, resize_flags};
+pub(super) use guest::{resolve, resolve_device};
 pub use job::PoolJob;
 pub use lifecycle::BuildMode;
 pub use make::flags as create_flags;
