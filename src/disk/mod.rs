@@ -9,6 +9,7 @@ pub mod cache;
 pub mod chain;
 pub mod job;
 pub mod owner;
+pub mod passphrase;
 pub mod permissions;
 pub mod pool;
 pub mod progress;

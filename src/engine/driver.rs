@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use super::secret::GuestSecrets;
 use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::cgroup::Settings;
@@ -85,6 +86,8 @@ pub struct StartRequest {
     pub run_dir: PathBuf,
     /// Directory for logs that outlive the run (`<log dir>/<driver>`), made by the engine.
     pub log_dir: PathBuf,
+    /// What unlocks its images.
+    pub secrets: GuestSecrets,
     /// Leave the guest paused (`VIR_DOMAIN_START_PAUSED`).
     pub paused: bool,
 }

@@ -1,7 +1,7 @@
 //! Guests on volumes of storage pools: found at the start, shown as what they are, kept from being changed meanwhile.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::harness::guest::qemu_img;
 use crate::harness::{Lab, program, skip, test_name};
@@ -54,7 +54,7 @@ fn a_guest_starts_on_volumes() {
     lab.ok(&["vol-create-as", "p", "base", "2M"]);
     let over = ["vol-create-as", "p", "top", "4M", "--format", "qcow2", "--backing-vol", "base"];
     lab.ok(&[&over[..], &["--backing-vol-format", "raw"]].concat());
-    // What it holds does not decide what it is: the pool saw it as raw before any guest wrote.
+    // What it holds does not decide what it is: a guest may have written that.
     lab.ok(&["vol-create-as", "p", "plain", "1M"]);
     let header = lab.work().join("header");
     qemu_img(&["create", "-q", "-f", "qcow2", header.to_str().unwrap(), "64M"]);
@@ -101,6 +101,87 @@ fn a_guest_starts_on_volumes() {
     lab.define(&machine(&disk("x", "vda", "").replace("pool='p'", "pool='nobody'")));
     lab.fails_with(&["start", NAME], &["Storage pool not found: no storage pool with matching name 'nobody'", "vda"]);
     lab.ok(&["undefine", NAME]);
+    lab.ok(&["pool-destroy", "p"]);
+    lab.ok(&["pool-undefine", "p"]);
+    lab.check_no_guest_left();
+    lab.finish();
+}
+
+const SECRET: &str = "22e1353d-c27e-4d6d-bf15-465053e6ba0b";
+const PASSPHRASE: &str = "open-sesame-4711";
+
+/// Files below a directory, and the like of them, that hold a text.
+fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(holding(&entry.path(), text));
+        } else if kind.is_file() {
+            let bytes = fs::read(entry.path()).unwrap();
+            let there = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            found.extend(there.then(|| entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn an_encrypted_volume_is_unlocked_at_the_start() {
+    let Some((mut lab, _)) = lab() else { return };
+    lab.ok(&["pool-start", "p"]);
+    let secret = lab.write("s.xml", &format!("<secret private='yes'><uuid>{SECRET}</uuid></secret>"));
+    let set = |lab: &Lab, value: &str| {
+        let file = lab.write("value", value);
+        lab.ok(&["secret-set-value", SECRET, "--file", &file, "--plain"]);
+        fs::remove_file(file).unwrap();
+    };
+    lab.ok(&["secret-define", &secret]);
+    set(&lab, PASSPHRASE);
+    let encryption = format!("<encryption format='luks'><secret type='passphrase' uuid='{SECRET}'/></encryption>");
+    for (name, format) in [("plain", "raw"), ("over", "qcow2")] {
+        let xml = format!(
+            "<volume><name>{name}</name><capacity>3145728</capacity><target><format type='{format}'/>{encryption}\
+             </target></volume>"
+        );
+        let file = lab.write("v.xml", &xml);
+        lab.ok(&["vol-create", "p", &file]);
+    }
+    let locked = |volume: &str, dev: &str, format: &str| {
+        disk(volume, dev, &format!("<driver type='{format}'/>")).replace("<target", &format!("{encryption}<target"))
+    };
+    lab.define(&machine(&(locked("plain", "vda", "raw") + &locked("over", "vdb", "qcow2"))));
+    lab.ok(&["secret-undefine", SECRET]);
+    let missing = format!("Secret not found: no secret with matching uuid '{SECRET}' (disk 'vda')");
+    lab.fails_with(&["start", NAME], &[&missing, "domus secret-define"]);
+    lab.ok(&["secret-define", &secret]);
+    let empty = format!("Secret not found: secret '{SECRET}' does not have a value (disk 'vda')");
+    lab.fails_with(&["start", NAME], &[&empty, "domus secret-set-value"]);
+    set(&lab, "mellon");
+    lab.fails_with(&["start", NAME], &["Invalid password, cannot unlock any keyslot"]);
+    set(&lab, PASSPHRASE);
+    lab.ok(&["start", NAME]);
+
+    for _ in 0..2 {
+        let stats = lab.ok(&["domstats", NAME]);
+        for disk in ["block.0.capacity=3145728", "block.1.capacity=3145728"] {
+            assert!(stats.contains(disk), "the guest sees what is behind the header: {stats}");
+        }
+        lab.crash();
+        lab.start();
+        lab.ok(&["dumpxml", NAME]);
+    }
+    // Nobody reads it on the way: arguments, logs, records.
+    let pid =
+        lab.pids().into_iter().find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().starts_with("qemu"));
+    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", pid.expect("a QEMU"))).unwrap();
+    assert!(arguments.contains("format-encryption-secret0") && !arguments.contains(PASSPHRASE), "{arguments}");
+    let shown = holding(lab.root().parent().unwrap(), PASSPHRASE);
+    let kept: Vec<_> = shown.iter().filter(|path| !path.to_str().unwrap().contains("/state/")).collect();
+    assert!(kept.is_empty(), "{kept:?}");
+    lab.ok(&["destroy", NAME]);
+    lab.ok(&["undefine", NAME]);
+    lab.ok(&["secret-undefine", SECRET]);
     lab.ok(&["pool-destroy", "p"]);
     lab.ok(&["pool-undefine", "p"]);
     lab.check_no_guest_left();

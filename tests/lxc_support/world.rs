@@ -101,6 +101,7 @@ impl World {
             run_id: self.run_id.clone(),
             run_dir: self.run_dir(),
             log_dir: self.dir.path().join("log"),
+            secrets: Default::default(),
             paused,
         };
         self.driver.launch(start, &self.undo).await

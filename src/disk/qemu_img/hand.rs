@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, MemfdFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
+use crate::disk::passphrase;
 use crate::error::{Code, Error, Result};
 use crate::sys::mount_attr::{MountAttr, mount_setattr};
 use crate::sys::userns;
@@ -80,16 +81,7 @@ impl Hand {
 
     /// A passphrase, which is in no argument and on no disk.
     pub fn secret(&mut self, value: &[u8]) -> Result<String> {
-        let failed = |errno: rustix::io::Errno| Error::system("cannot hand over a passphrase", errno.into());
-        let file = rustix::fs::memfd_create("secret", MemfdFlags::CLOEXEC).map_err(failed)?;
-        let mut rest = value;
-        while !rest.is_empty() {
-            let written = rustix::io::write(&file, rest).map_err(failed)?;
-            rest = &rest[written..];
-        }
-        // The program opens it again: whose it is and who may do that are as for any file.
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).map_err(failed)?;
-        Ok(self.add(file))
+        Ok(self.add(passphrase::file(value)?))
     }
 
     fn add(&mut self, file: OwnedFd) -> String {

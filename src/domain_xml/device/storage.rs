@@ -5,7 +5,7 @@ use crate::domain_xml::FormatOptions;
 use crate::domain_xml::foreign::Foreign;
 use crate::domain_xml::seclabel::DeviceSeclabel;
 use crate::domain_xml::words::{YesNo, attrs, words};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::types::PciAddress;
 use crate::xml::{Node, Writer};
 
@@ -156,6 +156,15 @@ pub struct SecretRef {
     pub usage: Option<String>,
 }
 
+/// What a secret of an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretPurpose {
+    /// To be let in by the server.
+    Auth,
+    /// To read what is on the disk.
+    Encryption,
+}
+
 /// `<auth>`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DiskAuth {
@@ -193,6 +202,20 @@ impl StorageSource {
     /// `type` as it was written: a volume stays one when it is known what it is on this host.
     pub fn written_kind(&self) -> StorageKind {
         if self.volume.is_some() { StorageKind::Volume } else { self.kind }
+    }
+
+    /// The secrets that opening this layer takes. Error: none is named, or not which.
+    pub fn secrets(&self) -> Result<Vec<(SecretPurpose, &SecretRef)>> {
+        let mut all = Vec::new();
+        if let Some(auth) = &self.auth {
+            all.push((SecretPurpose::Auth, &auth.secret));
+        }
+        if let Some(encryption) = &self.encryption {
+            let first = encryption.secrets.first();
+            let none = || Error::unsupported_config("<encryption> names no <secret>, so nothing can unlock the image");
+            all.push((SecretPurpose::Encryption, first.ok_or_else(none)?));
+        }
+        Ok(all)
     }
 
     /// Fills in the ports of a network source's hosts that say none, by its protocol.

@@ -12,7 +12,7 @@ use crate::engine::domain::{NewDefinition, Op, Seed};
 use crate::engine::driver::Plan;
 use crate::engine::registry::Claim;
 use crate::engine::state::shutoff;
-use crate::engine::{Connection, Domain, storage};
+use crate::engine::{Connection, Domain, secret, storage};
 use crate::error::{Code, Error, Result};
 use crate::types::{MacAddr, Uuid, flags};
 
@@ -230,6 +230,8 @@ call! {
         if let Err(error) = storage::resolve(on.host(), &mut def) {
             return Ok(Plan { problems: vec![error.message()], ..Plan::default() });
         }
-        on.runtime().driver().plan(&def).await
+        let mut plan = on.runtime().driver().plan(&def).await?;
+        plan.problems.extend(secret::gather(on.host(), &def).err().map(|error| error.message()));
+        Ok(plan)
     }
 }

@@ -8,6 +8,7 @@ use super::super::driver::StartRequest;
 use super::super::network;
 use super::super::record::{Record, RunFile, VERSION};
 use super::super::runtime::DriverRuntime;
+use super::super::secret;
 use super::super::state::Phase;
 use super::super::storage;
 use super::super::undo::Step;
@@ -98,12 +99,14 @@ impl StartJob {
         }
         fault_point("start.networks")?;
         storage::resolve(host, &mut def)?;
+        let secrets = secret::gather(host, &def)?;
         let request = StartRequest {
             def,
             id: record.id,
             run_id: record.run_id.clone(),
             run_dir: record.run_dir.clone(),
             log_dir: self.runtime.dirs().logs.clone(),
+            secrets,
             paused: self.flags & flags::create::PAUSED != 0,
         };
         let launched = self.runtime.driver().launch(request, file).await?;

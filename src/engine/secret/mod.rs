@@ -9,6 +9,8 @@
 //! The definition decides: a value whose definition is not on disk is removed when the daemon starts, so a daemon that is
 //! killed between two steps leaves the state before or after the call.
 
+mod guest;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,8 +20,11 @@ use super::event::{HostEvent, SecretId, secret_lifecycle};
 use super::host::{Context, HostObjects};
 use super::objects::{Handle, Kind};
 use crate::error::{Code, Error, Result, Subsystem};
-use crate::secret::{SecretDef, Value};
+use crate::secret::{SecretDef, UsageType, Value};
 use crate::types::Uuid;
+
+pub use guest::GuestSecrets;
+pub(super) use guest::gather;
 
 /// What makes an object a secret. Its second key is what it is for: no two secrets are for one thing.
 #[derive(Clone, Debug)]
@@ -63,9 +68,6 @@ impl Kind for SecretKind {
         Error::internal(format!("a secret with UUID {uuid} is already defined for use with {id}"))
     }
 }
-
-/// `VIR_SECRET_USAGE_TYPE_VOLUME`
-const USAGE_VOLUME: i32 = 1;
 
 fn usage_key(kind: i32, id: &str) -> String {
     format!("{kind} {id}")
@@ -198,13 +200,18 @@ impl HostObjects {
 
     /// The value of the secret of a volume, named by its UUID or by its usage. Errors: code 66, 67.
     pub fn volume_passphrase(&self, uuid: Option<&str>, usage: Option<&str>) -> Result<Arc<Value>> {
+        self.named_secret(UsageType::Volume, uuid, usage)
+    }
+
+    /// The value of a secret named by its UUID, or by its usage of this type. Errors: code 66, 67.
+    fn named_secret(&self, kind: UsageType, uuid: Option<&str>, usage: Option<&str>) -> Result<Arc<Value>> {
         let secret = match (uuid, usage) {
             (Some(text), _) => {
                 let uuid = Uuid::try_parse(text)
                     .map_err(|_| Error::invalid_arg(format!("'{text}' in <secret uuid> is no UUID")))?;
                 self.secrets.by_uuid(uuid)?
             }
-            (None, Some(usage)) => self.secret_by_usage(USAGE_VOLUME, usage)?,
+            (None, Some(usage)) => self.secret_by_usage(kind.number(), usage)?,
             (None, None) => return Err(Error::unsupported_config("no secret provided for luks encryption")),
         };
         self.secret_value(&secret)

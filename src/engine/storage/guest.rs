@@ -74,12 +74,17 @@ fn source(host: &HostObjects, layer: &mut StorageSource, place: &str) -> Result<
         kind => return Err(unexpected(kind, place)),
     };
     layer.path = volume.target.path.clone();
-    // The pool's own look, for which what was once raw stays raw, whatever a guest writes into it.
+    // As libvirt does: what a volume holds may have been written by a guest and never decides how it is read.
     if layer.format.is_none() {
-        layer.format = Some(match volume.file_format() {
-            FileFormat::Iso => StorageFormat::Raw,
-            format => format.as_str().parse().unwrap_or(StorageFormat::Raw),
-        });
+        let found = volume.file_format();
+        if !matches!(found, FileFormat::Raw | FileFormat::Iso) {
+            tracing::warn!(
+                "volume '{}' of the {place} looks like {found}, but is given to the guest as raw: its <disk> has no \
+                 <driver type='{found}'/>",
+                volume.name
+            );
+        }
+        layer.format = Some(StorageFormat::Raw);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::blockdev::{effective_cache, format_layer, node_names};
 use super::boot::disk_boot_index;
-use super::{Builder, Props, alias, not_yet, pci_address, remote, usb_address, virtio_options};
+use super::{Builder, FdKind, Props, alias, not_yet, pci_address, remote, usb_address, virtio_options};
 use crate::domain_xml::device::*;
 use crate::error::{Error, Result};
 use crate::qemu::complete::{Chipset, chipset_of};
@@ -24,8 +24,17 @@ pub(super) fn disks(b: &mut Builder<'_>) -> Result<()> {
         }
         let mut backing: Option<String> = None;
         for (depth, layer) in layers.iter().enumerate().rev() {
-            for secret in remote::secrets(layer) {
-                b.object(&secret);
+            for secret in remote::secrets(layer)? {
+                let object = match b.ctx.paper {
+                    true => remote::on_paper(&secret.id),
+                    // A path, as QEMU opens no descriptor sets here. It reads the bytes at once.
+                    false => {
+                        let fd = b.fd(FdKind::Secret { id: secret.id.clone() });
+                        let object = Props::object("secret", &secret.id).set("format", "raw");
+                        object.set("file", format!("/proc/self/fd/{fd}"))
+                    }
+                };
+                b.object(&object);
             }
             for node in format_layer(disk, layer, depth == 0, backing.as_deref())? {
                 b.arg("-blockdev", node.json());

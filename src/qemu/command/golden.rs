@@ -68,6 +68,7 @@ fn command_line(name: &str) -> String {
 #[case("q35")]
 #[case("tpm")]
 #[case("paper")]
+#[case("secrets")]
 fn golden(#[case] name: &str) {
     check(&data().join(format!("{name}.args")), &command_line(name));
 }

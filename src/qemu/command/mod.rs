@@ -35,6 +35,7 @@ use crate::qemu::capabilities::QemuCaps;
 pub use blockdev::{NodeNames, format_layer, node_names};
 pub use boot::iso_time;
 pub use props::{Pairs, Props};
+pub use remote::{SecretContent, secrets};
 
 /// First number given to an inherited descriptor.
 pub const FIRST_FD: i32 = 16;
@@ -54,6 +55,8 @@ pub enum FdKind {
     Listen { path: String },
     /// `/dev/kvm`.
     Kvm,
+    /// What the secret object with this id holds, in memory; the plan does not know it.
+    Secret { id: String },
 }
 
 /// One inherited descriptor.

@@ -1,5 +1,4 @@
-//! Storage nodes of images that are not in this host's file system, and the secrets that images need. On paper: a start
-//! refuses them (`disks`), for nothing opens or unlocks them yet.
+//! Storage nodes of images that are not in this host's file system, and the secrets that images need.
 
 use super::{Props, not_yet};
 use crate::domain_xml::device::*;
@@ -7,43 +6,63 @@ use crate::domain_xml::foreign::Foreign;
 use crate::error::{Error, Result};
 
 /// What a start does not prepare, by its name for the refusal.
-pub(super) fn unprepared(source: &StorageSource) -> Option<String> {
-    match (&source.kind, &source.network) {
-        (StorageKind::Network, Some(network)) if network.protocol != NetworkProtocol::Nbd => {
-            return Some(format!("protocol '{}'", network.protocol));
-        }
-        (StorageKind::Nvme, _) => return Some("<disk type='nvme'>".into()),
-        _ => {}
+pub(super) fn unprepared(source: &StorageSource) -> Option<&'static str> {
+    match source.kind {
+        StorageKind::Nvme => Some("<disk type='nvme'>"),
+        _ => source.slice.as_ref().map(|_| "<slice>"),
     }
-    let present = [
-        (source.encryption.is_some(), "<encryption>"),
-        (source.slice.is_some(), "<slice>"),
-        (source.auth.is_some(), "<auth>"),
-    ];
-    present.iter().find(|(present, _)| *present).map(|(_, name)| (*name).to_string())
 }
 
 fn secret_id(source: &StorageSource, purpose: &str) -> String {
     format!("libvirt-{}-{purpose}-secret0", source.index.unwrap_or_default())
 }
 
-/// The secret objects of a layer. Their data is not shown: it is nobody's who may see a command line.
-pub(super) fn secrets(source: &StorageSource) -> Vec<Props> {
+/// A secret object of a layer.
+#[derive(Debug)]
+pub struct LayerSecret<'s> {
+    pub id: String,
+    pub content: SecretContent<'s>,
+}
+
+/// What a secret object holds.
+#[derive(Debug)]
+pub enum SecretContent<'s> {
+    /// The value of a secret.
+    Of(SecretPurpose, &'s SecretRef),
+    /// Cookies, as a browser would send them.
+    Cookies(&'s [(String, String)]),
+}
+
+impl SecretContent<'_> {
+    /// Cookies in the form of a `Cookie:` header.
+    pub fn cookies(cookies: &[(String, String)]) -> String {
+        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join("; ")
+    }
+}
+
+/// The secret objects of a layer, in libvirt's order. Error: code 67 for encryption without a secret.
+pub fn secrets(source: &StorageSource) -> Result<Vec<LayerSecret<'_>>> {
     let mut all = Vec::new();
-    let mut secret = |id: String| {
-        let object = Props::object("secret", &id).set("data", "").set("keyid", "masterKey0");
-        all.push(object.set("iv", "").set("format", "base64"));
-    };
-    if source.auth.is_some() {
-        secret(secret_id(source, "storage-auth"));
+    for (purpose, secret) in source.secrets()? {
+        let word = match purpose {
+            SecretPurpose::Auth => "storage-auth",
+            SecretPurpose::Encryption => "format-encryption",
+        };
+        all.push(LayerSecret { id: secret_id(source, word), content: SecretContent::Of(purpose, secret) });
     }
-    if source.network.as_ref().is_some_and(|network| !network.cookies.is_empty()) {
-        secret(secret_id(source, "storage-httpcookie"));
+    if let Some(network) = source.network.as_ref().filter(|network| !network.cookies.is_empty()) {
+        let content = SecretContent::Cookies(&network.cookies);
+        let at = usize::from(source.auth.is_some());
+        all.insert(at, LayerSecret { id: secret_id(source, "storage-httpcookie"), content });
     }
-    if source.encryption.is_some() {
-        secret(secret_id(source, "format-encryption"));
-    }
-    all
+    Ok(all)
+}
+
+/// A secret object that is only shown. Its data is nobody's who may see a command line.
+pub(super) fn on_paper(id: &str) -> Props {
+    let object = Props::object("secret", id).set("data", "").set("keyid", "masterKey0");
+    object.set("iv", "").set("format", "base64")
 }
 
 /// `encrypt` of a qcow2 image, or the options of the `luks` driver. Errors for forms other than LUKS.
@@ -212,9 +231,27 @@ mod tests {
 
     #[test]
     fn what_a_start_refuses_has_a_name() {
-        assert_eq!(unprepared(&source(NetworkProtocol::Rbd, "a/b", ("h", None))).unwrap(), "protocol 'rbd'");
-        assert_eq!(unprepared(&source(NetworkProtocol::Nbd, "a", ("h", None))), None);
-        let locked = StorageSource { encryption: Some(Encryption::default()), ..StorageSource::default() };
-        assert_eq!(unprepared(&locked).unwrap(), "<encryption>");
+        assert_eq!(unprepared(&source(NetworkProtocol::Rbd, "a/b", ("h", None))), None);
+        let sliced = StorageSource { slice: Some(StorageSlice::default()), ..StorageSource::default() };
+        assert_eq!(unprepared(&sliced).unwrap(), "<slice>");
+        let nvme = StorageSource { kind: StorageKind::Nvme, ..StorageSource::default() };
+        assert_eq!(unprepared(&nvme).unwrap(), "<disk type='nvme'>");
+    }
+
+    #[test]
+    fn objects_are_in_libvirts_order() {
+        let named = SecretRef { uuid: Some("u".into()), ..SecretRef::default() };
+        let mut layer = source(NetworkProtocol::Https, "/a", ("h", None));
+        layer.auth = Some(DiskAuth { username: "me".into(), secret: named.clone() });
+        let locked = Encryption { format: EncryptionFormat::Luks, secrets: vec![named], ..Encryption::default() };
+        layer.encryption = Some(locked);
+        let cookies = vec![("a".to_string(), "1".to_string()), ("b".to_string(), "2".to_string())];
+        assert_eq!(SecretContent::cookies(&cookies), "a=1; b=2");
+        layer.network.as_mut().unwrap().cookies = cookies;
+        let ids: Vec<String> = secrets(&layer).unwrap().into_iter().map(|secret| secret.id).collect();
+        let words = ["storage-auth", "storage-httpcookie", "format-encryption"];
+        assert_eq!(ids, words.map(|word| format!("libvirt-3-{word}-secret0")));
+        layer.encryption.as_mut().unwrap().secrets.clear();
+        assert!(secrets(&layer).unwrap_err().message().contains("names no <secret>"));
     }
 }

@@ -1,5 +1,6 @@
 //! Everything of a start that touches the file system: chains, rights, ownership, descriptors, QEMU's log.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -9,13 +10,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::disk::access::{self, Who};
-use crate::disk::{Format, chain, owner};
+use crate::disk::{Format, chain, owner, passphrase};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{Backing, StorageFormat, StorageKind, StorageSource};
+use crate::engine::secret::GuestSecrets;
 use crate::engine::undo::Step;
 use crate::error::{Error, Result};
 use crate::qemu::capabilities::{QemuCaps, open_kvm};
-use crate::qemu::command::{CommandPlan, FdKind};
+use crate::qemu::command::{self, CommandPlan, FdKind, SecretContent};
 use crate::qemu::config::{Identity, QemuConfig};
 use crate::sys::sock;
 
@@ -87,7 +89,21 @@ fn last_layer(source: &mut StorageSource) -> &mut StorageSource {
 /// from what a raw image holds.
 pub fn complete_chains(live: &mut DomainDef) -> Result<()> {
     for disk in &mut live.disks {
+        let dev = disk.dev().to_string();
         let layer = last_layer(&mut disk.source);
+        if let (StorageKind::Network, Backing::Unknown, Some(network)) = (layer.kind, &layer.backing, &layer.network) {
+            // QEMU would open whatever the header names, which may have been written by a guest.
+            let format = layer.format.unwrap_or(StorageFormat::Raw);
+            if format != StorageFormat::Raw {
+                return Err(Error::unsupported_config(format!(
+                    "what the {format} image of disk '{dev}' lies on cannot be looked up over '{}': say it with \
+                     <backingStore>, or <backingStore/> for nothing",
+                    network.protocol
+                )));
+            }
+            layer.backing = Backing::End;
+            continue;
+        }
         if !matches!(layer.kind, StorageKind::File | StorageKind::Block) || layer.backing != Backing::Unknown {
             continue;
         }
@@ -157,6 +173,25 @@ pub fn give(changes: &[OwnerChange]) -> Result<()> {
     changes.iter().try_for_each(|change| owner::give(&change.path, change.new.0, change.new.1))
 }
 
+/// What the secret objects of a guest hold, by their ids, as files in memory.
+pub fn secret_files(live: &DomainDef, secrets: &GuestSecrets) -> Result<HashMap<String, OwnedFd>> {
+    let mut files = HashMap::new();
+    for disk in &live.disks {
+        for layer in std::iter::once(&disk.source).chain(disk.source.chain()) {
+            for secret in command::secrets(layer)? {
+                let file = match secret.content {
+                    SecretContent::Of(purpose, named) => {
+                        passphrase::file(secrets.value(layer, purpose, named)?.bytes())?
+                    }
+                    SecretContent::Cookies(cookies) => passphrase::file(SecretContent::cookies(cookies).as_bytes())?,
+                };
+                files.insert(secret.id, file);
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// Whether vhost-net can be used.
 pub fn vhost_usable() -> bool {
     Path::new("/dev/vhost-net").exists()
@@ -190,6 +225,7 @@ pub fn create_private(path: &Path) -> Result<OwnedFd> {
 pub fn open(kind: &FdKind, identity: &Identity) -> Result<OwnedFd> {
     match kind {
         FdKind::Monitor => Err(Error::internal("the monitor socket is opened apart")),
+        FdKind::Secret { id } => Err(Error::internal(format!("nothing is known of secret '{id}'"))),
         FdKind::Tap { nic, .. } => Err(Error::internal(format!("the tap of interface {nic} was not plugged"))),
         FdKind::Vhost { .. } => device("/dev/vhost-net"),
         FdKind::Kvm => open_kvm().ok_or_else(|| Error::system("cannot open /dev/kvm", std::io::Error::last_os_error())),

@@ -146,6 +146,7 @@ pub async fn launch(
     // Connected before the process exists: the greeting waits in the socket, and nothing has to poll.
     let connection = files::connect(&monitor)?;
     let mut listener = Some(listener);
+    let mut secrets = files::secret_files(&live, &start.secrets)?;
     for planned in &plan.fds {
         let fd = match &planned.kind {
             FdKind::Monitor => listener.take().ok_or_else(|| Error::internal("two monitors planned"))?,
@@ -153,6 +154,9 @@ pub async fn launch(
                 Some(fds) if !fds.is_empty() => fds.remove(0),
                 _ => return Err(Error::internal(format!("the tap of interface {nic} has too few queues"))),
             },
+            FdKind::Secret { id } => {
+                secrets.remove(id).ok_or_else(|| Error::internal(format!("nothing is known of secret '{id}'")))?
+            }
             kind => files::open(kind, identity)?,
         };
         fds.push((planned.number, fd));

@@ -82,6 +82,7 @@ impl Bench {
             run_id: "r1".into(),
             run_dir,
             log_dir: self.path("log"),
+            secrets: Default::default(),
             paused,
         }
     }
