@@ -79,7 +79,7 @@ fn xml(name: &str, extra: &str) -> String {
 }
 
 fn root() -> Caller {
-    Caller { read_only: false, who: "test".into() }
+    Caller { read_only: false, who: "test".into(), ..Caller::daemon() }
 }
 
 async fn start(domain: &Domain) -> Result<(), Error> {
@@ -159,7 +159,7 @@ async fn wrong_states_are_refused_with_libvirts_words() {
 async fn a_reader_may_not_write() {
     let lab = Lab::new().await;
     let domain = lab.define("a").await;
-    let reader = Caller { read_only: true, who: "reader".into() };
+    let reader = Caller { read_only: true, who: "reader".into(), ..Caller::daemon() };
     let error = dispatch::<api::Create>(&reader, &domain, 0).await.unwrap_err();
     assert_eq!(error.code, Code::OperationDenied);
     assert!(dispatch::<api::GetState>(&reader, &domain, 0).await.is_ok());

@@ -352,6 +352,8 @@ pub enum Command {
     PoolDelete(pool::PoolArg),
     /// Look at a storage pool's volumes again
     PoolRefresh(pool::PoolArg),
+    /// Wait for events of storage pools
+    PoolEvent(host_event::EventArgs),
     /// Print a storage pool's XML
     PoolDumpxml(pool::DumpxmlArgs),
     /// Edit the XML of a storage pool
@@ -400,6 +402,7 @@ impl Command {
             Command::NodeDevice(command) => command.event(),
             Command::Secret(command) => command.event(),
             Command::Network(command) => command.event(),
+            Command::PoolEvent(args) => Some((args, &pool::EVENTS)),
             _ => None,
         }
     }

@@ -181,6 +181,7 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::PoolStart(args) => pool::start(session, args).await,
         Command::PoolDestroy(args) => pool::destroy(session, args).await,
         Command::PoolDelete(args) => pool::delete(session, args).await,
+        Command::PoolEvent(args) => host_event::run(session, args, &pool::EVENTS).await,
         Command::PoolRefresh(args) => pool::refresh(session, args).await,
         Command::PoolDumpxml(args) => pool::dumpxml(session, args).await,
         Command::PoolEdit(args) => pool::edit(session, args).await,

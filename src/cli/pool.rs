@@ -8,12 +8,23 @@ use super::args::{FileArg, read_file};
 use super::client::CallError;
 use super::domains::{CONNECT, DOMUS_CONNECT, Driver, Session};
 use super::edit::Draft;
+use super::host_event;
 use super::output::{Context, Failure};
 use crate::types::ParamValue;
 use crate::types::flags::storage_pool as flag;
 
 /// `org.libvirt.StoragePool`
 pub const POOL: &str = "org.libvirt.StoragePool";
+
+/// `pool-event`
+pub const EVENTS: host_event::Kind = host_event::Kind {
+    noun: "storage pool",
+    look_up: Some("StoragePoolLookupByName"),
+    property: "Name",
+    interface: POOL,
+    lifecycle: ("StoragePoolEvent", &["Defined", "Undefined", "Started", "Stopped", "Created", "Deleted"]),
+    other: ("refresh", POOL, "Refresh"),
+};
 
 /// A pool as the first positional argument.
 #[derive(Clone, Debug, Args)]

@@ -8,12 +8,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
+use tokio::sync::watch;
 use zbus::message::{Flags, Type};
 use zbus::{DynamicType, Message, MessageStream};
 
@@ -24,7 +25,7 @@ use super::outbound::Outbound;
 use super::path::Scope;
 use super::{NAME, Server};
 use crate::engine::access::Access;
-use crate::engine::api::Caller;
+use crate::engine::api::{Caller, Presence};
 
 /// Our unique name on a peer-to-peer connection, where there is no bus to give one.
 pub const OWN_UNIQUE_NAME: &str = ":1.0";
@@ -53,6 +54,8 @@ pub struct Client {
     /// The caller on a peer-to-peer connection.
     peer: Arc<Caller>,
     in_flight: AtomicUsize,
+    /// Dropped when the other end goes.
+    here: Mutex<Option<watch::Sender<()>>>,
 }
 
 /// Why a connection ended.
@@ -79,8 +82,10 @@ impl Client {
             Link::Peer { uid, pid: None, .. } => format!("uid {uid}"),
         };
         let outbound = Outbound::new(connection, server.options.outbound_limit, who.clone());
-        let peer = Arc::new(Caller { read_only: access != Access::ReadWrite, who });
-        Arc::new(Client { id, server, scope, access, link, outbound, peer, in_flight: AtomicUsize::new(0) })
+        let (here, presence) = Presence::new();
+        let peer = Arc::new(Caller { read_only: access != Access::ReadWrite, who, presence });
+        let (here, in_flight) = (Mutex::new(Some(here)), AtomicUsize::new(0));
+        Arc::new(Client { id, server, scope, access, link, outbound, peer, in_flight, here })
     }
 
     /// Calls that have no reply yet.
@@ -99,7 +104,7 @@ impl Client {
             Link::Peer { .. } => self.peer.clone(),
             Link::Bus => {
                 let who = message.header().sender().map_or_else(String::new, ToString::to_string);
-                Arc::new(Caller { read_only: self.peer.read_only, who })
+                Arc::new(Caller { read_only: self.peer.read_only, who, presence: Presence::default() })
             }
         }
     }
@@ -124,6 +129,7 @@ impl Client {
             }
         };
         self.outbound.close();
+        drop(self.here.lock().unwrap_or_else(PoisonError::into_inner).take());
         end
     }
 

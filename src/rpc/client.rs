@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::call::{Answer, BoxFuture, Invocation, Reply};
 use super::events::Callbacks;
@@ -31,7 +31,7 @@ use super::table::{self, KEEPALIVE, LXC, QEMU, REMOTE};
 use super::xdr::{Garbled, Reader, Take};
 use super::{Server, wire};
 use crate::engine::Connection;
-use crate::engine::api::{Caller, Class};
+use crate::engine::api::{Caller, Class, Presence};
 use crate::error::{Code, Error, Subsystem};
 use crate::sys;
 
@@ -68,6 +68,8 @@ pub struct Client {
     keepalive: AtomicBool,
     /// When something last arrived, and the pings since then.
     heard: Mutex<(Instant, u32)>,
+    /// Dropped when it goes.
+    here: Mutex<Option<watch::Sender<()>>>,
 }
 
 /// What the connection-time calls settle.
@@ -81,7 +83,9 @@ pub struct Session {
 }
 
 impl Client {
-    pub(super) fn new(id: u64, server: Arc<Server>, stream: UnixStream, peer: Peer) -> Arc<Client> {
+    pub(super) fn new(id: u64, server: Arc<Server>, stream: UnixStream, mut peer: Peer) -> Arc<Client> {
+        let (here, presence) = Presence::new();
+        peer.caller.presence = presence;
         let outbound = Outbound::new(stream, server.options.outbound_limit, peer.caller.who.clone());
         Arc::new(Client {
             id,
@@ -95,6 +99,7 @@ impl Client {
             ended: Notify::new(),
             keepalive: AtomicBool::new(false),
             heard: Mutex::new((Instant::now(), 0)),
+            here: Mutex::new(Some(here)),
         })
     }
 
@@ -172,6 +177,7 @@ impl Client {
             self.outbound.room().await;
         }
         self.outbound.close();
+        drop(self.here.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.streams.clear();
         self.callbacks.clear();
         self.session().open = None;

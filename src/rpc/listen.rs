@@ -113,5 +113,5 @@ async fn who(stream: &UnixStream, policy: Policy, read_only: bool) -> Option<Pee
         Access::Refused(why) => (false, Some(why)),
     };
     let who = format!("uid {} pid {}", peer.uid, peer.pid);
-    Some(Peer { caller: Caller { read_only: read_only || !changes, who }, refused })
+    Some(Peer { caller: Caller { read_only: read_only || !changes, who, ..Caller::daemon() }, refused })
 }

@@ -82,7 +82,7 @@ fn opened(at: &Invocation) -> Reply {
     let (connection, uri) = driver(at, &name)?;
     let caller = Caller {
         read_only: at.client.peer.caller.read_only || flags & OPEN_READ_ONLY != 0,
-        who: at.client.peer.caller.who.clone(),
+        ..at.client.peer.caller.clone()
     };
     let mut session = at.client.session();
     session.open = Some((connection, Arc::new(caller)));

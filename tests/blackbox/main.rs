@@ -33,4 +33,5 @@ mod rpc_wire;
 mod secrets;
 mod stopped_guest;
 mod tune;
+mod volume_faults;
 mod volumes;

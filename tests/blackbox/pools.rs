@@ -8,7 +8,7 @@ use std::time::Duration;
 use zbus::OwnedObjectPath;
 
 use crate::harness::bus::{CONNECT, QEMU};
-use crate::harness::{DEADLINE, Lab, Out, Virsh, program, run, skip, test_name};
+use crate::harness::{DEADLINE, Lab, Out, Virsh, eventually, program, run, skip, test_name};
 
 /// What domus says and what virsh says, standard error after standard output.
 fn both(lab: &Lab, virsh: &Virsh<'_>, driver: &str, arguments: &[&str]) -> (String, String) {
@@ -47,6 +47,9 @@ fn the_test_drivers_pool_is_libvirts() {
         vec!["pool-list", "--type", "nope"],
         vec!["pool-info", "nobody"],
         vec!["pool-undefine", "default-pool"],
+        vec!["pool-event", "--list"],
+        vec!["pool-event"],
+        vec!["pool-event", "--event", "nope"],
         vec!["pool-define-as", "--print-xml", "a", "netfs", "--source-host", "h", "--source-path", "/q"],
     ] {
         same(&lab, &virsh, "test", &command);
@@ -143,6 +146,34 @@ fn what_happens_to_a_pool_is_told() {
     let found: Vec<OwnedObjectPath> = bus.call(QEMU, CONNECT, "ListStoragePools", &(0u32,));
     assert!(found.is_empty());
     drop(bus);
+    lab.finish();
+}
+
+#[test]
+fn virsh_and_domus_hear_of_a_pool_alike() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let act = |verb: &str| lab.ok(&["-c", "test", verb, "default-pool"]);
+    for (event, verbs, words) in [
+        ("lifecycle", &["pool-destroy", "pool-start"][..], "event 'lifecycle' for storage pool default-pool: "),
+        ("refresh", &["pool-refresh"], "event 'refresh' for storage pool default-pool\n"),
+    ] {
+        let given = ["pool-event", "--pool", "default-pool", "--event", event];
+        let ours: Vec<&str> = ["-c", "test"].into_iter().chain(given).collect();
+        for (who, mut listener) in [("virsh", virsh.command(&given)), ("domus", lab.cli(&ours))] {
+            let out = lab.work().join(format!("{who}-{event}"));
+            let mut listener = listener.stdout(File::create(&out).unwrap()).spawn().unwrap();
+            // Neither says when it listens: things happen until it has seen one.
+            eventually("an event", DEADLINE, || {
+                for verb in verbs {
+                    act(verb);
+                }
+                listener.try_wait().unwrap()
+            });
+            let said = std::fs::read_to_string(&out).unwrap();
+            assert!(said.starts_with(words) && said.contains("events received: 1\n"), "{who}: {said}");
+        }
+    }
     lab.finish();
 }
 
@@ -277,6 +308,33 @@ fn a_killed_daemon_leaves_no_half_started_pool() {
             lab.stop();
         }
     }
+    // Building and removing: the directory is there or not, the definition stays, and both can be done again.
+    let (made, made_file) = dir_pool(&lab, "made");
+    lab.start();
+    lab.ok(&["pool-define", &made_file]);
+    for (verb, point, there) in [
+        ("pool-build", "pool.build.begun", false),
+        ("pool-build", "pool.build.done", true),
+        ("pool-delete", "pool.delete.begun", true),
+        ("pool-delete", "pool.delete.done", false),
+    ] {
+        lab.stop();
+        lab.start_with(&[("DOMUS_FAULT", &format!("{point}:kill"))]);
+        lab.wait_ready();
+        lab.fails(&[verb, "made"]);
+        lab.wait_end();
+        lab.start();
+        assert_eq!(made.exists(), there, "after a death at {point}");
+        assert!(lab.ok(&["pool-info", "made"]).contains("inactive"), "after a death at {point}");
+        lab.ok(&["pool-build", "made"]);
+        lab.ok(&["pool-start", "made"]);
+        lab.ok(&["pool-destroy", "made"]);
+        if verb == "pool-build" {
+            lab.ok(&["pool-delete", "made"]);
+        }
+    }
+    lab.ok(&["pool-undefine", "made"]);
+    lab.stop();
     // A definition is there as a whole or not at all.
     let (_, other) = dir_pool(&lab, "other");
     lab.start_with(&[("DOMUS_FAULT", "pool.define.claimed:kill")]);

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use super::{blocking, copy, failed};
 use crate::disk::progress::Progress;
 use crate::disk::qemu_img::plan::{self, Resize, Secret, Source};
@@ -76,12 +79,24 @@ fn resize_raw(path: &Path, request: &Request, progress: &Progress) -> Result<()>
     if request.allocate && request.capacity > before {
         let grown = request.capacity - before;
         progress.set_total(grown);
-        let allocated = copy::allocate((&file, &name), before, grown, progress);
+        let allocated = reserve(&file, &name, before, grown, progress);
         if allocated.is_err() {
             // Half the space is no success: back to what it was.
             let _ = file.set_len(before);
+            return allocated;
         }
-        return allocated;
     }
-    file.set_len(request.capacity).map_err(failed("Failed to truncate file", path))
+    file.set_len(request.capacity).map_err(failed("Failed to truncate file", path))?;
+    fault::point("volume.resized").map_err(failed("cannot resize", path))
+}
+
+/// Room behind the file's end, which stays where it is: a daemon killed now leaves the volume as long as it was.
+fn reserve(file: &File, name: &str, end: u64, length: u64, progress: &Progress) -> Result<()> {
+    let failed = |error| Error::system(format!("cannot allocate {length} bytes in file '{name}'"), error);
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, end, length) {
+        Ok(()) => progress.set_done(length),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => copy::zero((file, name), end, length, progress)?,
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    fault::point("volume.allocated").map_err(failed)
 }

@@ -84,7 +84,7 @@ impl Download {
     }
 }
 
-/// A volume being written, in place: it exists, and what is not sent stays as it is.
+/// A volume being written, in place: it exists, and what is not sent stays as it is, its length too until the end.
 #[derive(Debug)]
 pub struct Upload {
     file: File,
@@ -92,6 +92,20 @@ pub struct Upload {
     at: u64,
     end: u64,
     device: bool,
+    /// The length it goes back to when the upload ends before its end; `None` once it has.
+    former: Option<u64>,
+}
+
+/// An upload that fails or whose client goes leaves no part of itself behind the volume's end, nor a full disk.
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(former) = self.former.filter(|_| !self.device) else { return };
+        if self.file.metadata().is_ok_and(|metadata| metadata.len() > former)
+            && let Err(error) = self.file.set_len(former)
+        {
+            tracing::warn!(file = self.name, %error, "an unfinished upload stays behind the former end of the volume");
+        }
+    }
 }
 
 impl Upload {
@@ -101,7 +115,8 @@ impl Upload {
         let (_, metadata) = sizes::open_image(path).map_err(failed("cannot open volume", path))?;
         let file = File::options().write(true).open(path).map_err(failed("cannot open volume", path))?;
         let end = if length == 0 { u64::MAX } else { offset.saturating_add(length) };
-        Ok(Upload { file, name: path.display().to_string(), at: offset, end, device: !metadata.is_file() })
+        let (name, former) = (path.display().to_string(), Some(metadata.len()));
+        Ok(Upload { file, name, at: offset, end, device: !metadata.is_file(), former })
     }
 
     /// Writes bytes at the present place. Errors: code 38 (full disk), 8 for more than was announced.
@@ -139,8 +154,11 @@ impl Upload {
     }
 
     /// Everything is on the disk. Errors: code 38.
-    pub fn finish(self) -> Result<()> {
-        self.file.sync_all().map_err(|error| self.cannot_write(error))
+    pub fn finish(mut self) -> Result<()> {
+        fault::point("volume.uploaded").map_err(|error| self.cannot_write(error))?;
+        self.file.sync_all().map_err(|error| self.cannot_write(error))?;
+        self.former = None;
+        Ok(())
     }
 
     fn zero(&self, length: u64) -> Result<()> {

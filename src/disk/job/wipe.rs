@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::FallocateFlags;
+
 use super::{blocking, copy, failed};
 use crate::disk::progress::Progress;
 use crate::error::{Code, Error, Result};
@@ -61,8 +63,7 @@ impl Algorithm {
 /// Where `scrub` is looked for.
 const SCRUB: [&str; 2] = ["/usr/bin/scrub", "/usr/local/bin/scrub"];
 
-/// Wipes the file or device at `path`. A sparse file is emptied and made as long as it was, any other gets zeros over
-/// all of it. Errors: code 38, 78, 3 without the program that the algorithm needs, 74 for `trim`.
+/// Wipes the file or device at `path`. A sparse file becomes one hole, any other gets zeros over all of it. Errors: code 38, 78, 3 without the program that the algorithm needs, 74 for `trim`.
 pub async fn wipe(path: &Path, algorithm: Algorithm, progress: &Arc<Progress>) -> Result<()> {
     match algorithm {
         Algorithm::Trim => Err(Error::new(Code::ArgumentUnsupported, "'trim' algorithm not supported")),
@@ -87,14 +88,15 @@ fn zero(path: &Path, progress: &Progress) -> Result<()> {
     };
     progress.set_total(length);
     fault::point("volume.wipe").map_err(failed("cannot wipe", path))?;
-    if !device && metadata.blocks().saturating_mul(512) < length {
-        file.set_len(0).map_err(failed("Failed to truncate volume to 0 bytes with path", path))?;
-        fault::point("volume.wiped").map_err(failed("cannot wipe", path))?;
-        file.set_len(length).map_err(failed("Failed to restore the length of volume with path", path))?;
+    // As long as it was all the time: a daemon killed here must not leave a volume without its size.
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let sparse = !device && metadata.blocks().saturating_mul(512) < length;
+    if sparse && rustix::fs::fallocate(&file, hole, 0, length).is_ok() {
         progress.set_done(length);
     } else {
         copy::zero((&file, &name), 0, length, progress)?;
     }
+    fault::point("volume.wiped").map_err(failed("cannot wipe", path))?;
     file.sync_all().map_err(failed("cannot sync data to volume with path", path))
 }
 

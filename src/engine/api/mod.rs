@@ -33,6 +33,8 @@ mod xml;
 
 use std::future::Future;
 
+use tokio::sync::watch;
+
 pub use address::{AddressesArgs, GetInterfaceAddresses, address_source};
 pub use block::{BlockInfo, BlockInfoArgs, GetBlockInfo, GetDiskErrors};
 pub use capability::{
@@ -138,6 +140,26 @@ pub struct CallInfo {
     pub acl: &'static str,
 }
 
+/// Whether who called is still there. Long work for a client alone ends with it.
+#[derive(Clone, Debug, Default)]
+pub struct Presence(Option<watch::Receiver<()>>);
+
+impl Presence {
+    /// A client that is there until the first of the two is dropped.
+    pub fn new() -> (watch::Sender<()>, Presence) {
+        let (here, seen) = watch::channel(());
+        (here, Presence(Some(seen)))
+    }
+
+    /// Returns when the client has gone; never where nobody can tell, as behind a message bus.
+    pub async fn gone(&self) {
+        match self.0.clone() {
+            Some(mut seen) => while seen.changed().await.is_ok() {},
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -145,12 +167,13 @@ pub struct Caller {
     pub read_only: bool,
     /// For the log: `uid 0 pid 4711`, `:1.42`.
     pub who: String,
+    pub presence: Presence,
 }
 
 impl Caller {
     /// The daemon itself.
     pub fn daemon() -> Self {
-        Caller { read_only: false, who: "the daemon".into() }
+        Caller { read_only: false, who: "the daemon".into(), presence: Presence::default() }
     }
 }
 

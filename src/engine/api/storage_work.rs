@@ -71,7 +71,7 @@ call! {
         let known = create_flags::PREALLOC_METADATA | create_flags::VALIDATE;
         check_host_flags(flags, known, "virStorageVolCreateXML")?;
         strict(on, &xml, flags)?;
-        on.create_volume(&xml, flags).await
+        on.create_volume(&xml, flags, &caller.presence).await
     }
 }
 
@@ -87,7 +87,7 @@ call! {
             SourceName::Key(key) => host.volume_by_key(&key)?,
             SourceName::Named { pool, name } => host.volume(&pool, &name)?,
         };
-        on.create_volume_from(&xml, &source, flags).await
+        on.create_volume_from(&xml, &source, flags, &caller.presence).await
     }
 }
 

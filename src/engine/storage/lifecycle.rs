@@ -119,7 +119,9 @@ impl StoragePool {
         let change = self.change().await?;
         self.not_active(&change)?;
         let def = self.def()?;
+        fault_point("pool.delete.begun")?;
         self.delete_storage(&def).await?;
+        fault_point("pool.delete.done")?;
         self.tell(pool_lifecycle::DELETED);
         Ok(())
     }

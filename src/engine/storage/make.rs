@@ -9,6 +9,7 @@ use crate::disk::job::create::{self, Create, From};
 use crate::disk::job::definition;
 use crate::disk::pool::{PoolDef, PoolType};
 use crate::disk::volume::{self, Capacity, FileFormat, VolumeDef, VolumeKind};
+use crate::engine::api::Presence;
 use crate::engine::work::{Use, UseKind, Work};
 use crate::error::{Code, Error, Result};
 
@@ -25,19 +26,26 @@ impl StoragePool {
         Ok(host.work.clone())
     }
 
-    /// Makes a volume (`virStorageVolCreateXML`). It appears when it is whole. Errors: those of the document; code 90
+    /// Makes a volume (`virStorageVolCreateXML`). It appears when it is whole; nothing is left of it when the client goes
+    /// before. Errors: those of the document; code 90
     /// when the name is taken, 55 when the pool does not run, 38 and others of the making.
-    pub async fn create_volume(&self, xml: &str, flags: u32) -> Result<StorageVol> {
-        self.make(xml, None, flags).await
+    pub async fn create_volume(&self, xml: &str, flags: u32, client: &Presence) -> Result<StorageVol> {
+        self.make(xml, None, flags, client).await
     }
 
     /// Makes a volume with the content of another (`virStorageVolCreateXMLFrom`). Errors as
     /// [`StoragePool::create_volume`].
-    pub async fn create_volume_from(&self, xml: &str, source: &StorageVol, flags: u32) -> Result<StorageVol> {
-        self.make(xml, Some(source), flags).await
+    pub async fn create_volume_from(
+        &self,
+        xml: &str,
+        source: &StorageVol,
+        flags: u32,
+        client: &Presence,
+    ) -> Result<StorageVol> {
+        self.make(xml, Some(source), flags, client).await
     }
 
-    async fn make(&self, xml: &str, source: Option<&StorageVol>, flags: u32) -> Result<StorageVol> {
+    async fn make(&self, xml: &str, source: Option<&StorageVol>, flags: u32, client: &Presence) -> Result<StorageVol> {
         let job = self.begin_job().await?;
         let (pool, work) = (self.def()?, self.work()?);
         let capacity = if source.is_some() { Capacity::Optional } else { Capacity::OptionalWithBacking };
@@ -54,9 +62,18 @@ impl StoragePool {
             None => None,
             Some(source) => Some(source.input(&work, &mut def).await?),
         };
+        let (progress, name) = (building.progress.clone(), def.name.clone());
         let making = Making { pool: self.clone(), job, building, work, def, path, flags };
-        // A client that goes away does not stop it: its volume is there when it comes back.
-        let done = tokio::spawn(making.run(pool, input)).await;
+        // A task of its own, so that it cleans up behind itself whatever becomes of whoever waits.
+        let mut making = tokio::spawn(making.run(pool, input));
+        let done = tokio::select! {
+            done = &mut making => done,
+            () = client.gone() => {
+                tracing::info!(volume = %name, "the client of an unfinished volume has gone: it is given up");
+                progress.cancel();
+                making.await
+            }
+        };
         done.map_err(|error| Error::internal("making a volume died").with_source(error))?
     }
 
