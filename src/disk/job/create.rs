@@ -52,6 +52,13 @@ pub struct From {
 pub async fn create(tool: &Tool, request: Create, progress: &Arc<Progress>) -> Result<()> {
     if let Some(source) = &request.source {
         progress.set_total(source.capacity);
+        // What both lie over would have to hold the same, which nothing can check.
+        if let Some(backing) = &request.image.backing {
+            return Err(Error::unsupported_config(format!(
+                "volume '{}' cannot both be a copy and lie over '{}': leave out its <backingStore>, a copy is complete",
+                request.name, backing.path
+            )));
+        }
     }
     if is_device(&request.target) {
         return on_device(tool, &request, progress).await;
@@ -289,20 +296,22 @@ fn arguments(
     let input = secret("input", &from.secret)?;
     let format = plan::input_format(&from.format)?.to_string();
     let mut file = |path: &Path| if pretend { Ok(String::new()) } else { hand.path(path, Access::Read) };
-    let source = match (input, Format::parse(&format)) {
-        (Some(secret), _) => Source::Encrypted { format, file: file(&from.path)?, secret },
-        (None, Some(known)) => {
-            let layers = chain::resolve(&from.path, known)?;
-            let mut named = Vec::new();
-            for layer in &layers {
-                named.push((layer.format.as_str().to_string(), file(&layer.path)?));
-            }
-            match (named.len(), named.pop()) {
-                (1, Some((format, file))) => Source::Plain { format, file },
-                (_, last) => Source::Chain(named.into_iter().chain(last).collect()),
+    let mut layers = Vec::new();
+    match Format::parse(&format) {
+        Some(known) => {
+            for layer in chain::resolve(&from.path, known)? {
+                layers.push((layer.format.as_str().to_string(), file(&layer.path)?));
             }
         }
-        (None, None) => Source::Plain { format, file: file(&from.path)? },
+        None => layers.push((format, file(&from.path)?)),
+    }
+    let source = match input {
+        Some(secret) => Source::Encrypted { layers, secret },
+        None if layers.len() > 1 => Source::Chain(layers),
+        None => {
+            let (format, file) = layers.swap_remove(0);
+            Source::Plain { format, file }
+        }
     };
     plan::create(image, target, own.as_ref(), Some(&source))
 }

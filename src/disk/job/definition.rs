@@ -140,7 +140,7 @@ mod tests {
             let (format, file) = (format_name(&input).to_string(), place(&input, &pool));
             match secret(&input, "/path/to/inputSecretFile") {
                 None => Source::Plain { format, file },
-                Some(secret) => Source::Encrypted { format, file, secret },
+                Some(secret) => Source::Encrypted { layers: vec![(format, file)], secret },
             }
         });
         let secret = secret(&def, "/path/to/secretFile");

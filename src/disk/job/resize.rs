@@ -44,24 +44,24 @@ pub async fn resize(tool: &Tool, path: &Path, request: Request, progress: &Arc<P
     }
     let mut hand = tool.hand();
     let format = request.format.clone();
-    let layers = match Format::parse(&format) {
-        Some(known) if request.secret.is_none() => chain::resolve(path, known)?,
-        _ => Vec::new(),
+    let below = match Format::parse(&format) {
+        Some(known) => chain::resolve(path, known)?.split_off(1),
+        None => Vec::new(),
     };
-    let file = hand.path(path, Access::Write)?;
+    let mut layers = vec![(format.clone(), hand.path(path, Access::Write)?)];
+    for layer in &below {
+        layers.push((layer.format.as_str().to_string(), hand.path(&layer.path, Access::Read)?));
+    }
     let source = match &request.secret {
         Some(value) => {
             let secret = Secret { id: "volume".into(), file: hand.secret(value)? };
-            Source::Encrypted { format, file, secret }
+            Source::Encrypted { layers, secret }
         }
-        None if layers.len() > 1 => {
-            let mut named = vec![(format, file)];
-            for layer in &layers[1..] {
-                named.push((layer.format.as_str().to_string(), hand.path(&layer.path, Access::Read)?));
-            }
-            Source::Chain(named)
+        None if layers.len() > 1 => Source::Chain(layers),
+        None => {
+            let (format, file) = layers.swap_remove(0);
+            Source::Plain { format, file }
         }
-        None => Source::Plain { format, file },
     };
     fault::point("volume.resize").map_err(failed("cannot resize", path))?;
     let options = Resize { shrink: request.shrink, preallocate: false };

@@ -181,6 +181,37 @@ async fn an_encrypted_volume_opens_with_its_passphrase_alone() {
 }
 
 #[tokio::test]
+async fn encryption_and_backing_images_go_together() {
+    let Some(tool) = tool("encryption_and_backing_images_go_together") else { return };
+    let dir = closed_dir();
+    let path = |name: &str| dir.path().join(name);
+    pattern(&path("base"), 0, 1 << 20);
+    let backing = Some(Backing { path: path("base").display().to_string(), format: "raw".into() });
+    let secret = || Some(b"right".to_vec());
+    let luks = || Some(Luks::default());
+    let from = |name: &str, format: &str, secret| {
+        Some(From { path: path(name), format: format.into(), capacity: 1 << 20, secret })
+    };
+    // An overlay and a locked overlay; the first becomes a locked image, each locked one an open one.
+    for (name, image, secret, source) in [
+        ("over", NewImage { backing: backing.clone(), ..image("qcow2", 1 << 20) }, None, None),
+        ("over-locked", NewImage { backing, luks: luks(), ..image("qcow2", 1 << 20) }, secret(), None),
+        ("locked", NewImage { luks: luks(), ..image("raw", 1 << 20) }, secret(), from("over", "qcow2", None)),
+        ("a", image("raw", 1 << 20), None, from("locked", "raw", secret())),
+        ("b", image("raw", 1 << 20), None, from("over-locked", "qcow2", secret())),
+    ] {
+        let request = Create { target: path(name), image, secret, source, ..Create::default() };
+        create(&tool, request, &progress()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    for name in ["a", "b"] {
+        assert_eq!(fs::read(path(name)).unwrap(), fs::read(path("base")).unwrap(), "{name}");
+    }
+    let larger = resize::Request { format: "qcow2".into(), capacity: 2 << 20, secret: secret(), ..Default::default() };
+    resize::resize(&tool, &path("over-locked"), larger, &progress()).await.unwrap();
+    assert_eq!(sizes(&path("over-locked"), Format::Qcow2).unwrap().0, 2 << 20);
+}
+
+#[tokio::test]
 async fn failures_and_cancelling_leave_nothing() {
     let dir = closed_dir();
     let target = dir.path().join("disk");

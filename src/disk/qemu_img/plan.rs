@@ -51,8 +51,8 @@ pub struct Luks {
 pub enum Source {
     /// One image without a passphrase.
     Plain { format: String, file: String },
-    /// One encrypted image.
-    Encrypted { format: String, file: String, secret: Secret },
+    /// An encrypted image and what it lies over, topmost first: format and file of each.
+    Encrypted { layers: Vec<(String, String)>, secret: Secret },
     /// An image over others, topmost first: format and file of each.
     Chain(Vec<(String, String)>),
 }
@@ -79,7 +79,7 @@ pub fn create(
     secret: Option<&Secret>,
     source: Option<&Source>,
 ) -> Result<Vec<Vec<String>>> {
-    check(image, secret, source)?;
+    check(image, secret)?;
     let crypt = secret.is_some() || matches!(source, Some(Source::Encrypted { .. }));
     let Some(source) = source else { return Ok(vec![empty(image, target, secret)]) };
     if crypt {
@@ -131,7 +131,7 @@ pub struct Resize {
     pub preallocate: bool,
 }
 
-fn check(image: &NewImage, secret: Option<&Secret>, source: Option<&Source>) -> Result<()> {
+fn check(image: &NewImage, secret: Option<&Secret>) -> Result<()> {
     let refuse = |text: &str| Err(Error::unsupported_config(text));
     let qcow2 = image.format == "qcow2";
     if image.preallocate && !qcow2 {
@@ -164,10 +164,6 @@ fn check(image: &NewImage, secret: Option<&Secret>, source: Option<&Source>) -> 
     }
     if image.luks.is_some() != secret.is_some() {
         return refuse("no secret provided for luks encryption");
-    }
-    // Spelled-out options cannot say both.
-    if secret.is_some() && matches!(source, Some(Source::Chain(_))) {
-        return refuse("an image over a backing image cannot be copied into an encrypted one in one step");
     }
     Ok(())
 }
@@ -260,22 +256,29 @@ fn push_options(args: &mut Vec<String>, image: &NewImage, secret: Option<&Secret
 fn image_opts(source: &Source) -> String {
     match source {
         Source::Plain { format, file } => format!("driver={format},file.filename={}", comma(file)),
-        Source::Encrypted { format, file, secret } => encrypted_opts(format, file, &secret.id),
-        Source::Chain(layers) => {
-            let mut text = String::new();
-            let mut prefix = String::new();
-            for (format, file) in layers {
-                let separator = if text.is_empty() { "" } else { "," };
-                let _ = write!(
-                    text,
-                    "{separator}{prefix}driver={format},{prefix}file.driver=file,{prefix}file.filename={}",
-                    comma(file)
-                );
-                prefix.push_str("backing.");
-            }
-            text
-        }
+        Source::Encrypted { layers, secret } => match layers.as_slice() {
+            [(format, file)] => encrypted_opts(format, file, &secret.id),
+            layers => chain_opts(layers, Some(secret)),
+        },
+        Source::Chain(layers) => chain_opts(layers, None),
     }
+}
+
+/// Images over each other, spelled out: what a header names is opened by nobody. `secret` unlocks the topmost.
+fn chain_opts(layers: &[(String, String)], secret: Option<&Secret>) -> String {
+    let mut text = String::new();
+    let mut prefix = String::new();
+    for (format, file) in layers {
+        let separator = if text.is_empty() { "" } else { "," };
+        let file = comma(file);
+        let _ =
+            write!(text, "{separator}{prefix}driver={format},{prefix}file.driver=file,{prefix}file.filename={file}");
+        if let Some(secret) = secret.filter(|_| prefix.is_empty()) {
+            let _ = write!(text, ",encrypt.key-secret={}", comma(&secret.id));
+        }
+        prefix.push_str("backing.");
+    }
+    text
 }
 
 fn encrypted_opts(format: &str, file: &str, secret: &str) -> String {
@@ -345,12 +348,41 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_is_copied_into_and_out_of_encryption() {
+        let layers = vec![("qcow2".to_string(), "/a".to_string()), ("raw".to_string(), "/b".to_string())];
+        let raw = NewImage { format: "raw".into(), capacity: 1024, ..NewImage::default() };
+        let luks = NewImage { luks: Some(Luks::default()), ..raw.clone() };
+        let key = |id: &str| Secret { id: id.into(), file: format!("/{id}") };
+        let below = "backing.driver=raw,backing.file.driver=file,backing.file.filename=/b";
+        assert_eq!(
+            words(&create(&luks, "/x", Some(&key("new")), Some(&Source::Chain(layers.clone()))).unwrap()),
+            [
+                "create -f luks --object secret,id=new,file=/new -o key-secret=new /x 1K".to_string(),
+                format!(
+                    "convert --image-opts -n --target-image-opts --object secret,id=new,file=/new \
+                     driver=qcow2,file.driver=file,file.filename=/a,{below} \
+                     driver=luks,file.filename=/x,key-secret=new"
+                )
+            ]
+        );
+        let locked = Source::Encrypted { layers, secret: key("old") };
+        assert_eq!(
+            words(&create(&raw, "/x", None, Some(&locked)).unwrap())[1],
+            format!(
+                "convert --image-opts -n --target-image-opts --object secret,id=old,file=/old \
+                 driver=qcow2,file.driver=file,file.filename=/a,encrypt.key-secret=old,{below} \
+                 driver=raw,file.filename=/x"
+            )
+        );
+    }
+
+    #[test]
     fn sizes_and_keys_of_a_resize() {
         let image = Source::Plain { format: "qcow2".into(), file: "/x".into() };
         let plain = resize(&image, 5, Resize { shrink: true, preallocate: true });
         assert_eq!(plain.join(" "), "resize --preallocation=falloc --shrink -f qcow2 /x 5");
         let secret = Secret { id: "s".into(), file: "/f".into() };
-        let image = Source::Encrypted { format: "raw".into(), file: "/x".into(), secret };
+        let image = Source::Encrypted { layers: vec![("raw".into(), "/x".into())], secret };
         let crypt = resize(&image, 5, Resize::default());
         assert_eq!(
             crypt.join(" "),
