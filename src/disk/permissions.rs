@@ -1,6 +1,8 @@
 //! `<permissions>` of a pool's directory or a volume's file, and path clean-up as libvirt does it.
 
-use crate::error::{Code, Result};
+use std::path::Path;
+
+use crate::error::{Code, Error, Result};
 use crate::xml::{Node, Writer, parse_signed};
 
 /// `<permissions>`; what is `None` is left as it is.
@@ -40,6 +42,21 @@ impl Permissions {
             w.text_opt("group", self.group);
             w.text_opt("label", self.label.as_ref());
         });
+    }
+}
+
+/// Gives the file or device at `path` the owner and mode that are asked for. Errors: code 38.
+pub fn apply(path: &Path, wanted: &Permissions) -> Result<()> {
+    let failed = |what: &str, error| Error::system(format!("cannot set {what} of '{}'", path.display()), error);
+    if wanted.owner.is_some() || wanted.group.is_some() {
+        std::os::unix::fs::chown(path, wanted.owner, wanted.group).map_err(|error| failed("owner", error))?;
+    }
+    match wanted.mode {
+        Some(mode) => {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(path, mode).map_err(|error| failed("mode", error))
+        }
+        None => Ok(()),
     }
 }
 

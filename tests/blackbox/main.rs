@@ -16,6 +16,7 @@ mod ends;
 mod exec;
 mod guest_volumes;
 mod hostile_xml;
+mod logical;
 mod mock_define;
 mod mock_life;
 mod native;

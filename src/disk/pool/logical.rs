@@ -88,6 +88,54 @@ pub async fn delete(def: &PoolDef) -> Result<()> {
     Ok(())
 }
 
+/// The arguments of lvcreate for a new volume: one that takes all its room, a copy-on-write view of another, or one that
+/// takes room as it is written to. Errors: code 67 for a name or form that LVM does not have.
+pub fn create_arguments(def: &PoolDef, volume: &VolumeDef) -> Result<Vec<String>> {
+    let group = group(def)?;
+    let name = &volume.name;
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'_' | b'.' | b'-');
+    if name.starts_with('-') || !name.bytes().all(known) {
+        return Err(Error::unsupported_config(format!(
+            "'{name}' cannot be the name of a logical volume: letters, digits and + _ . - make one"
+        )));
+    }
+    if volume.target.encryption.is_some() {
+        return Err(Error::unsupported_config(format!(
+            "logical volume '{name}' cannot be made with <encryption> here"
+        )));
+    }
+    let kib = |bytes: u64| format!("{}K", bytes.div_ceil(1024).max(1));
+    let sparse = volume.allocation != volume.capacity;
+    // Or it asks, on a terminal there is none of, whether remains of an earlier volume may go.
+    let mut arguments: Vec<String> = ["--yes", "--name", name, "-L"].map(String::from).into();
+    arguments.push(kib(if sparse { volume.allocation } else { volume.capacity }));
+    match &volume.backing {
+        Some(backing) if backing.path.starts_with('/') => arguments.extend(["-s".to_string(), backing.path.clone()]),
+        Some(backing) => {
+            let what = format!("backing store '{}' of '{name}' must be an absolute path", backing.path);
+            return Err(Error::unsupported_config(what));
+        }
+        None => {
+            if sparse {
+                arguments.extend(["--type", "snapshot", "--virtualsize"].map(String::from));
+                arguments.push(kib(volume.capacity));
+            }
+            arguments.push(group.to_string());
+        }
+    }
+    Ok(arguments)
+}
+
+/// Makes a volume of the group. Errors: as [`create_arguments`], and code 1 with what lvcreate said.
+pub async fn create(def: &PoolDef, volume: &VolumeDef) -> Result<()> {
+    run("lvcreate", &create_arguments(def, volume)?).await.map(drop)
+}
+
+/// Removes a volume of the group; LVM refuses while it is open. Errors: code 1 with what lvremove said.
+pub async fn remove(def: &PoolDef, volume: &str) -> Result<()> {
+    run("lvremove", &["-f".to_string(), format!("{}/{volume}", group(def)?)]).await.map(drop)
+}
+
 /// Sizes of the group and its volumes. Errors: code 1 with what the programs said.
 pub async fn refresh(def: &PoolDef) -> Result<(Usage, BTreeMap<String, VolumeDef>)> {
     let name = group(def)?;
@@ -157,6 +205,7 @@ async fn run(name: &str, arguments: &[String]) -> Result<String> {
 mod tests {
     use super::*;
     use crate::disk::pool::parse;
+    use crate::disk::volume::BackingStore;
 
     #[test]
     fn what_lvm_says_is_read() {
@@ -169,6 +218,26 @@ mod tests {
         let a = &volumes["a"];
         assert_eq!((a.capacity, a.key.as_deref(), a.target.path.as_deref()), (8 << 20, Some("u-1"), Some("/dev/vg/a")));
         assert_eq!(a.extents[1], Extent { device: "/dev/sdb".into(), start: 12 << 20, end: 16 << 20 });
+    }
+
+    #[test]
+    fn what_lvcreate_is_told() {
+        let pool = parse("<pool type='logical'><name>p</name><source><name>vg</name></source></pool>").unwrap().def;
+        let mut volume =
+            VolumeDef { name: "v".into(), capacity: 10 << 20, allocation: 10 << 20, ..VolumeDef::default() };
+        let words = |volume: &VolumeDef| create_arguments(&pool, volume).unwrap()[1..].join(" ");
+        assert_eq!(words(&volume), "--name v -L 10240K vg");
+        volume.allocation = 0;
+        assert_eq!(words(&volume), "--name v -L 1K --type snapshot --virtualsize 10240K vg");
+        volume.backing = Some(BackingStore { path: "/dev/vg/base".into(), ..BackingStore::default() });
+        volume.allocation = 4 << 20;
+        assert_eq!(words(&volume), "--name v -L 4096K -s /dev/vg/base");
+        for name in ["-f", "a b", "a\nb"] {
+            let named = VolumeDef { name: name.into(), ..volume.clone() };
+            assert!(create_arguments(&pool, &named).unwrap_err().message().contains("name of a logical volume"));
+        }
+        volume.backing = Some(BackingStore { path: "-f".into(), ..BackingStore::default() });
+        assert!(create_arguments(&pool, &volume).unwrap_err().message().contains("absolute"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{StoragePool, StorageVol, Volumes};
 use crate::disk::job::stream::{Download, Piece, Upload};
 use crate::disk::job::wipe::{Algorithm, wipe};
 use crate::disk::job::{self, definition, resize};
-use crate::disk::pool::{PoolDef, Usage, directory};
+use crate::disk::pool::{PoolDef, PoolType, Usage, directory, logical};
 use crate::disk::volume::scan::scan_one;
 use crate::disk::volume::{VolumeDef, VolumeKind};
 use crate::engine::cleanup::run_blocking;
@@ -52,6 +52,10 @@ impl StorageVol {
     pub async fn delete(&self) -> Result<()> {
         let hold = self.hold(UseKind::Change).await?;
         let (path, directory) = (hold.path.clone(), self.def()?.kind == VolumeKind::Dir);
+        if self.pool.is_logical()? {
+            logical::remove(self.pool.def()?.as_ref(), &self.name).await?;
+            return self.pool.look_again(&self.name, false).await;
+        }
         self.files_only("storage pool does not support vol deletion")?;
         if !self.pool.in_memory() {
             run_blocking(move || job::delete(&path, directory)).await?;
@@ -97,7 +101,9 @@ impl StorageVol {
     pub async fn wipe(&self, algorithm: u32) -> Result<()> {
         let algorithm = Algorithm::from_number(algorithm)?;
         let hold = self.hold(UseKind::Change).await?;
-        self.files_only("storage pool doesn't support volume wiping")?;
+        if !self.pool.is_logical()? {
+            self.files_only("storage pool doesn't support volume wiping")?;
+        }
         if self.pool.in_memory() {
             return Ok(());
         }
@@ -165,6 +171,9 @@ fn target_capacity(def: &VolumeDef, capacity: u64, flags: u32) -> Result<u64> {
 impl StoragePool {
     /// Looks at one volume again and publishes it. `raw`: it is a raw image, whatever its guest wrote into it.
     pub(super) async fn look_again(&self, name: &str, raw: bool) -> Result<()> {
+        if self.is_logical()? {
+            return self.look_at_all_again().await;
+        }
         let (live, def, file) = (self.live()?, self.def()?, name.to_string());
         let directory = PathBuf::from(def.target.path.clone().unwrap_or_default());
         let looked = run_blocking(move || {
@@ -182,6 +191,20 @@ impl StoragePool {
         });
         let (volume, inode) = looked.await?;
         self.publish(name, volume, inode).await
+    }
+
+    /// Whether its volumes are those of a volume group on this host. Error: it is gone.
+    pub(super) fn is_logical(&self) -> Result<bool> {
+        Ok(!self.in_memory() && self.pool_type()? == PoolType::Logical)
+    }
+
+    /// As a refresh, though jobs run: a look at one logical volume is one at all.
+    async fn look_at_all_again(&self) -> Result<()> {
+        let mut change = self.change().await?;
+        let Some(run) = change.state().run.clone() else { return Ok(()) };
+        let found = self.look(&run.def, &run.live.raw).await?;
+        let live = self.taken_in(&run.live, found).await;
+        change.started(change.run(run.def, live)).await
     }
 
     /// Sizes of the pool with these volumes.

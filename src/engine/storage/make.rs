@@ -7,7 +7,8 @@ use super::job::PoolJob;
 use super::{PoolLive, StoragePool, StorageVol};
 use crate::disk::job::create::{self, Create, From};
 use crate::disk::job::definition;
-use crate::disk::pool::{PoolDef, PoolType};
+use crate::disk::permissions;
+use crate::disk::pool::{PoolDef, logical};
 use crate::disk::volume::{self, Capacity, FileFormat, VolumeDef, VolumeKind};
 use crate::engine::api::Presence;
 use crate::engine::work::{Use, UseKind, Work};
@@ -90,14 +91,18 @@ impl StoragePool {
             let what = format!("volume name '{name}' cannot end in '.part', which unfinished files do");
             return Err(Error::invalid_state(what));
         }
-        if !self.in_memory() && !matches!(pool.kind, PoolType::Dir | PoolType::Fs | PoolType::Netfs) {
+        let logical = self.is_logical()?;
+        if !self.in_memory() && !logical && !pool.kind.is_directory() {
             return Err(Error::no_support("storage pool does not support volume creation"));
         }
-        let path = Path::new(pool.target.path.as_deref().unwrap_or("/")).join(name);
+        let group = || format!("/dev/{}", pool.source.name.as_deref().unwrap_or(&pool.name));
+        let directory = pool.target.path.clone().unwrap_or_else(|| if logical { group() } else { "/".into() });
+        let path = Path::new(&directory).join(name);
         let text = path.display().to_string();
         def.target.path = Some(text.clone());
         def.key = Some(text);
         def.kind = match def.file_format() {
+            _ if logical => VolumeKind::Block,
             FileFormat::Dir => VolumeKind::Dir,
             _ => VolumeKind::File,
         };
@@ -149,6 +154,22 @@ pub(super) struct Input {
 impl Making {
     async fn run(self, pool: Arc<PoolDef>, input: Option<Input>) -> Result<StorageVol> {
         let Making { pool: handle, job, building, work, def, path, flags } = self;
+        if handle.is_logical()? {
+            if input.is_some() {
+                let what = "logical volumes cannot be made as copies here: create one and upload into it";
+                return Err(Error::no_support(what));
+            }
+            logical::create(&pool, &def).await?;
+            if let Err(error) = permissions::apply(&path, &def.target.permissions) {
+                if let Err(also) = logical::remove(&pool, &def.name).await {
+                    tracing::warn!(volume = def.name, error = %also, "a volume that could not be finished is left");
+                }
+                return Err(error);
+            }
+            handle.look_again(&def.name, false).await?;
+            drop((building, job));
+            return handle.volume(&def.name);
+        }
         let preallocate = flags & self::flags::PREALLOC_METADATA != 0;
         let image = definition::image(&def, pool.kind, preallocate)?;
         let raw = definition::format_name(&def) == "raw";
