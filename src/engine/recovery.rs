@@ -103,10 +103,7 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
     }
     let parsed = domain_xml::parse_stored(&record.live_xml)?;
     let mut live = Arc::new(parsed.def);
-    // A pool that has gone meanwhile takes nothing away from a guest that has the volume open.
-    if let Err(error) = super::storage::resolve(runtime.host(), &mut live) {
-        tracing::warn!(domain = record.name, %error, "where a volume of the running guest is, is not known");
-    }
+    super::storage::find_again(runtime.host(), &mut live);
     let run = RunRecord {
         live: Arc::unwrap_or_clone(live),
         id: record.id,

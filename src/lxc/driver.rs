@@ -14,7 +14,7 @@ use super::plan::{self, Host, Peers};
 use super::sealed::Sealed;
 use super::spec::{Cgroups, MountSource, Root, Spec};
 use crate::cgroup::Manager;
-use crate::domain_xml::device::{ConsoleTarget, Hostdev, HostdevSource};
+use crate::domain_xml::device::{ConsoleTarget, FilesystemType, Hostdev, HostdevSource};
 use crate::domain_xml::os::OsType;
 use crate::domain_xml::{DomainDef, Warning};
 use crate::engine::driver::{
@@ -185,6 +185,10 @@ impl Driver for LxcDriver {
         // Kept in a definition, as libvirt does; a start refuses it.
         let mut runnable = def.clone();
         runnable.hostdevs.retain(|device| !is_shared_with_containers(device));
+        // What a volume is, its pool says when the container starts.
+        for fs in runnable.filesystems.iter_mut().filter(|fs| fs.kind == FilesystemType::Volume) {
+            (fs.kind, fs.source.path) = (FilesystemType::Mount, Some("/volume".into()));
+        }
         plan::plan(&runnable, &self.dry_host(def)).map(drop).map_err(ours)
     }
 

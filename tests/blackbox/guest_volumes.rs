@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::harness::container::Container;
 use crate::harness::guest::qemu_img;
 use crate::harness::{Lab, program, skip, test_name};
 
@@ -68,6 +69,9 @@ fn a_guest_starts_on_volumes() {
     assert!(xml.contains("<source pool='p' volume='top' index='2'/>"), "{xml}");
     assert!(xml.contains(&format!("<source file='{}'/>", dir.join("base").display())), "its backing store: {xml}");
     assert!(!xml.contains(&format!("'{}'", dir.join("top").display())), "{xml}");
+    let raw =
+        "<driver name='qemu' type='raw'/>\n      <source pool='p' volume='plain' index='1'/>\n      <backingStore/>";
+    assert!(xml.contains(raw), "{xml}");
     let said = command_line(&lab);
     assert!(said.contains(&format!(r#""filename":"{}","#, dir.join("top").display())), "{said}");
     let stats = lab.ok(&["domstats", NAME]);
@@ -104,6 +108,34 @@ fn a_guest_starts_on_volumes() {
     lab.ok(&["pool-destroy", "p"]);
     lab.ok(&["pool-undefine", "p"]);
     lab.check_no_guest_left();
+    lab.finish();
+}
+
+#[test]
+fn a_container_has_a_volume_as_a_directory() {
+    let Some(lab) = Lab::lxc() else { return };
+    let dir = lab.work().join("pool");
+    fs::create_dir(&dir).unwrap();
+    lab.ok(&["pool-define-as", "p", "dir", "--target", &dir.display().to_string()]);
+    lab.ok(&["pool-start", "p"]);
+    lab.ok(&["vol-create-as", "p", "tree", "0", "--format", "dir"]);
+    fs::write(dir.join("tree/word"), "from the volume").unwrap();
+    let mut guest = Container::new(&lab, 1, "cat /mnt/word; while true; do sleep 1000; done");
+    let volume =
+        "<filesystem type='volume'><source pool='p' volume='tree'/><target dir='/mnt'/><readonly/></filesystem>";
+    guest.xml = guest.with_device(volume);
+    lab.define(&guest.xml);
+    lab.ok(&["start", &guest.name]);
+    guest.shows("from the volume");
+    let xml = lab.ok(&["dumpxml", &guest.name]);
+    assert!(xml.contains("<filesystem type='volume'") && xml.contains("<source pool='p' volume='tree'/>"), "{xml}");
+    let user = format!("used by running domain '{}' (filesystem /mnt)", guest.name);
+    lab.fails_with(&["vol-delete", "tree", "--pool", "p"], &[&user]);
+    lab.ok(&["destroy", &guest.name]);
+    lab.ok(&["pool-destroy", "p"]);
+    lab.fails_with(&["start", &guest.name], &["'p' containing volume 'tree' is not active", "filesystem '/mnt'"]);
+    lab.ok(&["undefine", &guest.name]);
+    lab.ok(&["pool-undefine", "p"]);
     lab.finish();
 }
 

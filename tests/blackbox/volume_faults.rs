@@ -202,7 +202,7 @@ fn a_client_that_goes_away_takes_its_new_volume_with_it() {
     let (lab, dir) = lab();
     let virsh = Virsh::on(&lab, "qemu:///system", "libvirt-sock");
     // Tables for so many clusters take a while.
-    let words = ["vol-create-as", "p", "big", "8T", "--format", "qcow2", "--prealloc-metadata"];
+    let words = ["vol-create-as", "p", "big", "32T", "--format", "qcow2", "--prealloc-metadata"];
     let clients = [Some(lab.cli(&words)), virsh.map(|virsh| virsh.command(&words))];
     for mut client in clients.into_iter().flatten() {
         let client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -225,11 +225,14 @@ fn a_client_that_goes_away_takes_its_new_volume_with_it() {
         let mut command = virsh.command(&["vol-upload", "big", fifo.to_str().unwrap(), "--pool", "p"]);
         let client = command.stdout(Stdio::null()).spawn().unwrap();
         let mut feed = File::options().read(true).write(true).open(&fifo).unwrap();
-        // By itself: a client that reads no more would stop this test.
+        // Held to the end, so that the client sees none; and written to by itself, for a client that reads no more would
+        // stop this test.
+        let held = feed.try_clone().unwrap();
         std::thread::spawn(move || (0..32).try_for_each(|_| feed.write_all(&[b'x'; 65536])));
         eventually("a volume that has grown", DEADLINE, || (length(&volume) > MIB).then_some(()));
         end(client);
         eventually("the former length", DEADLINE, || (length(&volume) == MIB).then_some(()));
+        drop(held);
     }
     eventually("a volume that nobody holds", DEADLINE, || {
         lab.run(&["vol-delete", "big", "--pool", "p"]).success().then_some(())

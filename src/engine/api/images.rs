@@ -87,7 +87,7 @@ call! {
         // Each import is a job of its own: the same source may be asked for twice.
         let key = format!("import {}", uuid::Uuid::new_v4());
         let job = on.host().work.begin(&key, &shown, UseKind::Build)?;
-        let image = cache.import(import, &job.progress).await?;
+        let image = caller.presence.during(cache.import(import, &job.progress)).await?;
         drop(job);
         let connection = on.clone();
         crate::engine::cleanup::run_blocking(move || Ok(described(&connection, &cache, image))).await

@@ -151,6 +151,26 @@ impl Presence {
         (here, Presence(Some(seen)))
     }
 
+    /// Error: code 78 once the client has gone.
+    pub fn check(&self) -> Result<()> {
+        match &self.0 {
+            Some(seen) if seen.has_changed().is_err() => Err(Self::left()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs `work`, and drops it when the client goes before it ends. Errors: those of the work, code 78.
+    pub async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.gone() => Err(Self::left()),
+        }
+    }
+
+    fn left() -> Error {
+        Error::new(Code::OperationAborted, "the client has gone")
+    }
+
     /// Returns when the client has gone; never where nobody can tell, as behind a message bus.
     pub async fn gone(&self) {
         match self.0.clone() {

@@ -167,6 +167,7 @@ call! {
                 Piece::Data(data) => data.len() as u64,
                 Piece::Hole(hole) => *hole,
             };
+            caller.presence.check()?;
             upload.put(piece).await?;
             file = Some(moved);
         }
@@ -182,6 +183,7 @@ call! {
         let mut download = on.download(range.offset, range.length, true).await?;
         let (mut file, mut at) = (File::from(fd), 0u64);
         while let Some(piece) = download.next(PIECE).await? {
+            caller.presence.check()?;
             (file, at) = run_blocking(move || {
                 use std::os::unix::fs::FileExt;
                 match piece {

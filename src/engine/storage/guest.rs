@@ -14,15 +14,34 @@ use crate::error::{Code, Error, Result, Subsystem};
 /// Errors: code 49 and 50 for a pool or volume that is not there, code 67 for a pool that does not run and for what
 /// cannot be had, each with the device.
 pub(in crate::engine) fn resolve(host: &HostObjects, def: &mut Arc<DomainDef>) -> Result<()> {
-    // The test driver's guests open nothing.
-    let wanted = def.disks.iter().any(|disk| in_pool(&disk.source))
-        || def.filesystems.iter().any(|filesystem| filesystem.kind == FilesystemType::Volume);
-    if !wanted || host.context.set == HostSet::Test {
+    if !wanted(host, def) {
         return Ok(());
     }
     let def = Arc::make_mut(def);
     def.disks.iter_mut().try_for_each(|found| disk(host, found))?;
     def.filesystems.iter_mut().try_for_each(|found| filesystem(host, found))
+}
+
+/// The same for a guest that runs already, as far as it can be: a pool that has gone meanwhile takes nothing away from a
+/// guest that has the volume open.
+pub(in crate::engine) fn find_again(host: &HostObjects, def: &mut Arc<DomainDef>) {
+    if !wanted(host, def) {
+        return;
+    }
+    let def = Arc::make_mut(def);
+    let name = def.name.clone();
+    let disks = def.disks.iter_mut().map(|found| disk(host, found));
+    let all = disks.chain(def.filesystems.iter_mut().map(|found| filesystem(host, found)));
+    for error in all.filter_map(Result::err) {
+        tracing::warn!(domain = name, %error, "where a volume of the running guest is, is not known");
+    }
+}
+
+fn wanted(host: &HostObjects, def: &DomainDef) -> bool {
+    let disks = def.disks.iter().any(|disk| in_pool(&disk.source));
+    let any = disks || def.filesystems.iter().any(|filesystem| filesystem.kind == FilesystemType::Volume);
+    // The test driver's guests open nothing.
+    any && host.context.set != HostSet::Test
 }
 
 /// The same for a device of a running guest.
