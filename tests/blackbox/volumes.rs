@@ -124,7 +124,7 @@ fn a_volume_is_encrypted_with_the_secret_it_names() {
         return;
     }
     const UUID: &str = "22e1353d-c27e-4d6d-bf15-465053e6ba0b";
-    let (lab, dir) = lab();
+    let (mut lab, dir) = lab();
     let Some(virsh) = Virsh::on(&lab, "qemu:///system", "libvirt-sock") else { return };
     start_pool(&virsh, &dir);
     let xml = lab.write(
@@ -142,7 +142,31 @@ fn a_volume_is_encrypted_with_the_secret_it_names() {
     virsh.ok(&["secret-set-value", UUID, "--file", &value, "--plain"]);
     virsh.ok(&["vol-create", "p", &xml]);
     assert_eq!(read(&dir.join("locked"), 0, 4), b"LUKS");
-    assert_eq!(names(&dir), ["locked"]);
+    // Which secret it was is known from then on: for a change of its size, for a copy, through a refresh.
+    let open = lab.write("open.xml", "<volume><name>open</name><target><format type='raw'/></target></volume>");
+    let secret = format!("<secret type='passphrase' uuid='{UUID}'/>");
+    let capacity = |bytes: &str| {
+        let xml = virsh.ok(&["vol-dumpxml", "locked", "--pool", "p"]);
+        assert!(xml.contains(&secret) && xml.contains(&format!("<capacity unit='bytes'>{bytes}<")), "{xml}");
+    };
+    capacity("1048576");
+    virsh.ok(&["vol-resize", "locked", "2M", "--pool", "p"]);
+    capacity("2097152");
+    virsh.ok(&["pool-refresh", "p"]);
+    capacity("2097152");
+    virsh.ok(&["vol-create-from", "p", &open, "locked", "--inputpool", "p"]);
+    assert_eq!(fs::metadata(dir.join("open")).unwrap().len(), 2 << 20);
+    assert_eq!(names(&dir), ["locked", "open"]);
+    lab.crash();
+    lab.start();
+    lab.wait_ready();
+    let virsh = Virsh::on(&lab, "qemu:///system", "libvirt-sock").unwrap();
+    for words in
+        [&["vol-resize", "locked", "3M", "--pool", "p"][..], &["vol-clone", "locked", "another", "--pool", "p"]]
+    {
+        virsh.fails(words, "A single <secret type='passphrase'...> element is expected in encryption description");
+    }
+    assert_eq!(names(&dir), ["locked", "open"]);
 }
 
 #[test]

@@ -52,14 +52,8 @@ pub struct From {
 pub async fn create(tool: &Tool, request: Create, progress: &Arc<Progress>) -> Result<()> {
     if let Some(source) = &request.source {
         progress.set_total(source.capacity);
-        // What both lie over would have to hold the same, which nothing can check.
-        if let Some(backing) = &request.image.backing {
-            return Err(Error::unsupported_config(format!(
-                "volume '{}' cannot both be a copy and lie over '{}': leave out its <backingStore>, a copy is complete",
-                request.name, backing.path
-            )));
-        }
     }
+    one_backing_store(&request, progress).await?;
     if is_device(&request.target) {
         return on_device(tool, &request, progress).await;
     }
@@ -87,6 +81,25 @@ pub async fn create(tool: &Tool, request: Create, progress: &Arc<Progress>) -> R
         go_on(progress)?;
         finish(&part, &request, 0o600)?;
         part.keep(&request.target, &request.name)
+    })
+    .await
+}
+
+/// A copy may say what its source lies over, which it then does not; anything else is a misunderstanding. Error: code 1
+/// with libvirt's text.
+async fn one_backing_store(request: &Create, progress: &Arc<Progress>) -> Result<()> {
+    let (Some(source), Some(backing)) = (&request.source, &request.image.backing) else { return Ok(()) };
+    let Some(format) = Format::parse(&source.format) else { return Ok(()) };
+    let (path, named) = (source.path.clone(), PathBuf::from(&backing.path));
+    blocking(progress, move |_| match chain::resolve(&path, format)?.get(1) {
+        Some(below) if below.path != named => Err(Error::internal(format!(
+            "a different backing store cannot be specified: '{}' lies over '{}', not over '{}'; leave out \
+             <backingStore>, a copy is complete without",
+            path.display(),
+            below.path.display(),
+            named.display()
+        ))),
+        _ => Ok(()),
     })
     .await
 }
@@ -229,6 +242,8 @@ async fn run(
     target: &(dyn Fn(&mut Hand) -> Result<String> + Send + Sync),
 ) -> Result<()> {
     let mut image = request.image.clone();
+    // Checked by now; a copy is complete.
+    image.backing = image.backing.filter(|_| request.source.is_none());
     if matches!(image.format.as_str(), "iso" | "none") {
         image.format = "raw".into();
     }

@@ -203,6 +203,19 @@ async fn encryption_and_backing_images_go_together() {
         let request = Create { target: path(name), image, secret, source, ..Create::default() };
         create(&tool, request, &progress()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+    // A copy may name what its source lies over, and lies over nothing itself.
+    let over = |name: &str| Some(Backing { path: path(name).display().to_string(), format: "raw".into() });
+    let copied = |name: &str, backing| Create {
+        target: path(name),
+        image: NewImage { backing, ..image("qcow2", 1 << 20) },
+        source: from("over", "qcow2", None),
+        ..Create::default()
+    };
+    create(&tool, copied("same", over("base")), &progress()).await.unwrap();
+    assert_eq!(qcow2::read(&mut File::open(path("same")).unwrap()).unwrap().backing_file, None);
+    let error = create(&tool, copied("other", over("a")), &progress()).await.unwrap_err();
+    assert!(error.message().starts_with("internal error: a different backing store cannot be specified"), "{error}");
+    assert!(!path("other").exists());
     for name in ["a", "b"] {
         assert_eq!(fs::read(path(name)).unwrap(), fs::read(path("base")).unwrap(), "{name}");
     }

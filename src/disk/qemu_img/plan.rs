@@ -82,6 +82,8 @@ pub fn create(
     check(image, secret)?;
     let crypt = secret.is_some() || matches!(source, Some(Source::Encrypted { .. }));
     let Some(source) = source else { return Ok(vec![empty(image, target, secret)]) };
+    // A copy is complete: it lies over nothing, whatever its definition says.
+    let image = &NewImage { backing: None, ..image.clone() };
     if crypt {
         return Ok(vec![empty(image, target, secret), fill(image, target, secret, source)]);
     }
@@ -374,6 +376,19 @@ mod tests {
                  driver=raw,file.filename=/x"
             )
         );
+    }
+
+    #[test]
+    fn a_copy_lies_over_nothing() {
+        let backing = Some(Backing { path: "/base".into(), format: "raw".into() });
+        let image = NewImage { backing, capacity: 1024, ..qcow2() };
+        let source = Source::Plain { format: "raw".into(), file: "/a".into() };
+        let plain = words(&create(&image, "/x", None, Some(&source)).unwrap());
+        assert_eq!(plain, ["convert -f raw -O qcow2 -o compat=1.1 /a /x"]);
+        let luks = NewImage { luks: Some(Luks::default()), ..image };
+        let secret = Secret { id: "s".into(), file: "/f".into() };
+        let locked = words(&create(&luks, "/x", Some(&secret), Some(&source)).unwrap());
+        assert!(!locked.join(" ").contains("back"), "{locked:?}");
     }
 
     #[test]

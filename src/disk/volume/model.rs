@@ -148,6 +148,16 @@ pub struct BackingStore {
 }
 
 impl VolumeDef {
+    /// Takes over which secret unlocks it from what was known before: no header says that.
+    pub fn keep_secrets(&mut self, known: &VolumeDef) {
+        if let (Some(now), Some(before)) = (&mut self.target.encryption, &known.target.encryption)
+            && now.secrets.is_empty()
+            && now.format == before.format
+        {
+            now.secrets = before.secrets.clone();
+        }
+    }
+
     /// The format of a volume that is a file; raw where nothing is said.
     pub fn file_format(&self) -> FileFormat {
         match self.target.format {

@@ -94,7 +94,7 @@ impl StorageVol {
         let request = resize::Request { format: format.into(), capacity: target, allocate, shrink, secret };
         let tool = self.pool.work()?.tool.clone();
         resize::resize(&tool, &hold.path, request, &hold.used.progress).await?;
-        self.pool.look_again(&self.name, format == "raw").await
+        self.pool.look_again(&self.name, format == "raw" && def.target.encryption.is_none()).await
     }
 
     /// Wipes it (`virStorageVolWipePattern`). Errors: code 55, 38, 3 without the program that is needed.
@@ -169,11 +169,18 @@ fn target_capacity(def: &VolumeDef, capacity: u64, flags: u32) -> Result<u64> {
 }
 
 impl StoragePool {
-    /// Looks at one volume again and publishes it. `raw`: it is a raw image, whatever its guest wrote into it.
+    /// Looks at one volume again and publishes it. `raw`: it is a raw image, whatever its guest wrote into it, and its
+    /// header is not read.
     pub(super) async fn look_again(&self, name: &str, raw: bool) -> Result<()> {
+        self.look_at(name, raw, None).await
+    }
+
+    /// The same for a volume that was just made as `known`.
+    pub(super) async fn look_at(&self, name: &str, raw: bool, known: Option<&VolumeDef>) -> Result<()> {
         if self.is_logical()? {
             return self.look_at_all_again().await;
         }
+        let former = self.live()?.volumes.get(name).cloned();
         let (live, def, file) = (self.live()?, self.def()?, name.to_string());
         let directory = PathBuf::from(def.target.path.clone().unwrap_or_default());
         let looked = run_blocking(move || {
@@ -189,7 +196,10 @@ impl StoragePool {
             };
             Ok((scan_one(&directory, &file, &known)?, inode))
         });
-        let (volume, inode) = looked.await?;
+        let (mut volume, inode) = looked.await?;
+        if let (Some(volume), Some(known)) = (&mut volume, known.or(former.as_deref())) {
+            volume.keep_secrets(known);
+        }
         self.publish(name, volume, inode).await
     }
 
@@ -216,10 +226,17 @@ impl StoragePool {
         run_blocking(move || Ok(directory::measure(Path::new(&path))?.0)).await
     }
 
-    /// The passphrase of an encrypted volume, from the secret that its definition names. Errors: code 66, 67.
+    /// The passphrase of an encrypted volume, from the secret that its definition names. Errors: code 8 when none is
+    /// known, 66, 67.
     pub(super) fn passphrase(&self, def: &VolumeDef) -> Result<Option<Vec<u8>>> {
         let Some(encryption) = &def.target.encryption else { return Ok(None) };
-        let Some(secret) = encryption.secrets.first() else { return Ok(None) };
+        let Some(secret) = encryption.secrets.first() else {
+            return Err(Error::invalid_arg(format!(
+                "A single <secret type='passphrase'...> element is expected in encryption description: which secret \
+                 unlocks volume '{}' is known from its creation until the daemon is restarted",
+                def.name
+            )));
+        };
         if self.in_memory() {
             return Ok(Some(Vec::new()));
         }

@@ -6,6 +6,7 @@ use super::{PoolKind, PoolLive, StoragePool};
 use crate::disk::pool::backend::{Refreshed, supported};
 use crate::disk::pool::mount::Format;
 use crate::disk::pool::{self, PoolDef, PoolType};
+use crate::disk::volume::VolumeDef;
 use crate::disk::volume::scan::KnownRaw;
 use crate::engine::cleanup::fault_point;
 use crate::engine::event::{HostEvent, Named, pool_lifecycle};
@@ -187,7 +188,13 @@ impl StoragePool {
         if found.raw != *former.raw {
             self.keep_raw(&found.raw).await;
         }
-        let volumes = found.volumes.into_iter().map(|(name, volume)| (name, Arc::new(volume))).collect();
+        let known = |(name, mut volume): (String, VolumeDef)| {
+            if let Some(former) = former.volumes.get(&name) {
+                volume.keep_secrets(former);
+            }
+            (name, Arc::new(volume))
+        };
+        let volumes = found.volumes.into_iter().map(known).collect();
         PoolLive {
             starting: false,
             was_up: former.was_up,

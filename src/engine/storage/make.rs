@@ -179,6 +179,10 @@ impl Making {
         if raw && def.backing.is_some() {
             return Err(Error::no_support("backing storage not supported for raw volumes"));
         }
+        let unnamed = def.target.encryption.as_ref().is_some_and(|encryption| encryption.secrets.is_empty());
+        if unnamed && !handle.in_memory() {
+            return Err(Error::unsupported_config("no secret provided for luks encryption"));
+        }
         let permissions = &def.target.permissions;
         let request = Create {
             name: def.name.clone(),
@@ -204,7 +208,7 @@ impl Making {
             handle.publish(&name, Some(def), None).await?;
         } else {
             create::create(&work.tool, request, &building.progress).await?;
-            handle.look_again(&name, raw).await?;
+            handle.look_at(&name, raw && def.target.encryption.is_none(), Some(&def)).await?;
         }
         drop((building, input, job));
         handle.volume(&name)

@@ -72,7 +72,10 @@ impl StorageVol {
         let (live, name) = (self.pool.live()?, self.name.clone());
         let looked = run_blocking(move || scan_one(Path::new(&directory), &name, &live.raw)).await?;
         match looked {
-            Some(now) => Ok(Arc::new(now)),
+            Some(mut now) => {
+                now.keep_secrets(&def);
+                Ok(Arc::new(now))
+            }
             None => Err(missing(format!("no storage vol with matching name '{}': its file is gone", self.name))),
         }
     }
