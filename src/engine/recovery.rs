@@ -120,7 +120,7 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
             };
             super::network::register(runtime.host(), &launched.live);
             let (done, adopted) = oneshot::channel();
-            let run = StartedRun { id: record.id, launched, file };
+            let run = StartedRun { id: record.id, launched, file, held: Vec::new() };
             domain.tell(Message::Adopt(Box::new(Adopted { run, done })));
             let _ = adopted.await;
             tracing::info!(domain = record.name, id = record.id, "found running");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::container::Container;
 use crate::harness::guest::qemu_img;
-use crate::harness::{Lab, program, skip, test_name};
+use crate::harness::{DEADLINE, Lab, Virsh, eventually, program, skip, test_name};
 
 const NAME: &str = "on-volumes";
 
@@ -104,6 +104,39 @@ fn a_guest_starts_on_volumes() {
     // A pool that nobody knows.
     lab.define(&machine(&disk("x", "vda", "").replace("pool='p'", "pool='nobody'")));
     lab.fails_with(&["start", NAME], &["Storage pool not found: no storage pool with matching name 'nobody'", "vda"]);
+    lab.ok(&["undefine", NAME]);
+    lab.ok(&["pool-destroy", "p"]);
+    lab.ok(&["pool-undefine", "p"]);
+    lab.check_no_guest_left();
+    lab.finish();
+}
+
+#[test]
+fn a_guest_does_not_start_on_what_is_being_written() {
+    let Some((lab, dir)) = lab() else { return };
+    let Some(virsh) = Virsh::on(&lab, "qemu:///system", "libvirt-sock") else { return };
+    lab.ok(&["pool-start", "p"]);
+    lab.ok(&["vol-create-as", "p", "v", "1M"]);
+    let fifo = lab.work().join("endless");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let held = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let mut client = virsh.command(&["vol-upload", "v", fifo.to_str().unwrap(), "--pool", "p"]).spawn().unwrap();
+    eventually("the upload", DEADLINE, || {
+        lab.run(&["vol-wipe", "v", "--pool", "p"]).stderr.contains("still in use").then_some(())
+    });
+    // By whatever name it is called.
+    let path = format!("<disk type='file'><source file='{}/v'/><target dev='vda'/></disk>", dir.display());
+    for disk in [path, disk("v", "vda", "")] {
+        lab.define(&machine(&disk));
+        lab.fails_with(&["start", NAME], &["volume 'v' is still in use", "disk 'vda'", "start again"]);
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+    drop(held);
+    eventually("a start", DEADLINE, || lab.run(&["start", NAME]).success().then_some(()));
+    lab.fails_with(&["vol-wipe", "v", "--pool", "p"], &["used by running domain"]);
+    lab.ok(&["destroy", NAME]);
+    lab.ok(&["vol-wipe", "v", "--pool", "p"]);
     lab.ok(&["undefine", NAME]);
     lab.ok(&["pool-destroy", "p"]);
     lab.ok(&["pool-undefine", "p"]);

@@ -26,6 +26,7 @@ use super::event::{EventKind, lifecycle};
 use super::record::RunFile;
 use super::runtime::DriverRuntime;
 use super::state::Phase;
+use super::work::Use;
 use crate::domain_xml::DomainDef;
 use crate::error::{Code, Error, Result};
 use crate::types::Uuid;
@@ -148,6 +149,8 @@ pub(crate) struct StartedRun {
     pub id: i32,
     pub launched: Launched,
     pub file: RunFile,
+    /// Keep jobs off its volumes until it is seen to run.
+    pub held: Vec<Use>,
 }
 
 /// A run that outlived a daemon.

@@ -99,6 +99,7 @@ impl StartJob {
         }
         fault_point("start.networks")?;
         storage::resolve(host, &mut def)?;
+        let held = storage::hold(host, &def)?;
         let secrets = secret::gather(host, &def)?;
         let request = StartRequest {
             def,
@@ -123,7 +124,7 @@ impl StartJob {
         })
         .await?;
         fault_point("start.status")?;
-        Ok(StartedRun { id: record.id, launched, file: file.clone() })
+        Ok(StartedRun { id: record.id, launched, file: file.clone(), held })
     }
 }
 

@@ -364,7 +364,7 @@ impl Task {
     }
 
     fn install(&mut self, started: StartedRun) {
-        let StartedRun { id, launched, file } = started;
+        let StartedRun { id, launched, file, held } = started;
         self.numbers += 1;
         let number = self.numbers;
         self.domain.runtime().registry().set_id(self.domain.uuid(), id);
@@ -377,6 +377,8 @@ impl Task {
             snapshot.live = Some(live);
             snapshot.instance = Some(instance);
         });
+        // Whoever asks finds the guest running now.
+        drop(held);
         tracing::info!(domain = %self.domain.name(), id, pid = launched.instance.pid(), "running");
         self.run = Some(Run { number, id, instance: launched.instance, file });
         let (domain, mut events) = (self.domain.clone(), launched.events);

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::StorageVol;
+use crate::disk::permissions::sanitize_path;
 use crate::disk::volume::{FileFormat, VolumeDef, VolumeKind};
 use crate::domain_xml::device::{Backing, Disk, Filesystem, FilesystemType, StorageFormat, StorageKind, StorageSource};
 use crate::domain_xml::{Device, DomainDef};
 use crate::engine::event::HostSet;
 use crate::engine::host::HostObjects;
+use crate::engine::work::{Use, UseKind};
 use crate::error::{Code, Error, Result, Subsystem};
 
 /// Fills in where the volumes of a guest that is about to start are. The definition goes on to name pool and volume.
@@ -35,6 +37,30 @@ pub(in crate::engine) fn find_again(host: &HostObjects, def: &mut Arc<DomainDef>
     for error in all.filter_map(Result::err) {
         tracing::warn!(domain = name, %error, "where a volume of the running guest is, is not known");
     }
+}
+
+/// Keeps jobs off the images that a guest is about to open, until dropped; then the running guest does. Error: code 55
+/// with the disk when one of them is being made or changed.
+pub(in crate::engine) fn hold(host: &HostObjects, def: &DomainDef) -> Result<Vec<Use>> {
+    let mut held = Vec::new();
+    if host.context.set == HostSet::Test {
+        return Ok(held);
+    }
+    for disk in &def.disks {
+        for layer in std::iter::once(&disk.source).chain(disk.source.chain()) {
+            let Some(path) = layer.path.as_deref() else { continue };
+            // Volumes that are files have their path as their key.
+            let volume = if layer.kind == StorageKind::Block { host.volume_by_path(path).ok() } else { None };
+            let key = volume.map_or_else(|| sanitize_path(path), |volume| volume.key);
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let used = host.work.begin(&key, name, UseKind::Read);
+            held.push(used.map_err(|error| Error {
+                detail: format!("{} (disk '{}'): wait for its end and start again", error.detail, disk.dev()),
+                ..error
+            })?);
+        }
+    }
+    Ok(held)
 }
 
 fn wanted(host: &HostObjects, def: &DomainDef) -> bool {

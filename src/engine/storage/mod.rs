@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicUsize;
 use serde::{Deserialize, Serialize};
 
 pub use change::{VolumeDownload, VolumeUpload, resize_flags};
-pub(super) use guest::{find_again, resolve, resolve_device};
+pub(super) use guest::{find_again, hold, resolve, resolve_device};
 pub use job::PoolJob;
 pub use lifecycle::BuildMode;
 pub use make::flags as create_flags;
