@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use super::event::{EventBus, HostEvent, HostSet};
-use super::network::{NetworkKind, NetworkOptions, Ports};
+use super::network::{NetworkKind, NetworkOptions, Ports, Watch};
 use super::node_device::NodeDevices;
 use super::objects::Objects;
 use super::secret::{SecretKind, Values};
@@ -74,6 +74,7 @@ pub struct HostObjects {
     pub node_devices: NodeDevices,
     /// Guest interfaces in networks.
     pub ports: Ports,
+    pub(super) network_watch: Watch,
     /// What long work on images needs.
     pub work: Arc<Work>,
 }
@@ -92,6 +93,7 @@ impl HostObjects {
                 secret_values: Values::default(),
                 node_devices: NodeDevices::new(context.clone()),
                 ports: Ports::default(),
+                network_watch: Watch::default(),
                 work: Arc::new(Work::new(image_user, images)),
                 context,
             }

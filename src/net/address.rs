@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::types::MacAddr;
 
 /// An address with the length of its network's prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AddressSpec {
     pub address: IpAddr,
     pub prefix: u8,

@@ -18,6 +18,7 @@ pub mod bpf;
 pub mod clone;
 pub mod loopdev;
 pub mod mount_attr;
+pub mod nfnl;
 pub mod packet;
 pub mod rtnl;
 pub mod seccomp_call;

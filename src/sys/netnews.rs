@@ -1,8 +1,9 @@
 //! Announcements of the kernel: that the packet filter, links and addresses, or devices changed.
 //!
-//! Says only *that* something changed; whoever asks looks for himself. News that overrun the socket's buffer count as
-//! one more change, so nothing is missed.
+//! Says only *that* something changed, or in which table of the filter; whoever asks looks for himself. News that overrun
+//! the socket's buffer count as a change of everything, so nothing is missed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -10,10 +11,38 @@ use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 
+use super::nfnl::{Messages, Table, table_of};
+
 /// `NFNLGRP_NFTABLES` as a bit of the bind mask.
 const NFTABLES: u32 = 1 << (7 - 1);
 /// Links, IPv4 addresses and IPv6 addresses (`RTMGRP_*`).
 const LINKS: u32 = 1 | 0x10 | 0x100;
+
+/// Tables of the packet filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// News were lost: any of them.
+    All,
+    These(BTreeSet<Table>),
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Tables::These(BTreeSet::new())
+    }
+}
+
+impl Tables {
+    fn add(&mut self, announcement: &[u8]) {
+        match self {
+            _ if announcement.is_empty() => *self = Tables::All,
+            Tables::These(known) => {
+                known.extend(Messages(announcement).filter_map(|(kind, body)| table_of(kind, body)));
+            }
+            Tables::All => {}
+        }
+    }
+}
 
 /// A socket on which the kernel announces changes of the network namespace it was opened in.
 #[derive(Debug)]
@@ -53,7 +82,22 @@ impl News {
         self.heard(|_| ()).await
     }
 
-    /// The same; `note` gets every announcement as the kernel wrote it, an empty one where some were lost.
+    /// The same, for the filter: which tables the news are about. Cancellation-safe.
+    pub async fn changed_tables(&self) -> io::Result<Tables> {
+        let mut changed = Tables::default();
+        self.heard(|announcement| changed.add(announcement)).await?;
+        Ok(changed)
+    }
+
+    /// The tables that news are about which are there, without waiting; `None` when there are none.
+    pub fn take_tables(&self) -> io::Result<Option<Tables>> {
+        let mut changed = Tables::default();
+        let any = self.take(|announcement| changed.add(announcement))?;
+        Ok(any.then_some(changed))
+    }
+
+    /// Waits for news and takes all that are there; `note` gets every announcement as the kernel wrote it, an empty one
+    /// where some were lost or cut. Cancellation-safe.
     pub async fn heard(&self, mut note: impl FnMut(&[u8]) + Send) -> io::Result<()> {
         loop {
             let mut ready = self.socket.readable().await?;
@@ -68,9 +112,10 @@ impl News {
     /// Takes what is there and does not wait. Whether there was anything.
     pub fn take(&self, mut note: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut any = false;
-        let mut buffer = [0u8; 16 << 10];
+        let mut buffer = vec![0u8; 64 << 10];
         loop {
             match rustix::net::recv(self.socket.get_ref(), &mut buffer, RecvFlags::TRUNC) {
+                Ok((_, whole)) if whole > buffer.len() => note(&[]),
                 Ok((length, _)) => note(buffer.get(..length).unwrap_or_default()),
                 Err(rustix::io::Errno::NOBUFS) => note(&[]),
                 Err(rustix::io::Errno::INTR) => continue,

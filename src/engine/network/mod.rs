@@ -28,7 +28,7 @@ use crate::types::Uuid;
 pub use live::{leases, refresh, start, start_def, stop};
 pub use ports::{Port, Ports, check as check_interfaces, limit, plug, plug_one, register, unplug, uses_networks};
 pub(super) use shipped::ship;
-pub(super) use watch::{autostart, recover};
+pub(super) use watch::{Watch, autostart, recover};
 
 /// What the daemon's configuration says about networks.
 #[derive(Clone, Debug, PartialEq, Eq)]

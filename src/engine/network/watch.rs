@@ -1,7 +1,7 @@
 //! Networks after a restart of the daemon, and under attack from outside: flushed firewalls, killed servers, deleted
 //! bridges are found when the kernel tells of them, and put right.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use super::super::event::HostSet;
 use super::super::host::HostObjects;
 use super::{Network, live};
-use crate::net::network::run::{self, Problem, Seen};
+use crate::net::network::run::{self, Filter, Problem, Seen};
 use crate::sys::netnews::News;
+use crate::sys::process::PidFd;
 use crate::types::Uuid;
 
 /// Changes that come in bursts are looked at once.
@@ -45,6 +46,10 @@ impl Patience {
     }
 }
 
+/// What the last look at the host's firewall saw; the next one reads only what changed since.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Watch(tokio::sync::Mutex<Option<Filter>>);
+
 /// Finds out what of the recorded networks still is there: takes over those that run, undoes the rest.
 pub async fn recover(host: &HostObjects) {
     if host.context.set == HostSet::Test {
@@ -67,7 +72,9 @@ pub async fn recover(host: &HostObjects) {
             tracing::error!(network = network.name(), %error, "clean-up of a network left something behind");
         }
     }
-    look(host, &mut Patience::default()).await;
+    let mut filter = Filter::open();
+    look(host, &mut Patience::default(), &mut filter).await;
+    *host.network_watch.0.lock().await = Some(filter);
 }
 
 /// Starts the networks that are marked for it, then watches over all.
@@ -93,34 +100,40 @@ pub async fn autostart(host: &Arc<HostObjects>) {
 
 /// Runs until the daemon's objects are gone.
 async fn watch(host: Weak<HostObjects>) {
-    let [filter, links] = [News::of_filter(), News::of_links()].map(|news| {
-        news.map_err(|error| tracing::warn!(%error, "changes of networks are noticed late: no news from the kernel"))
-            .ok()
-    });
+    let Some(mut filter) = (match host.upgrade() {
+        Some(host) => host.network_watch.0.lock().await.take(),
+        None => None,
+    }) else {
+        return;
+    };
+    let links = News::of_links()
+        .map_err(|error| tracing::warn!(%error, "changes of links are noticed late: no news from the kernel"))
+        .ok();
     let ended = Arc::new(Notify::new());
     let mut patience = Patience::default();
-    // Servers whose end is waited for: network and process.
-    let mut awaited: HashSet<(Uuid, i32)> = HashSet::new();
+    // Servers whose end is waited for.
+    let mut awaited: HashMap<Uuid, Arc<PidFd>> = HashMap::new();
     loop {
         {
             let Some(host) = host.upgrade() else { return };
-            look(&host, &mut patience).await;
-            let running: Vec<_> =
-                host.networks.all().into_iter().filter_map(|net| Some((net.uuid(), live::server_of(&net)?))).collect();
-            awaited.retain(|known| running.iter().any(|(uuid, process)| *known == (*uuid, process.pid())));
-            for (uuid, process) in running {
-                if awaited.insert((uuid, process.pid())) {
-                    let ended = ended.clone();
-                    tokio::spawn(async move {
-                        // An error means that it cannot be waited for; the next round finds it dead.
-                        let _ = process.wait().await;
-                        ended.notify_one();
-                    });
+            look(&host, &mut patience, &mut filter).await;
+            awaited.retain(|_, server| !server.has_ended());
+            for network in host.networks.all() {
+                if awaited.contains_key(&network.uuid()) {
+                    continue;
                 }
+                let Some(server) = live::server_of(&network).map(Arc::new) else { continue };
+                awaited.insert(network.uuid(), server.clone());
+                let ended = ended.clone();
+                tokio::spawn(async move {
+                    // An error means that it cannot be waited for; the next round finds it dead.
+                    let _ = server.wait().await;
+                    ended.notify_one();
+                });
             }
         }
         tokio::select! {
-            () = told(filter.as_ref()) => {}
+            () = filter.changed() => {}
             () = told(links.as_ref()) => {}
             () = ended.notified() => {}
             () = tokio::time::sleep(patience.next()) => {}
@@ -137,38 +150,38 @@ async fn told(news: Option<&News>) {
 }
 
 /// Looks at every active network once and heals what it can.
-async fn look(host: &HostObjects, patience: &mut Patience) {
+async fn look(host: &HostObjects, patience: &mut Patience, filter: &mut Filter) {
     let active: Vec<Network> = host.networks.all().into_iter().filter(|network| network.state().active()).collect();
     patience.0.retain(|uuid, _| active.iter().any(|network| network.uuid() == *uuid));
     if active.is_empty() {
         return;
     }
     let programs = &host.context.networks.programs;
-    let mut seen = match Seen::now(programs).await {
-        Ok(seen) => seen,
-        Err(error) => return tracing::warn!(%error, "cannot look at the host's networks"),
+    // A start or stop under way is not a fault; what it leaves is looked at afterwards.
+    let problems = |network: &Network, seen: &Seen<'_>, ports: &[String]| match &network.state().run {
+        Some(run) if run.live.started => run::check(&run.live.plan, seen, ports),
+        _ => Vec::new(),
     };
-    for network in active {
-        let ports = host.ports.links(network.uuid());
-        // A start or stop under way is not a fault; what it leaves is looked at afterwards.
-        let problems = |seen: &Seen| match &network.state().run {
-            Some(run) if run.live.started => run::check(&run.live.plan, seen, &ports),
-            _ => Vec::new(),
-        };
-        if problems(&seen).is_empty() {
-            patience.healed(network.uuid());
-            continue;
-        }
+    let blind = |error| tracing::warn!(%error, "cannot look at the host's networks");
+    let seen = match Seen::now(programs, filter).await {
+        Ok(seen) => seen,
+        Err(error) => return blind(error),
+    };
+    let (sound, broken): (Vec<Network>, Vec<Network>) =
+        active.into_iter().partition(|network| problems(network, &seen, &host.ports.links(network.uuid())).is_empty());
+    drop(seen);
+    sound.iter().for_each(|network| patience.healed(network.uuid()));
+    for network in broken {
         if !patience.is_due(network.uuid()) {
             continue;
         }
         let Ok(change) = network.change().await else { continue };
+        let ports = host.ports.links(network.uuid());
         // Once more, with nobody else at it.
-        match Seen::now(programs).await {
-            Ok(now) => seen = now,
-            Err(error) => return tracing::warn!(%error, "cannot look at the host's networks"),
-        }
-        let found = problems(&seen);
+        let found = match Seen::now(programs, filter).await {
+            Ok(seen) => problems(&network, &seen, &ports),
+            Err(error) => return blind(error),
+        };
         report(host, &network, &found);
         let Some(run) = change.state().run.clone().filter(|_| found.iter().any(Problem::can_heal)) else {
             patience.healed(network.uuid());

@@ -40,9 +40,12 @@ struct Chain {
     rules: Vec<String>,
 }
 
+/// What the names of networks' tables begin with.
+pub const TABLE_PREFIX: &str = "domus_";
+
 /// The name of a network's table. Two bridges never have the same.
 pub fn table_name(bridge: &str) -> String {
-    let mut name = String::from("domus_");
+    let mut name = String::from(TABLE_PREFIX);
     for c in bridge.chars() {
         match c {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' => name.push(c),

@@ -217,7 +217,7 @@ mod tests {
         }
         in_netns_async("dockers_drop_is_named_and_passed", async || {
             nft::apply(nft, DOCKER).await.unwrap();
-            let before = nft::ruleset(nft).await.unwrap();
+            let before = nft::foreign(nft).await.unwrap();
             let found = blockers(&before, "virbr0", true, true, &[]);
             assert_eq!(found.len(), 1);
             let text = found[0].to_string();
@@ -227,13 +227,13 @@ mod tests {
 
             assert!(docker_rules_missing(&before, "virbr0"));
             assert!(pass_docker(nft, &before, "virbr0").await.unwrap());
-            let passed = nft::ruleset(nft).await.unwrap();
+            let passed = nft::foreign(nft).await.unwrap();
             assert!(!docker_rules_missing(&passed, "virbr0") && docker_rules_missing(&passed, "virbr1"));
             assert!(!pass_docker(nft, &passed, "virbr0").await.unwrap());
             assert!(blockers(&passed, "virbr0", true, true, &[]).is_empty());
             assert_eq!(blockers(&passed, "virbr1", true, true, &[]).len(), 1);
             leave_docker(nft, &passed, "virbr0").await.unwrap();
-            let after = nft::ruleset(nft).await.unwrap();
+            let after = nft::foreign(nft).await.unwrap();
             let table = TableName::new("ip", "filter");
             assert_eq!(after.fingerprint(&table), before.fingerprint(&table));
         });
@@ -247,7 +247,7 @@ mod tests {
         }
         in_netns_async("firewallds_reject_is_named", async || {
             nft::apply(nft, FIREWALLD).await.unwrap();
-            let seen = nft::ruleset(nft).await.unwrap();
+            let seen = nft::foreign(nft).await.unwrap();
             let found = blockers(&seen, "virbr0", true, false, &[]);
             assert_eq!(found.len(), 1);
             assert!(
@@ -263,7 +263,7 @@ mod tests {
             )
             .await
             .unwrap();
-            assert!(blockers(&nft::ruleset(nft).await.unwrap(), "virbr0", true, false, &[]).is_empty());
+            assert!(blockers(&nft::foreign(nft).await.unwrap(), "virbr0", true, false, &[]).is_empty());
         });
     }
 }

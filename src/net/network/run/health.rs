@@ -1,9 +1,10 @@
 //! Whether a live network still is what its plan made, and putting back what is not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use super::filter::Filter;
 use super::nft::{self, Ruleset, TableName};
 use super::plan::Plan;
 use super::{Programs, foreign, server, start};
@@ -75,23 +76,20 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The host as it is now, read once for any number of networks.
+/// The host as it is now, looked at once for any number of networks.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Seen<'a> {
     /// `None` when there is no nft.
-    ruleset: Option<Ruleset>,
+    ruleset: Option<&'a Ruleset>,
     links: HashMap<String, LinkInfo>,
-    addresses: Vec<(u32, AddressSpec)>,
+    addresses: HashSet<(u32, AddressSpec)>,
 }
 
-impl Seen {
+impl<'a> Seen<'a> {
     /// Looks at the daemon's network namespace.
-    pub async fn now(programs: &Programs) -> Result<Seen> {
+    pub async fn now(programs: &Programs, filter: &'a mut Filter) -> Result<Seen<'a>> {
         let netlink = Netlink::open()?;
-        let ruleset = match programs.nft_found() {
-            Some(nft) => Some(nft::ruleset(&nft).await?),
-            None => None,
-        };
+        let ruleset = filter.now(programs).await?;
         let links = netlink.list().await?.into_iter().map(|link| (link.name.clone(), link)).collect();
         let addresses = netlink.addresses(None).await?;
         let of = |found: crate::net::address::HostAddress| {
@@ -102,7 +100,7 @@ impl Seen {
 }
 
 /// What of the network is not as it was made. `ports`: interfaces of guests that are to be in its bridge.
-pub fn check(plan: &Plan, seen: &Seen, ports: &[String]) -> Vec<Problem> {
+pub fn check(plan: &Plan, seen: &Seen<'_>, ports: &[String]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (on, family, key) in [
         (plan.forward_ipv4, "IPv4", "/proc/sys/net/ipv4/ip_forward"),
@@ -112,7 +110,7 @@ pub fn check(plan: &Plan, seen: &Seen, ports: &[String]) -> Vec<Problem> {
             problems.push(Problem::ForwardingOff { family });
         }
     }
-    if let Some(ruleset) = &seen.ruleset {
+    if let Some(ruleset) = seen.ruleset {
         check_rules(plan, ruleset, &mut problems);
     }
     check_bridge(plan, seen, ports, &mut problems);
@@ -143,7 +141,7 @@ fn check_rules(plan: &Plan, ruleset: &Ruleset, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_bridge(plan: &Plan, seen: &Seen, ports: &[String], problems: &mut Vec<Problem>) {
+fn check_bridge(plan: &Plan, seen: &Seen<'_>, ports: &[String], problems: &mut Vec<Problem>) {
     let Some(spec) = &plan.bridge else { return };
     let bridge = spec.name.clone();
     let Some(link) = seen.links.get(&spec.name).filter(|link| spec.mark().is_on(link)) else {
@@ -178,7 +176,7 @@ pub async fn heal(plan: &Plan, programs: &Programs, problems: &[Problem], ports:
         start::apply_rules(plan, programs).await?;
     } else if let Some(spec) = plan.bridge.as_ref().filter(|_| any(|p| matches!(p, Problem::Docker { .. }))) {
         let nft = programs.nft()?;
-        foreign::pass_docker(&nft, &nft::ruleset(&nft).await?, &spec.name).await?;
+        foreign::pass_docker(&nft, &nft::foreign(&nft).await?, &spec.name).await?;
     }
     if let Some(spec) = &plan.bridge {
         let gone = any(|problem| matches!(problem, Problem::BridgeGone { .. }));

@@ -10,6 +10,7 @@
 //!
 //! Never decides what a network is to be: that is the definition's business. Knows no guest but by its interface's name.
 
+mod filter;
 pub mod foreign;
 mod health;
 pub mod leases;
@@ -23,6 +24,7 @@ pub mod subnet;
 #[cfg(test)]
 mod tests;
 
+pub use filter::Filter;
 pub use health::{Problem, Seen, check, heal};
 pub use plan::{Plan, Surroundings};
 pub use programs::Programs;

@@ -3,14 +3,16 @@
 //! Never looks into the text it applies; a table is known by family and name, and by a fingerprint of what the kernel
 //! says it holds, without handles and counters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result, Subsystem};
+use crate::net::network::firewall::TABLE_PREFIX;
 use crate::sys::exec::{self, ExecError};
+use crate::sys::nfnl;
 
 /// A table by family (`ip`, `inet`, `bridge`) and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +24,25 @@ pub struct TableName {
 impl TableName {
     pub fn new(family: impl Into<String>, name: impl Into<String>) -> TableName {
         TableName { family: family.into(), name: name.into() }
+    }
+
+    /// From the kernel's number of the family.
+    pub(super) fn of_kernel((family, name): nfnl::Table) -> Option<TableName> {
+        let family = match family {
+            1 => "inet",
+            2 => "ip",
+            3 => "arp",
+            5 => "netdev",
+            7 => "bridge",
+            10 => "ip6",
+            _ => return None,
+        };
+        Some(TableName::new(family, name))
+    }
+
+    /// Whether it is the own table of some network, which drops nothing of others: there may be hundreds.
+    pub fn is_of_network(&self) -> bool {
+        self.family == "inet" && self.name.starts_with(TABLE_PREFIX)
     }
 }
 
@@ -46,15 +67,45 @@ pub async fn delete(nft: &Path, tables: &[TableName]) -> Result<()> {
     apply(nft, &text).await
 }
 
-/// All that the kernel's filter holds now.
-pub async fn ruleset(nft: &Path) -> Result<Ruleset> {
-    let output = run(nft, &["-j", "list", "ruleset"], None)
-        .await
-        .map_err(|error| Error::from(error).with_subsystem(Subsystem::Network))?;
-    Ruleset::parse(&output).map_err(|error| {
+/// Names of all tables. Errors: code 38 without CAP_NET_ADMIN.
+pub fn tables() -> Result<BTreeSet<TableName>> {
+    let found = nfnl::tables()
+        .map_err(|error| Error::system("cannot list nftables' tables", error).with_subsystem(Subsystem::Network))?;
+    Ok(found.into_iter().filter_map(TableName::of_kernel).collect())
+}
+
+/// What these tables hold now; those that are not there are left out. One nft for each: with all of them in one listing,
+/// nft 1.0 needs seconds where there are hundreds of tables, and it cannot list some.
+pub async fn read(nft: &Path, tables: &[TableName]) -> Result<Ruleset> {
+    let mut ruleset = Ruleset::default();
+    for table in tables {
+        if let Some(found) = read_one(nft, table).await? {
+            ruleset.tables.insert(table.clone(), found);
+        }
+    }
+    Ok(ruleset)
+}
+
+async fn read_one(nft: &Path, table: &TableName) -> Result<Option<Table>> {
+    let TableName { family, name } = table;
+    // Not as text, where a name may be one of the language's words.
+    let ask = serde_json::json!({"nftables": [{"list": {"table": {"family": family, "name": name}}}]}).to_string();
+    let output = match run(nft, &["-j", "-f", "-"], Some(&ask)).await {
+        Ok(output) => output,
+        Err(_) if !tables()?.contains(table) => return Ok(None),
+        Err(error) => return Err(Error::from(error).with_subsystem(Subsystem::Network)),
+    };
+    let mut ruleset = Ruleset::parse(&output).map_err(|error| {
         Error::internal(format!("{} gave no JSON that can be read: {error}", nft.display()))
             .with_subsystem(Subsystem::Network)
-    })
+    })?;
+    Ok(ruleset.tables.remove(table))
+}
+
+/// What the tables of others hold, those that are no network's.
+pub async fn foreign(nft: &Path) -> Result<Ruleset> {
+    let names: Vec<TableName> = tables()?.into_iter().filter(|name| !name.is_of_network()).collect();
+    read(nft, &names).await
 }
 
 async fn run(nft: &Path, args: &[&str], stdin: Option<&str>) -> Result<Vec<u8>, ExecError> {
@@ -125,7 +176,7 @@ impl Table {
     }
 }
 
-/// What `nft -j list ruleset` says.
+/// Tables with what they hold.
 #[derive(Clone, Debug, Default)]
 pub struct Ruleset {
     pub tables: BTreeMap<TableName, Table>,
@@ -215,8 +266,10 @@ mod tests {
         let Some(nft) = nft() else { return };
         in_netns_async("a_batch_is_applied", async || {
             let table = TableName::new("ip", "t");
+            let ruleset = async |nft| read(nft, std::slice::from_ref(&table)).await;
             assert_eq!(ruleset(nft).await.unwrap().fingerprint(&table), None);
             apply(nft, TEXT).await.unwrap();
+            assert!(tables().unwrap().contains(&table));
             let seen = ruleset(nft).await.unwrap();
             let chain = &seen.tables[&table].chains["c"];
             assert_eq!((chain.hook.as_deref(), chain.policy_drop), (Some("forward"), false));
@@ -235,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn others_are_all_but_networks_and_any_name_is_read() {
+        let Some(nft) = nft() else { return };
+        in_netns_async("others_are_all_but_networks", async || {
+            apply(nft, "table inet domus_virbr0 { }\ntable ip domus_x { }\ntable ip nat { }\ntable bridge b { }\n")
+                .await
+                .unwrap();
+            // The language's own word is a name as well.
+            let word = r#"{"nftables": [{"add": {"table": {"family": "ip6", "name": "fwd"}}}]}"#;
+            run(nft, &["-j", "-f", "-"], Some(word)).await.unwrap();
+            let names: Vec<_> = foreign(nft).await.unwrap().tables.keys().map(TableName::to_string).collect();
+            assert_eq!(names, ["bridge b", "ip domus_x", "ip nat", "ip6 fwd"]);
+            let error = read(Path::new("/nonexistent/nft"), &[TableName::new("ip", "nat")]).await.unwrap_err();
+            assert!(error.message().contains("/nonexistent/nft"), "{error}");
+        });
+    }
+
+    #[test]
     fn a_bad_batch_changes_nothing_and_names_the_line() {
         let Some(nft) = nft() else { return };
         in_netns_async("a_bad_batch", async || {
@@ -242,7 +312,7 @@ mod tests {
             let message = error.message();
             assert!(message.contains("in 'add rule ip t nowhere accept': "), "{message}");
             assert!(message.contains("No such file or directory"), "{message}");
-            assert!(ruleset(nft).await.unwrap().tables.is_empty());
+            assert!(tables().unwrap().is_empty());
         });
     }
 }

@@ -110,12 +110,13 @@ pub(super) async fn apply_rules(plan: &Plan, programs: &Programs) -> Result<()> 
     let nft = programs.nft()?;
     let old: String = plan.tables.iter().map(|table| format!("add table {table}\ndelete table {table}\n")).collect();
     nft::apply(&nft, &format!("{old}{}", plan.rules)).await?;
-    let mut ruleset = nft::ruleset(&nft).await?;
+    let ruleset = nft::read(&nft, &plan.tables).await?;
     if let Some(bridge) = plan.bridge.as_ref().filter(|_| plan.forwards()) {
-        if foreign::pass_docker(&nft, &ruleset, &bridge.name).await? {
-            ruleset = nft::ruleset(&nft).await?;
+        let mut others = nft::foreign(&nft).await?;
+        if foreign::pass_docker(&nft, &others, &bridge.name).await? {
+            others = nft::foreign(&nft).await?;
         }
-        for blocker in foreign::blockers(&ruleset, &bridge.name, true, plan.server.is_some(), &plan.tables) {
+        for blocker in foreign::blockers(&others, &bridge.name, true, plan.server.is_some(), &plan.tables) {
             tracing::warn!(network = plan.name, "{blocker}");
         }
     }

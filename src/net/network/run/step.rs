@@ -69,7 +69,7 @@ async fn undo_one(step: &Step, programs: &Programs, root: &Path) -> Result<()> {
         },
         Step::Docker { bridge } => match programs.nft_found() {
             None => Ok(()),
-            Some(nft) => foreign::leave_docker(&nft, &nft::ruleset(&nft).await?, bridge).await,
+            Some(nft) => foreign::leave_docker(&nft, &nft::foreign(&nft).await?, bridge).await,
         },
         Step::Bridge { mark } => bridge::remove(mark).await.map(drop),
         Step::Server { pidfile } => {

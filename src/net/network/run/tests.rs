@@ -31,7 +31,7 @@ fn plan(dir: &Path, bridge: &str, address: &str) -> Plan {
         ready.display(),
         dir.join("leases").display()
     );
-    let table = nft::TableName::new("inet", format!("domus-{bridge}"));
+    let table = nft::TableName::new("inet", format!("domus_{bridge}"));
     Plan {
         name: bridge.into(),
         bridge: Some(BridgeSpec {
@@ -77,8 +77,8 @@ async fn nothing_left(plan: &Plan) {
     let bridge = &plan.bridge.as_ref().unwrap().name;
     assert_eq!(Netlink::open().unwrap().find(bridge).await.unwrap(), None);
     assert!(!plan.dir.exists());
-    let ruleset = nft::ruleset(&Programs::default().nft().unwrap()).await.unwrap();
-    assert!(plan.tables.iter().all(|table| !ruleset.tables.contains_key(table)));
+    let tables = nft::tables().unwrap();
+    assert!(plan.tables.iter().all(|table| !tables.contains(table)));
     assert!(server::running(&plan.server.as_ref().unwrap().pidfile()).is_none());
 }
 
@@ -96,7 +96,9 @@ fn a_network_heals_and_goes() {
         netlink.add_veth("port", "guest").await.unwrap();
         let ports = ["port".to_string(), "long-gone".to_string()];
         let pidfile = plan.server.as_ref().unwrap().pidfile();
-        let check = async || super::check(&plan, &Seen::now(&programs).await.unwrap(), &ports);
+        let filter = tokio::sync::Mutex::new(Filter::open());
+        let check =
+            async || super::check(&plan, &Seen::now(&programs, &mut *filter.lock().await).await.unwrap(), &ports);
         let heal = async |problems: &[Problem]| super::heal(&plan, &programs, problems, &ports).await.unwrap();
 
         let bridge = "virbr0".to_string();
@@ -107,7 +109,7 @@ fn a_network_heals_and_goes() {
 
         // The firewall: flushed rules, everything flushed, docker's rules put before ours.
         let table = Problem::Table { table: plan.tables[0].clone() };
-        for flush in ["flush table inet domus-virbr0", "flush ruleset"] {
+        for flush in ["flush table inet domus_virbr0", "flush ruleset"] {
             nft::apply(&nft, flush).await.unwrap();
             assert_eq!(check().await, std::slice::from_ref(&table), "{flush}");
             heal(std::slice::from_ref(&table)).await;
@@ -148,7 +150,7 @@ fn a_network_heals_and_goes() {
 
         stop(&plan, &programs).await.unwrap();
         nothing_left(&plan).await;
-        let docker = &nft::ruleset(&nft).await.unwrap().tables[&nft::TableName::new("ip", "filter")];
+        let docker = &nft::foreign(&nft).await.unwrap().tables[&nft::TableName::new("ip", "filter")];
         assert!(docker.chains["DOCKER-USER"].rules.is_empty());
         stop(&plan, &programs).await.unwrap();
     });
@@ -223,7 +225,8 @@ fn many_networks_at_once() {
         let notes = Notes::default();
         let started = futures_util::future::join_all(plans.iter().map(|plan| start(plan, &programs, &notes))).await;
         assert!(started.iter().all(Result::is_ok), "{started:?}");
-        let seen = Seen::now(&programs).await.unwrap();
+        let mut filter = Filter::open();
+        let seen = Seen::now(&programs, &mut filter).await.unwrap();
         assert!(plans.iter().all(|plan| super::check(plan, &seen, &[]).is_empty()));
         let steps = notes.0.lock().unwrap().clone();
         assert!(undo(&steps, &programs, &temp.path().join("run")).await.is_empty());
