@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the benchmarks; they make a network and a mount namespace of their own. Arguments pick sections:
-#   scripts/bench.sh vm container control pool daemon xml libvirtd
+#   scripts/bench.sh vm container control pool daemon xml libvirtd rpc
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec cargo bench --locked --bench domus -- "$@"

@@ -1,6 +1,6 @@
 //! libvirtd beside it, where it is installed: the same XML, its own directories, through its own Python module.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::table::{Samples, Table};
@@ -31,43 +31,75 @@ for n in range(rounds * 10):
     timed("define", lambda: conn.defineXML(xml))
 "#;
 
-pub fn measure(rounds: usize, table: &mut Table) {
-    let libvirtd = "/usr/sbin/libvirtd";
-    let module = Command::new(PYTHON).args(["-c", "import libvirt"]).output().is_ok_and(|out| out.status.success());
-    if !std::path::Path::new(libvirtd).exists() || !module {
-        eprintln!("SKIP libvirtd: libvirtd or python3-libvirt is not installed");
-        return;
-    }
-    if let Err(reason) = own_namespaces() {
-        eprintln!("SKIP libvirtd: {reason}");
-        return;
-    }
-    // Its state goes to a directory of ours: mounted over its own in this process's mount namespace only.
-    let base = nix::unistd::mkdtemp("/tmp/domus-bench.XXXXXX").unwrap();
-    std::fs::set_permissions(&base, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    for place in ["/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/etc/libvirt/qemu"] {
-        if !std::path::Path::new(place).exists() && std::fs::create_dir_all(place).is_err() {
-            eprintln!("SKIP libvirtd: no {place}");
-            return;
-        }
-        let own = base.join(place.trim_start_matches('/'));
-        std::fs::create_dir_all(&own).unwrap();
-        nix::mount::mount(Some(&own), place, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
-    }
-    let log = std::fs::File::create(base.join("log")).unwrap();
-    let mut daemon = Command::new(libvirtd).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let mut logger = Command::new("/usr/sbin/virtlogd").spawn().ok();
+/// A libvirtd of our own: its state is in a directory of ours, mounted over its own in this process's mount namespace only.
+pub struct Libvirtd {
+    pub base: std::path::PathBuf,
+    daemon: Child,
+    logger: Option<Child>,
+}
 
+const PLACES: [&str; 5] =
+    ["/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/etc/libvirt/qemu"];
+
+impl Libvirtd {
+    /// Errors: why there is none.
+    pub fn start() -> Result<Libvirtd, String> {
+        let libvirtd = "/usr/sbin/libvirtd";
+        if !std::path::Path::new(libvirtd).exists() {
+            return Err("libvirtd is not installed".into());
+        }
+        own_namespaces()?;
+        let base = nix::unistd::mkdtemp("/tmp/domus-bench.XXXXXX").unwrap();
+        std::fs::set_permissions(&base, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        for place in PLACES {
+            if !std::path::Path::new(place).exists() && std::fs::create_dir_all(place).is_err() {
+                return Err(format!("no {place}"));
+            }
+            let own = base.join(place.trim_start_matches('/'));
+            std::fs::create_dir_all(&own).unwrap();
+            nix::mount::mount(Some(&own), place, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
+        }
+        let log = std::fs::File::create(base.join("log")).unwrap();
+        let daemon = Command::new(libvirtd).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let logger = Command::new("/usr/sbin/virtlogd").spawn().ok();
+        Ok(Libvirtd { base, daemon, logger })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+}
+
+impl Drop for Libvirtd {
+    fn drop(&mut self) {
+        for process in [Some(&mut self.daemon), self.logger.as_mut()].into_iter().flatten() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        for place in PLACES.into_iter().rev() {
+            let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
+        }
+        let _ = std::fs::remove_dir_all(&self.base);
+    }
+}
+
+pub fn measure(rounds: usize, table: &mut Table) {
+    let module = Command::new(PYTHON).args(["-c", "import libvirt"]).output().is_ok_and(|out| out.status.success());
+    if !module {
+        eprintln!("SKIP libvirtd: python3-libvirt is not installed");
+        return;
+    }
+    let libvirtd = match Libvirtd::start() {
+        Ok(libvirtd) => libvirtd,
+        Err(reason) => return eprintln!("SKIP libvirtd: {reason}"),
+    };
+    let base = libvirtd.base.as_path();
     let guest = base.join("guest.xml");
-    std::fs::write(&guest, nova_guest(&base)).unwrap();
+    std::fs::write(&guest, nova_guest(base)).unwrap();
     let definition = base.join("definition.xml");
-    std::fs::write(&definition, nova_xml("bench-0", "2fbd1d85-719f-4be8-aeb4-000000000000", &base)).unwrap();
+    std::fs::write(&definition, nova_xml("bench-0", "2fbd1d85-719f-4be8-aeb4-000000000000", base)).unwrap();
     let out =
         Command::new(PYTHON).args(["-c", SCRIPT, &rounds.to_string()]).args([&guest, &definition]).output().unwrap();
-    for process in [Some(&mut daemon), logger.as_mut()].into_iter().flatten() {
-        let _ = process.kill();
-        let _ = process.wait();
-    }
     if out.status.success() {
         let text = String::from_utf8_lossy(&out.stdout);
         for (name, what) in [
@@ -87,8 +119,4 @@ pub fn measure(rounds: usize, table: &mut Table) {
     } else {
         eprintln!("SKIP libvirtd: {}", String::from_utf8_lossy(&out.stderr).lines().last().unwrap_or("it failed"));
     }
-    for place in ["/etc/libvirt/qemu", "/var/cache/libvirt", "/var/log/libvirt", "/var/lib/libvirt", "/run/libvirt"] {
-        let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
-    }
-    let _ = std::fs::remove_dir_all(&base);
 }

@@ -20,6 +20,7 @@ mod floor;
 mod floor_program;
 mod libvirtd;
 mod lxc_peer;
+mod rpc;
 mod table;
 mod vm;
 mod world;
@@ -37,6 +38,11 @@ fn main() {
     }
     if std::env::args().nth(1).as_deref() == Some(clone_floor::MODE) {
         return clone_floor::main(&std::env::args().skip(2).collect::<Vec<_>>());
+    }
+    if let [_, mode, socket] = std::env::args().collect::<Vec<_>>().as_slice()
+        && mode == rpc::FLOOR
+    {
+        return rpc::floor(socket);
     }
     // cargo passes its own flags (--bench); a name given by hand picks sections.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -83,6 +89,11 @@ fn main() {
     }
     if runs("libvirtd") {
         libvirtd::measure(rounds, &mut table);
+    }
+    if runs("rpc")
+        && let Err(reason) = rpc::measure(rounds, &mut table)
+    {
+        eprintln!("SKIP rpc: {reason}");
     }
     table.print();
 }
