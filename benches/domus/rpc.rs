@@ -179,9 +179,9 @@ impl Target {
             caller.call(REGISTER_EVENT, &(0i32, None::<u32>));
             caller
         };
-        // The first ones grow tables that stay.
-        drop((0..IDLE).map(|_| open()).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_secs(1));
+        // A few before: what the first client alone costs is not each one's. No more, or the memory that they leave
+        // behind would hide what the others take.
+        drop((0..CLIENTS).map(|_| open()).collect::<Vec<_>>());
         let before = pss(self.pid);
         let clients: Vec<Caller> = (0..IDLE).map(|_| open()).collect();
         let after = pss(self.pid);
@@ -225,7 +225,12 @@ pub fn measure(rounds: usize, table: &mut Table) -> Result<(), String> {
     show(table, "state call, 1 client", &targets, &states);
     all_stats(rounds, table, &targets, &mut callers);
     drop(callers);
-
+    // Before many clients at once have made the server larger.
+    for target in targets.iter().filter(|target| target.name != FLOOR_NAME) {
+        let bytes = target.idle();
+        let what = format!("RPC: an idle client of {IDLE} with an event callback: {}", target.name);
+        table.add(&what, &format!("{:.1} kB", bytes / 1e3), "", "");
+    }
     let mut rates = vec![Vec::new(); targets.len()];
     for _ in 0..rounds.clamp(1, 5) {
         for (target, rates) in targets.iter().zip(&mut rates) {
@@ -237,11 +242,6 @@ pub fn measure(rounds: usize, table: &mut Table) -> Result<(), String> {
         let (median, least, most) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
         let value = format!("{median:.0}/s ({least:.0} .. {most:.0})");
         table.add(&format!("RPC: state calls, {CLIENTS} clients: {}", target.name), &value, "", "");
-    }
-    for target in targets.iter().filter(|target| target.name != FLOOR_NAME) {
-        let bytes = target.idle();
-        let what = format!("RPC: an idle client of {IDLE} with an event callback: {}", target.name);
-        table.add(&what, &format!("{:.1} kB", bytes / 1e3), "", "");
     }
     let _ = floor.kill();
     let _ = floor.wait();

@@ -65,6 +65,12 @@ pub(super) fn read(dir: &Path, v2: bool, stats: &mut Stats) {
     }
 }
 
+/// Time used of each processor, ns.
+pub(super) fn each(dir: &Path) -> Option<Vec<u64>> {
+    let text = fs::read_to_string(dir.join("cpuacct.usage_percpu")).ok()?;
+    text.split_whitespace().map(|number| number.parse().ok()).collect()
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }

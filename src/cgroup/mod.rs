@@ -104,6 +104,8 @@ pub struct Settings {
     pub mems: Option<String>,
     /// Whether v2 holds the values: libvirt has another number for "no quota" there.
     pub v2: bool,
+    /// Time used of each of the host's processors, ns; only v1 keeps it.
+    pub cpu_each: Option<Vec<u64>>,
 }
 
 /// Through which a process enters the group in `dir`.
@@ -379,6 +381,9 @@ impl Group {
             settings.cpu_shares = cpu::shares(&place.dir, place.v2);
             (settings.cpu_quota, settings.cpu_period) = cpu::quota(&place.dir, place.v2);
             settings.v2 = place.v2;
+        }
+        if let Some(place) = self.place(Controller::Cpuacct) {
+            settings.cpu_each = cpu::each(&place.dir);
         }
         if let Some(place) = self.place(Controller::Memory) {
             [settings.memory, settings.memory_soft, settings.memory_swap] = memory::limits(&place.dir, place.v2);

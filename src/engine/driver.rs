@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::secret::GuestSecrets;
+use super::control::{AgentAnswer, AgentCommand, Control};
 use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::cgroup::Settings;
@@ -380,6 +381,47 @@ pub trait Instance: Send + Sync + fmt::Debug {
         Err(Error::no_support("virDomainInterfaceAddresses"))
     }
 
+    /// Asks the agent inside the guest, one command at a time; `None` when nobody waited for the answer. Errors: 86 for
+    /// an agent that does not answer.
+    async fn agent(&self, command: AgentCommand) -> Result<Option<AgentAnswer>> {
+        Err(Error::no_support(command.function))
+    }
+
+    /// How long the agent may take from now on; see [`AgentCommand::timeout`].
+    fn set_agent_timeout(&self, seconds: i32) -> Result<()> {
+        let _ = seconds;
+        Err(Error::no_support("virDomainAgentSetResponseTimeout"))
+    }
+
+    /// Does something to the running guest; `live` is its definition.
+    async fn control(&self, live: &DomainDef, control: &Control) -> Result<()> {
+        let _ = live;
+        Err(Error::no_support(control.function()))
+    }
+
+    /// Bytes of the guest's memory, at a virtual address of its first processor or at a physical one.
+    async fn peek_memory(&self, virtual_addresses: bool, offset: u64, size: u32) -> Result<Vec<u8>> {
+        let _ = (virtual_addresses, offset, size);
+        Err(Error::no_support("virDomainMemoryPeek"))
+    }
+
+    /// A picture of a screen: its MIME type and a file without a name.
+    async fn screenshot(&self, live: &DomainDef, screen: u32) -> Result<(String, std::fs::File)> {
+        let _ = (live, screen);
+        Err(Error::no_support("virDomainScreenshot"))
+    }
+
+    /// A command in the hypervisor's own words, JSON or for humans.
+    async fn monitor_command(&self, command: &str, human: bool) -> Result<String> {
+        let _ = (command, human);
+        Err(Error::no_support("virDomainQemuMonitorCommand"))
+    }
+
+    /// Threads for disks: number and host CPUs each may use.
+    async fn iothreads(&self) -> Result<Vec<(u32, Vec<u32>)>> {
+        Err(Error::no_support("virDomainGetIOThreadInfo"))
+    }
+
     /// `virDomainGetVcpus`: each virtual CPU that is on.
     async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {
         Err(Error::no_support("virDomainGetVcpus"))
@@ -434,6 +476,12 @@ pub enum Tune {
     Vcpus(u32),
     /// What becomes of the guest after an end: the live definition says it.
     Lifecycle,
+    /// How often the guest says what memory it uses; seconds, 0 = never.
+    MemoryPeriod(u32),
+    /// `<iotune>` of the disk with this target: the live definition says it.
+    DiskLimits(String),
+    /// A thread for disks comes, or goes.
+    IoThread { id: u32, add: bool },
 }
 
 impl Tune {
@@ -449,6 +497,10 @@ impl Tune {
             Tune::Nodeset(_) => "virDomainSetNumaParameters",
             Tune::Vcpus(_) => "virDomainSetVcpus",
             Tune::Lifecycle => "virDomainSetLifecycleAction",
+            Tune::MemoryPeriod(_) => "virDomainSetMemoryStatsPeriod",
+            Tune::DiskLimits(_) => "virDomainSetBlockIoTune",
+            Tune::IoThread { add: true, .. } => "virDomainAddIOThread",
+            Tune::IoThread { add: false, .. } => "virDomainDelIOThread",
         }
     }
 }

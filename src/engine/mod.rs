@@ -5,6 +5,7 @@
 pub mod access;
 pub mod api;
 pub mod cleanup;
+pub mod control;
 pub mod devices;
 pub mod domain;
 pub mod driver;

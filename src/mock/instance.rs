@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::Behaviour;
+use super::agent::MockAgent;
 use crate::domain_xml::{Device, DomainDef};
+use crate::engine::control::{AgentAnswer, AgentCommand, Control};
 use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune, UndoLog, VcpuInfo};
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::error::{Error, Result};
@@ -26,6 +28,7 @@ pub(super) struct MockInstance {
     /// Balloon size, KiB.
     memory: AtomicU64,
     vcpus: AtomicU32,
+    agent: MockAgent,
 }
 
 /// CPU time runs while the guest does.
@@ -46,7 +49,18 @@ impl MockInstance {
             GuestClock { running_since: (phase == Phase::Running).then(Instant::now), used: std::time::Duration::ZERO };
         let memory = AtomicU64::new(def.memory.current.unwrap_or(def.memory.size));
         let vcpus = AtomicU32::new(def.vcpu.current.unwrap_or(def.vcpu.max));
-        (MockInstance { def, behaviour, events, state: Mutex::new(clock), memory, vcpus }, receiver)
+        (
+            MockInstance {
+                def,
+                behaviour,
+                events,
+                state: Mutex::new(clock),
+                memory,
+                vcpus,
+                agent: MockAgent::default(),
+            },
+            receiver,
+        )
     }
 
     fn tell(&self, event: InstanceEvent) {
@@ -186,6 +200,25 @@ impl Instance for MockInstance {
             _ => {}
         }
         Ok(())
+    }
+
+    async fn agent(&self, command: AgentCommand) -> Result<Option<AgentAnswer>> {
+        self.obey().await;
+        let answer = self.agent.answer(&command, self.vcpus.load(Ordering::Relaxed));
+        // 0: whoever asked waits for no answer.
+        Ok(Some(answer).filter(|_| command.timeout != Some(0)))
+    }
+
+    fn set_agent_timeout(&self, _seconds: i32) -> Result<()> {
+        Ok(())
+    }
+
+    async fn control(&self, _live: &DomainDef, control: &Control) -> Result<()> {
+        self.obey().await;
+        match control {
+            Control::InjectNmi | Control::SendKeys { .. } | Control::ResizeDisk { .. } => Ok(()),
+            _ => Err(Error::no_support(control.function())),
+        }
     }
 
     async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {

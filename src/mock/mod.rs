@@ -6,6 +6,7 @@
 //!
 //! [`Behaviour`] makes single domains misbehave, so that tests can see what the engine does then.
 
+mod agent;
 mod capabilities;
 mod instance;
 

@@ -54,6 +54,7 @@ pub async fn reattach(run: &RunRecord, shared: &Shared) -> Result<Reattached> {
         ports: state.ports.iter().map(|port| shared.ports.hold(*port)).collect(),
         group: shared.config.cgroups.open(&state.cgroup).unwrap_or_default(),
         cgroups: shared.config.cgroups.clone(),
+        run_dir: Some(run.run_dir.clone()),
     };
     let instance = QemuInstance::new(new);
     let (sender, receiver) = mpsc::unbounded_channel();

@@ -12,9 +12,11 @@
 //! descriptor does not take is not read for as long.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::Client;
@@ -40,6 +42,8 @@ pub struct Streams {
 pub enum StreamEnd {
     /// Both ways.
     Fd(OwnedFd),
+    /// From a file to the client.
+    File(File),
     Download(VolumeDownload),
     Upload(VolumeUpload),
 }
@@ -78,6 +82,17 @@ impl Streams {
                         _ = ended => {}
                         () = client.outbound.closed() => {}
                         () = send(&client, call, volume) => {}
+                    }
+                });
+            }
+            StreamEnd::File(file) => {
+                let (_, ended) = self.register(call, false);
+                let client = client.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = ended => {}
+                        () = client.outbound.closed() => {}
+                        () = send_file(&client, call, file) => {}
                     }
                 });
             }
@@ -190,6 +205,30 @@ async fn send(client: &Arc<Client>, call: Header, mut volume: VolumeDownload) {
             }
         };
         client.outbound_push(packet, Vec::new());
+        client.outbound.room().await;
+    }
+}
+
+/// A file to the client; an empty packet is the end.
+async fn send_file(client: &Arc<Client>, call: Header, file: File) {
+    let mut file = tokio::fs::File::from_std(file);
+    let mut buffer = vec![0; STREAM_CHUNK];
+    loop {
+        match file.read(&mut buffer).await {
+            Ok(count) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                let header = call.answer(Kind::Stream, Status::Continue);
+                client.outbound_push(header.packet(|out| out.extend_from_slice(bytes)), Vec::new());
+                if count == 0 {
+                    return;
+                }
+            }
+            Err(error) => {
+                let error = Error::system("cannot read the stream's file", error).with_subsystem(Subsystem::Streams);
+                client.streams.lock().remove(&call.serial);
+                return fail(client, call, &error);
+            }
+        }
         client.outbound.room().await;
     }
 }

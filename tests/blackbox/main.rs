@@ -29,6 +29,7 @@ mod qemu_life;
 mod qemu_xml;
 mod recovery;
 mod rpc_devices;
+mod rpc_guest;
 mod rpc_virsh;
 mod rpc_wire;
 mod secrets;

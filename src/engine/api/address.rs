@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{call, check_flags};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::InterfaceSource;
-use crate::engine::driver::InterfaceAddresses;
+use crate::engine::driver::{DriverKind, InterfaceAddresses};
 use crate::engine::host::HostObjects;
 use crate::engine::{Domain, network};
 use crate::error::{Code, Error, Result};
@@ -41,7 +41,8 @@ call! {
             address_source::AGENT if caller.read_only => {
                 Err(Error::new(Code::OperationDenied, "virDomainInterfaceAddresses"))
             }
-            address_source::AGENT => instance.addresses().await,
+            address_source::AGENT if on.runtime().kind() == DriverKind::Lxc => instance.addresses().await,
+            address_source::AGENT => super::agent::addresses(on).await,
             address_source::ARP => neighbours(live).await,
             other => Err(Error::new(Code::ArgumentUnsupported, format!("Unknown IP address data source {other}"))),
         }

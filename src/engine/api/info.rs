@@ -6,6 +6,7 @@ use crate::engine::Domain;
 use crate::engine::domain::Snapshot;
 use crate::engine::state::StateReason;
 use crate::error::{Code, Error, Result};
+use crate::types::TypedParams;
 use crate::types::flags::{self, affect};
 
 /// `virDomainInfo`.
@@ -73,6 +74,10 @@ pub(super) fn pick(snapshot: &Snapshot, flags: u32) -> Result<&std::sync::Arc<do
 pub(super) fn vcpus(def: &domain_xml::DomainDef) -> u32 {
     def.vcpu.current.unwrap_or(def.vcpu.max)
 }
+
+/// `virDomainGetHostnameFlags`
+const HOSTNAME_LEASE: u32 = 1;
+const HOSTNAME_AGENT: u32 = 2;
 
 fn current(domain: &Domain) -> Result<std::sync::Arc<domain_xml::DomainDef>> {
     domain.snapshot().current().cloned().ok_or_else(|| domain.gone())
@@ -180,7 +185,7 @@ call! {
         use flags::vcpu;
         check_flags(on, flags, affect::LIVE | affect::CONFIG | vcpu::MAXIMUM | vcpu::GUEST, "virDomainGetVcpusFlags")?;
         if flags & vcpu::GUEST != 0 {
-            return Err(Error::new(Code::ArgumentUnsupported, "the guest agent is not spoken to yet: use the call without VIR_DOMAIN_VCPU_GUEST"));
+            return super::agent::online_vcpus(on).await;
         }
         let snapshot = on.snapshot();
         let def = pick(&snapshot, flags)?;
@@ -274,8 +279,94 @@ call! {
     /// The guest's own name for itself: needs an agent or leases, which come later.
     GetDomainHostname = "virDomainGetHostname", Read, "domain:read";
     (caller, on: Domain, flags => u32) -> String {
-        check_flags(on, flags, 3, "virDomainGetHostname")?;
-        Err(Error::no_support("virDomainGetHostname"))
+        check_flags(on, flags, HOSTNAME_LEASE | HOSTNAME_AGENT, "virDomainGetHostname")?;
+        if flags & HOSTNAME_LEASE != 0 {
+            return Err(Error::no_support("virDomainGetHostname"));
+        }
+        super::agent::host_name(on).await
+    }
+}
+
+call! {
+    /// The running job's statistics (`virDomainGetJobStatsFlags`): none, for there are no such jobs yet.
+    GetJobStats = "virDomainGetJobStats", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> (i32, TypedParams) {
+        check_flags(on, flags, 3, "virDomainGetJobStats")?;
+        if !on.snapshot().active() && flags & 1 == 0 {
+            return Err(Error::invalid_state("domain is not running"));
+        }
+        Ok((0, TypedParams::new()))
+    }
+}
+
+call! {
+    /// Ends the running job: save, migration and dump are jobs to libvirt, and none exists yet.
+    AbortJob = "virDomainAbortJob", Write, "domain:write";
+    (caller, on: Domain, flags => u32) -> () {
+        check_flags(on, flags, 1, "virDomainAbortJobFlags")?;
+        if !on.snapshot().active() {
+            return Err(Error::invalid_state("domain is not running"));
+        }
+        Err(Error::invalid_state("no job is active on the domain"))
+    }
+}
+
+/// Arguments of `virDomainGetCPUStats`.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuStatsArgs {
+    /// -1 = all together.
+    pub start: i32,
+    /// Most of them; 0 = only how many there are.
+    pub count: u32,
+    pub flags: u32,
+}
+
+/// What `virDomainGetCPUStats` answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CpuStats {
+    /// How many host CPUs there are.
+    Count(usize),
+    /// One set of values per CPU, or one for all.
+    Values(Vec<TypedParams>),
+}
+
+call! {
+    /// Time the guest took of the host's CPUs, ns: of all together, or of each where the kernel keeps that.
+    GetCpuStats = "virDomainGetCPUStats", Read, "domain:read";
+    (caller, on: Domain, CpuStatsArgs { start, count, flags } => CpuStatsArgs) -> CpuStats {
+        check_flags(on, flags, 4, "virDomainGetCPUStats")?;
+        let snapshot = on.snapshot();
+        let Some(instance) = &snapshot.instance else { return Err(Error::invalid_state("domain is not running")) };
+        if start == -1 {
+            let stats = instance.stats(flags::stats::CPU_TOTAL, true).await;
+            let mut params = TypedParams::new();
+            for (ours, theirs) in [("cpu.time", "cpu_time"), ("cpu.user", "user_time"), ("cpu.system", "system_time")] {
+                if let Some(value) = stats.get(ours) {
+                    params.push(theirs, value.clone());
+                }
+            }
+            return Ok(CpuStats::Values(vec![params]));
+        }
+        let each = instance.settings().cpu_each.unwrap_or_default();
+        if each.is_empty() {
+            return Err(Error::new(
+                Code::OperationUnsupported,
+                "the kernel does not keep times for each CPU (cgroup v2); ask for the total",
+            ));
+        }
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        if count == 0 && start == 0 {
+            return Ok(CpuStats::Count(each.len()));
+        }
+        if start >= each.len() {
+            return Err(Error::invalid_arg(format!("start_cpu {start} larger than maximum of {}", each.len() - 1)));
+        }
+        let one = |time: u64| {
+            let mut params = TypedParams::new();
+            params.ullong("cpu_time", time);
+            params
+        };
+        Ok(CpuStats::Values(each.into_iter().skip(start).take(count as usize).map(one).collect()))
     }
 }
 

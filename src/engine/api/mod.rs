@@ -5,7 +5,9 @@
 //! access first. Front ends hold only (member or number, call, codec) tables.
 
 mod address;
+mod agent;
 mod block;
+mod block_tune;
 mod capability;
 mod console;
 mod cpu;
@@ -13,8 +15,11 @@ mod define;
 mod device;
 mod device_stats;
 mod exec;
+mod guest_info;
+mod hands;
 mod images;
 mod info;
+mod iothread;
 mod lifecycle;
 mod lookup;
 mod metadata;
@@ -36,7 +41,14 @@ use std::future::Future;
 use tokio::sync::watch;
 
 pub use address::{AddressesArgs, GetInterfaceAddresses, address_source};
+pub use agent::{
+    AGENT_PORT, AgentCommandArgs, AgentSetResponseTimeout, AgentTimeoutArgs, AuthorizedKeysGet, AuthorizedKeysSet,
+    FreezeArgs, FsFreeze, FsInfo, FsThaw, FsTrim, GetFsInfo, GetGuestInfo, GetGuestVcpus, GetTime, GuestInfoArgs,
+    GuestVcpusArgs, KeysArgs, PasswordArgs, QemuAgentCommand, SetGuestVcpus, SetTime, SetUserPassword, TimeArgs,
+    TrimArgs,
+};
 pub use block::{BlockInfo, BlockInfoArgs, GetBlockInfo, GetDiskErrors};
+pub use block_tune::{BlockTuneArgs, GetBlockIoTune, SetBlockIoTune, SetBlockTuneArgs};
 pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,
@@ -50,14 +62,21 @@ pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, Se
 pub use device::{AliasArgs, AttachDevice, DetachDevice, DetachDeviceAlias, UpdateDevice};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
+pub use hands::{
+    BlockPeek, BlockResize, BlockResizeArgs, InjectNmi, MemoryPeek, MonitorArgs, PeekArgs, PeriodArgs, PmWakeup,
+    QemuMonitorCommand, Screenshot, ScreenshotArgs, SendKey, SendKeyArgs, SendProcessSignal, SetBlockThreshold,
+    SetMemoryStatsPeriod, SignalArgs, ThresholdArgs,
+};
 pub use images::{
     CreateImageOverlay, ImageInfo, ImportArgs, ImportImage, ListImages, OverlayArgs, PruneArgs, PruneImages,
 };
 pub use info::{
-    ControlInfo, DomainInfo, GetAutostart, GetControlInfo, GetDomainHostname, GetInfo, GetJobInfo, GetMaxMemory,
-    GetMessages, GetMetadata, GetOsType, GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage,
-    IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
+    AbortJob, ControlInfo, CpuStats, CpuStatsArgs, DomainInfo, GetAutostart, GetControlInfo, GetCpuStats,
+    GetDomainHostname, GetInfo, GetJobInfo, GetJobStats, GetMaxMemory, GetMessages, GetMetadata, GetOsType,
+    GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated,
+    JobInfo, MetadataArgs,
 };
+pub use iothread::{AddIoThread, DelIoThread, GetIoThreadInfo, IoThreadArgs, IoThreadInfo};
 pub use lifecycle::{Create, Destroy, LifecycleArgs, Reboot, Reset, Resume, SetLifecycleAction, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
 pub use metadata::{SetMetadata, SetMetadataArgs};
@@ -70,8 +89,9 @@ pub use network::{
     NetworkUndefine, NetworkUpdate, NetworkUpdateArgs,
 };
 pub use node::{
-    FreePagesArgs, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages,
-    NodeGetInfo, NodeGetMemoryStats, NodeGetSecurityModel,
+    FreePagesArgs, GetSysinfo, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
+    NodeGetFreePages, NodeGetInfo, NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel,
+    NodeSetMemoryParameters,
 };
 pub use node_device::{
     ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,

@@ -4,6 +4,8 @@ use super::{call, check_flags};
 use crate::engine::Connection;
 use crate::engine::cleanup::run_blocking;
 use crate::host;
+use crate::types::TypedParams;
+use crate::types::params::{ParamKind, check_params};
 
 call! {
     /// Free memory, bytes.
@@ -76,4 +78,33 @@ call! {
     /// Security model and its domain of interpretation: none is applied yet beside file owners.
     NodeGetSecurityModel = "virNodeGetSecurityModel", Read, "connect:read";
     (caller, on: Connection, () => ()) -> (String, String) { Ok(("none".into(), "0".into())) }
+}
+
+call! {
+    /// How the host's kernel merges pages of equal contents (KSM), and how many it has.
+    NodeGetMemoryParameters = "virNodeGetMemoryParameters", Read, "connect:read";
+    (caller, on: Connection, flags => u32) -> TypedParams {
+        // Strings may be among the answers: none is.
+        check_flags(on, flags, 4, "virNodeGetMemoryParameters")?;
+        run_blocking(|| Ok(host::merging())).await
+    }
+}
+
+call! {
+    /// Sets how it does that. Errors: 55 when the kernel does not merge pages.
+    NodeSetMemoryParameters = "virNodeSetMemoryParameters", Write, "connect:write";
+    (caller, on: Connection, (params, flags) => (TypedParams, u32)) -> () {
+        check_flags(on, flags, 0, "virNodeSetMemoryParameters")?;
+        check_params(&params, &host::MERGING_SETTINGS.map(|(name, _)| (name, ParamKind::Uint)))?;
+        run_blocking(move || host::set_merging(&params)).await
+    }
+}
+
+call! {
+    /// What the firmware says of the host, as `<sysinfo>`.
+    GetSysinfo = "virConnectGetSysinfo", Read, "connect:read";
+    (caller, on: Connection, flags => u32) -> String {
+        check_flags(on, flags, 0, "virConnectGetSysinfo")?;
+        run_blocking(host::sysinfo).await
+    }
 }

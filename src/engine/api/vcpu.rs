@@ -9,7 +9,7 @@ use crate::engine::Domain;
 use crate::engine::cleanup::run_blocking;
 use crate::engine::driver::{DriverKind, Tune, VcpuInfo};
 use crate::engine::event::EventKind;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::host;
 use crate::types::flags::{affect, vcpu};
 use crate::types::params::{ParamKind, check_params};
@@ -44,7 +44,7 @@ call! {
             return Err(Error::bare_arg("nvcpus in virDomainSetVcpusFlags must not be zero"));
         }
         if flags & vcpu::GUEST != 0 {
-            return Err(Error::new(Code::ArgumentUnsupported, "the guest agent is not spoken to yet: use the call without VIR_DOMAIN_VCPU_GUEST"));
+            return super::agent::use_vcpus(on, count).await;
         }
         let maximum = flags & vcpu::MAXIMUM != 0;
         let edit = move |def: &mut DomainDef| {

@@ -13,6 +13,7 @@ mod agent;
 mod balloon;
 mod blocks;
 mod console;
+mod control;
 mod facts;
 mod stats;
 mod tune;
@@ -33,6 +34,7 @@ use super::process::GuestProcess;
 use super::qmp::Qmp;
 use crate::cgroup::{Group, Manager, Settings};
 use crate::domain_xml::DomainDef;
+use crate::engine::control::{AgentAnswer, AgentCommand, Control};
 use crate::engine::driver::{Instance, InstanceInfo, Tune, VcpuInfo};
 use crate::error::{Code, Error, Result};
 use crate::types::{TypedParams, flags};
@@ -83,6 +85,10 @@ pub struct QemuInstance {
     cgroups: Arc<Manager>,
     ends: Mutex<Ends>,
     consoles: console::Sessions,
+    agent: agent::Slot,
+    run_dir: Option<PathBuf>,
+    /// The guest says from time to time what memory it uses.
+    tells_memory: AtomicBool,
 }
 
 /// What makes an instance.
@@ -101,6 +107,8 @@ pub struct NewInstance {
     /// Its cgroup; may be empty.
     pub group: Group,
     pub cgroups: Arc<Manager>,
+    /// Of this run alone.
+    pub run_dir: Option<PathBuf>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,6 +120,9 @@ impl QemuInstance {
         Arc::new(QemuInstance {
             ends: Mutex::new(new.facts.ends.unwrap_or_else(|| Ends::of(&DomainDef::default()))),
             consoles: console::Sessions::default(),
+            agent: agent::Slot::default(),
+            run_dir: new.run_dir,
+            tells_memory: AtomicBool::new(new.facts.balloon_stats),
             facts: new.facts,
             process: new.process,
             qmp: RwLock::new(new.qmp),
@@ -288,5 +299,34 @@ impl Instance for QemuInstance {
 
     async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {
         Ok(self.vcpu_infos())
+    }
+
+    async fn agent(&self, command: AgentCommand) -> Result<Option<AgentAnswer>> {
+        self.ask_agent(command).await
+    }
+
+    fn set_agent_timeout(&self, seconds: i32) -> Result<()> {
+        self.set_agent_patience(seconds);
+        Ok(())
+    }
+
+    async fn control(&self, live: &DomainDef, control: &Control) -> Result<()> {
+        self.do_control(live, control).await
+    }
+
+    async fn peek_memory(&self, virtual_addresses: bool, offset: u64, size: u32) -> Result<Vec<u8>> {
+        self.read_memory(virtual_addresses, offset, size).await
+    }
+
+    async fn screenshot(&self, live: &DomainDef, screen: u32) -> Result<(String, std::fs::File)> {
+        self.picture(live, screen).await
+    }
+
+    async fn monitor_command(&self, command: &str, human: bool) -> Result<String> {
+        self.monitor(command, human).await
+    }
+
+    async fn iothreads(&self) -> Result<Vec<(u32, Vec<u32>)>> {
+        self.iothread_infos().await
     }
 }

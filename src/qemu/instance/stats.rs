@@ -27,7 +27,7 @@ impl QemuInstance {
 
     /// Guest memory numbers, fresh if QEMU answers within `deadline`, else the last known.
     pub(super) async fn guest_memory(&self, deadline: Duration) -> Option<balloon::GuestMemory> {
-        let alias = self.facts.balloon.as_ref().filter(|_| self.facts.balloon_stats)?;
+        let alias = self.facts.balloon.as_ref().filter(|_| self.tells_memory.load(Ordering::Relaxed))?;
         if !self.is_silent()
             && let Ok(qmp) = self.qmp()
         {

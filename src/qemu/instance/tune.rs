@@ -1,6 +1,8 @@
 //! Limits of a running QEMU: its cgroup's, the balloon, and where its threads may run.
 
-use serde_json::json;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
 
 use super::{QUICK_DEADLINE, QemuInstance, lock};
 use crate::domain_xml::DomainDef;
@@ -8,7 +10,7 @@ use crate::domain_xml::model::{CrashAction, LifecycleAction};
 use crate::engine::driver::{Tune, VcpuInfo};
 use crate::engine::limits;
 use crate::error::{Error, Result};
-use crate::qemu::launch::pin;
+use crate::qemu::launch::{pin, throttle};
 use crate::qemu::procstat;
 
 /// What the definition says of each end of the guest.
@@ -25,6 +27,13 @@ impl Ends {
             on_crash: def.on_crash.unwrap_or(CrashAction::Destroy),
         }
     }
+}
+
+/// Host CPUs a thread may use; none when it is gone.
+fn affinity(thread: i32) -> Vec<u32> {
+    let Ok(set) = rustix::thread::sched_getaffinity(rustix::thread::Pid::from_raw(thread)) else { return Vec::new() };
+    let count = u32::try_from(rustix::thread::CpuSet::MAX_CPU).unwrap_or(0);
+    (0..count).filter(|cpu| set.is_set(*cpu as usize)).collect()
 }
 
 impl QemuInstance {
@@ -49,6 +58,9 @@ impl QemuInstance {
                 Ok(())
             }
             Tune::Lifecycle => self.set_lifecycle(live).await,
+            Tune::MemoryPeriod(seconds) => self.set_memory_period(*seconds).await,
+            Tune::DiskLimits(target) => self.set_disk_limits(live, target).await,
+            Tune::IoThread { id, add } => self.change_iothread(*id, *add).await,
             Tune::Vcpus(_) => Err(Error::no_support(tune.function())),
             Tune::MemoryLimits { .. } | Tune::Cpu { .. } | Tune::Blkio { .. } | Tune::Nodeset(_) => {
                 let (manager, path) = (self.cgroups.clone(), self.group().path().to_string());
@@ -83,17 +95,56 @@ impl QemuInstance {
         self.qmp()?.execute_value("balloon", json!({ "value": bytes }), QUICK_DEADLINE).await.map(drop)
     }
 
+    async fn set_memory_period(&self, seconds: u32) -> Result<()> {
+        let Some(alias) = &self.facts.balloon else {
+            return Err(Error::invalid_state("No memory balloon device configured, can not set the collection period"));
+        };
+        let path = format!("/machine/peripheral/{alias}");
+        let arguments = json!({"path": path, "property": "guest-stats-polling-interval", "value": seconds});
+        self.qmp()?.execute_raw("qom-set", arguments, QUICK_DEADLINE).await?;
+        self.tells_memory.store(seconds > 0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the definition says of this disk; nothing there takes its limits away.
+    async fn set_disk_limits(&self, live: &DomainDef, target: &str) -> Result<()> {
+        let Some(disk) = live.disks.iter().find(|disk| disk.dev() == target) else {
+            return Err(Error::invalid_arg(format!("invalid path: {target}")));
+        };
+        if disk.source.is_empty() {
+            return Err(Error::invalid_state(format!("there is nothing in disk '{target}' to be limited")));
+        }
+        let arguments = throttle(disk, &disk.iotune.as_deref().cloned().unwrap_or_default());
+        self.qmp()?.execute_raw("block_set_io_throttle", arguments, QUICK_DEADLINE).await.map(drop)
+    }
+
+    async fn change_iothread(&self, id: u32, add: bool) -> Result<()> {
+        let name = format!("iothread{id}");
+        let (command, arguments) = match add {
+            true => ("object-add", json!({ "qom-type": "iothread", "id": name })),
+            false => ("object-del", json!({ "id": name })),
+        };
+        self.qmp()?.execute_raw(command, arguments, QUICK_DEADLINE).await.map(drop)
+    }
+
+    /// See `Instance::iothreads`.
+    pub(super) async fn iothread_infos(&self) -> Result<Vec<(u32, Vec<u32>)>> {
+        let answer = self.qmp()?.execute_value("query-iothreads", Value::Null, QUICK_DEADLINE).await?;
+        let one = |thread: &Value| {
+            let id = thread.get("id")?.as_str()?.strip_prefix("iothread")?.parse().ok()?;
+            Some((id, affinity(i32::try_from(thread.get("thread-id")?.as_i64()?).ok()?)))
+        };
+        let mut all: Vec<(u32, Vec<u32>)> = answer.as_array().into_iter().flatten().filter_map(one).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        Ok(all)
+    }
+
     /// `virDomainGetVcpus`.
     pub(super) fn vcpu_infos(&self) -> Vec<VcpuInfo> {
         let threads = lock(&self.vcpu_threads).clone();
         let one = |(number, thread): (u32, i32)| {
             let stat = procstat::thread(self.process.pid(), thread)?;
-            let affinity = rustix::thread::sched_getaffinity(rustix::thread::Pid::from_raw(thread)).ok();
-            let affinity = affinity.map(|set| {
-                let count = u32::try_from(rustix::thread::CpuSet::MAX_CPU).unwrap_or(0);
-                (0..count).filter(|cpu| set.is_set(*cpu as usize)).collect()
-            });
-            let affinity = affinity.unwrap_or_default();
+            let affinity = affinity(thread);
             Some(VcpuInfo { number, state: 1, cpu_time: stat.cpu_ns(), cpu: stat.processor, affinity })
         };
         (0u32..).zip(threads).filter_map(one).collect()

@@ -38,6 +38,7 @@ use crate::sys::exec::{GuestSpec, Limit, spawn_guest};
 use crate::sys::fault;
 
 pub use describe::describe;
+pub(super) use monitor::throttle;
 pub use ports::{PortGuard, Ports};
 pub use prepare::expand_cpu;
 pub use resources::pin;
@@ -211,6 +212,7 @@ pub async fn launch(
         ports,
         group,
         cgroups: shared.config.cgroups.clone(),
+        run_dir: Some(start.run_dir.clone()),
     };
     let (instance, events) = run(new, Some(connected.events));
     Ok(Launched { instance, live, phase, reason, state, events })

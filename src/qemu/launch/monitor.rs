@@ -148,8 +148,8 @@ fn settings(live: &DomainDef) -> Vec<Setting> {
         out.push(("set-action", json!({"reboot": "shutdown"})));
     }
     for disk in &live.disks {
-        if let (Some(tune), Some(alias)) = (&disk.iotune, &disk.info.alias) {
-            out.push(("block_set_io_throttle", throttle(alias, tune)));
+        if let Some(tune) = &disk.iotune {
+            out.push(("block_set_io_throttle", throttle(disk, tune)));
         }
     }
     out
@@ -170,9 +170,17 @@ fn iso_to_seconds(text: &str) -> Option<i64> {
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-fn throttle(alias: &str, tune: &IoTune) -> Value {
+/// Arguments of `block_set_io_throttle`. It wants the device that has the image, which is not always the one that the
+/// alias names.
+pub(in crate::qemu) fn throttle(disk: &Disk, tune: &IoTune) -> Value {
+    let alias = disk.info.alias.as_deref().unwrap_or_default();
+    let device = match disk.target.bus {
+        Some(DiskBus::Virtio) => format!("/machine/peripheral/{alias}/virtio-backend"),
+        Some(DiskBus::Usb) => format!("/machine/peripheral/{alias}/{alias}.0/legacy[0]"),
+        _ => alias.to_string(),
+    };
     let mut map = serde_json::Map::new();
-    map.insert("id".into(), alias.into());
+    map.insert("id".into(), device.into());
     let plain = [
         ("bps", tune.total_bytes_sec),
         ("bps_rd", tune.read_bytes_sec),

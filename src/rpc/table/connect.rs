@@ -8,15 +8,15 @@ use crate::engine::api::{
     self, AllStatsArgs, BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, Class, CompareArgs,
     CompareCpu, CompareHypervisorArgs, CompareHypervisorCpu, DomainCapsArgs, DomainXmlFromNative, DomainXmlToNative,
     FreePagesArgs, GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname,
-    GetLibVersion, GetMaxVcpus, GetType, GetVersion, IsSecure, ListAllDomains, NativeArgs, NodeGetCellsFreeMemory,
-    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages, NodeGetInfo, NodeGetMemoryStats,
-    NodeGetSecurityModel,
+    GetLibVersion, GetMaxVcpus, GetSysinfo, GetType, GetVersion, IsSecure, ListAllDomains, NativeArgs,
+    NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages, NodeGetInfo,
+    NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel, NodeSetMemoryParameters,
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::host::NodeInfo;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, list};
 use crate::rpc::session;
-use crate::rpc::wire::{DomainHandle, Params};
+use crate::rpc::wire::{DomainHandle, Params, counted};
 use crate::rpc::xdr::{Chars, FixedChars, Opaque, Put};
 use crate::types::flags;
 
@@ -94,6 +94,15 @@ fn memory_stats(at: Invocation) -> BoxFuture<Reply> {
         let (asked, cell, flags): (i32, i32, u32) = at.arguments()?;
         let stats = api::dispatch::<NodeGetMemoryStats>(&caller, &connection, (cell, flags)).await?;
         Ok(numbers(asked, stats))
+    })
+}
+
+fn memory_parameters(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (asked, flags): (i32, u32) = at.arguments()?;
+        let params = api::dispatch::<NodeGetMemoryParameters>(&caller, &connection, flags).await?;
+        Ok(Answer::value(&counted(asked, flags, params)))
     })
 }
 
@@ -215,13 +224,18 @@ pub(super) const CONNECT: &[Procedure] = &[
         .served((Class::Read, session::register_legacy_event)),
     c(168, "CONNECT_DOMAIN_EVENT_DEREGISTER_ANY", "virConnectDomainEventDeregisterAny")
         .served((Class::Read, session::deregister_legacy_event)),
-    c(203, "CONNECT_GET_SYSINFO", "virConnectGetSysinfo"),
+    c(203, "CONNECT_GET_SYSINFO", "virConnectGetSysinfo")
+        .served(connection!(GetSysinfo, |flags: u32| flags, |xml| xml)),
     c(227, "NODE_GET_CPU_STATS", "virNodeGetCPUStats").served((Class::Read, cpu_stats)),
     c(228, "NODE_GET_MEMORY_STATS", "virNodeGetMemoryStats").served((Class::Read, memory_stats)),
     c(250, "NODE_SUSPEND_FOR_DURATION", "virNodeSuspendForDuration"),
     c(273, "CONNECT_LIST_ALL_DOMAINS", "virConnectListAllDomains").served(list!(ListAllDomains)),
-    c(288, "NODE_SET_MEMORY_PARAMETERS", "virNodeSetMemoryParameters"),
-    c(289, "NODE_GET_MEMORY_PARAMETERS", "virNodeGetMemoryParameters"),
+    c(288, "NODE_SET_MEMORY_PARAMETERS", "virNodeSetMemoryParameters").served(connection!(
+        NodeSetMemoryParameters,
+        |(params, flags): (Params, u32)| (params.0, flags),
+        |()| ()
+    )),
+    c(289, "NODE_GET_MEMORY_PARAMETERS", "virNodeGetMemoryParameters").served((Class::Read, memory_parameters)),
     c(293, "NODE_GET_CPU_MAP", "virNodeGetCPUMap").served(connection!(
         NodeGetCpuMap,
         |(_map, _online, flags): (bool, bool, u32)| flags,

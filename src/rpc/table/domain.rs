@@ -2,20 +2,25 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
 
-use super::{Procedure, c};
+use super::{Procedure, c, guest};
 use crate::engine::Domain;
 use crate::engine::api::{
-    self, AddressesArgs, AliasArgs, AttachDevice, BlockInfoArgs, BlockStats, BlockStatsArgs, Class, ConsoleArgs,
-    Create, CreateXml, DefineXml, Destroy, DetachDevice, DetachDeviceAlias, DomainInfo, GetAutostart,
-    GetBlkioParameters, GetBlockInfo, GetControlInfo, GetDiskErrors, GetDomainHostname, GetEmulatorPinInfo, GetInfo,
-    GetInterfaceAddresses, GetJobInfo, GetMaxMemory, GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters,
-    GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetVcpuInfo, GetVcpuPinInfo,
-    GetVcpus, GetXmlDesc, HasManagedSaveImage, InterfaceCounters, InterfaceStats, IsActive, IsPersistent, IsUpdated,
-    JobInfo, LifecycleArgs, LookupById, LookupByName, LookupByUuid, MemoryArgs, MemoryStats, MetadataArgs, OpenConsole,
-    ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
-    SetBlkioParameters, SetLifecycleAction, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs,
-    SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown, Suspend, Undefine, UpdateDevice, VcpusArgs,
-    XmlFlags,
+    self, AbortJob, AddIoThread, AddressesArgs, AgentCommandArgs, AgentSetResponseTimeout, AgentTimeoutArgs, AliasArgs,
+    AttachDevice, AuthorizedKeysGet, AuthorizedKeysSet, BlockInfoArgs, BlockPeek, BlockResize, BlockResizeArgs,
+    BlockStats, BlockStatsArgs, Class, ConsoleArgs, Create, CreateXml, DefineXml, DelIoThread, Destroy, DetachDevice,
+    DetachDeviceAlias, DomainInfo, FsFreeze, FsThaw, FsTrim, GetAutostart, GetBlkioParameters, GetBlockInfo,
+    GetBlockIoTune, GetControlInfo, GetDiskErrors, GetDomainHostname, GetEmulatorPinInfo, GetFsInfo, GetGuestInfo,
+    GetGuestVcpus, GetInfo, GetInterfaceAddresses, GetIoThreadInfo, GetJobInfo, GetJobStats, GetMaxMemory,
+    GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
+    GetSchedulerType, GetSecurityLabelList, GetState, GetTime, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
+    GuestInfoArgs, GuestVcpusArgs, HasManagedSaveImage, InjectNmi, InterfaceCounters, InterfaceStats, IoThreadArgs,
+    IsActive, IsPersistent, IsUpdated, JobInfo, KeysArgs, LifecycleArgs, LookupById, LookupByName, LookupByUuid,
+    MemoryArgs, MemoryPeek, MemoryStats, MetadataArgs, MonitorArgs, OpenConsole, ParamsArgs, PasswordArgs, PeriodArgs,
+    PinArgs, PinEmulator, PinVcpu, PmWakeup, QemuAgentCommand, QemuMonitorCommand, Reboot, Rename, RenameArgs, Reset,
+    Resume, SendKey, SendProcessSignal, SetAutostart, SetBlkioParameters, SetBlockIoTune, SetBlockThreshold,
+    SetGuestVcpus, SetLifecycleAction, SetMemory, SetMemoryParameters, SetMemoryStatsPeriod, SetMetadata,
+    SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetTime, SetUserPassword, SetVcpus, Shutdown,
+    SignalArgs, Suspend, ThresholdArgs, TimeArgs, TrimArgs, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
@@ -97,7 +102,7 @@ fn bits(map: &Opaque) -> Vec<bool> {
 }
 
 /// `length` bytes of a map: one bit per CPU.
-fn map(cpus: &[bool], length: i32) -> Vec<u8> {
+pub(super) fn map(cpus: &[bool], length: i32) -> Vec<u8> {
     let mut bytes = vec![0u8; usize::try_from(length).unwrap_or(0).min(MAP_MAX)];
     for (cpu, _) in cpus.iter().enumerate().filter(|(_, on)| **on) {
         if let Some(byte) = bytes.get_mut(cpu / 8) {
@@ -271,8 +276,8 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |device: String| device,
         interface_stats
     )),
-    c(103, "DOMAIN_BLOCK_PEEK", "virDomainBlockPeek"),
-    c(104, "DOMAIN_MEMORY_PEEK", "virDomainMemoryPeek"),
+    c(103, "DOMAIN_BLOCK_PEEK", "virDomainBlockPeek").served(object!(BlockPeek, guest::block_peek, guest::bytes)),
+    c(104, "DOMAIN_MEMORY_PEEK", "virDomainMemoryPeek").served(object!(MemoryPeek, guest::memory_peek, guest::bytes)),
     c(121, "DOMAIN_GET_SECURITY_LABEL", "virDomainGetSecurityLabel").served(object!(
         GetSecurityLabelList,
         |()| (),
@@ -290,7 +295,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(161, "DOMAIN_DETACH_DEVICE_FLAGS", "virDomainDetachDeviceFlags")
         .served(object!(DetachDevice, xml_flags, |()| ())),
     c(163, "DOMAIN_GET_JOB_INFO", "virDomainGetJobInfo").served(object!(GetJobInfo, |()| (), job_info)),
-    c(164, "DOMAIN_ABORT_JOB", "virDomainAbortJob"),
+    c(164, "DOMAIN_ABORT_JOB", "virDomainAbortJob").served(object!(AbortJob, |()| 0, |()| ())),
     c(174, "DOMAIN_UPDATE_DEVICE_FLAGS", "virDomainUpdateDeviceFlags")
         .served(object!(UpdateDevice, xml_flags, |()| ())),
     c(182, "DOMAIN_MANAGED_SAVE", "virDomainManagedSave"),
@@ -336,8 +341,8 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(206, "DOMAIN_GET_BLKIO_PARAMETERS", "virDomainGetBlkioParameters").served((Class::Read, |at| {
         on_domain_params::<GetBlkioParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
     })),
-    c(210, "DOMAIN_INJECT_NMI", "virDomainInjectNMI"),
-    c(211, "DOMAIN_SCREENSHOT", "virDomainScreenshot"),
+    c(210, "DOMAIN_INJECT_NMI", "virDomainInjectNMI").served(object!(InjectNmi, |flags: u32| flags, |()| ())),
+    c(211, "DOMAIN_SCREENSHOT", "virDomainScreenshot").served((Class::Write, guest::screenshot)),
     c(212, "DOMAIN_GET_STATE", "virDomainGetState")
         .served(object!(GetState, |flags: u32| flags, |state| (state.state as i32, state.reason))),
     c(219, "DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS", "virDomainSetSchedulerParametersFlags").served(object!(
@@ -355,7 +360,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(vcpu, map, flags): (u32, Opaque, u32)| PinArgs { vcpu, cpus: bits(&map), flags },
         |()| ()
     )),
-    c(226, "DOMAIN_SEND_KEY", "virDomainSendKey"),
+    c(226, "DOMAIN_SEND_KEY", "virDomainSendKey").served(object!(SendKey, guest::keys, |()| ())),
     c(229, "DOMAIN_GET_CONTROL_INFO", "virDomainGetControlInfo").served(object!(
         GetControlInfo,
         |flags: u32| flags,
@@ -379,9 +384,18 @@ pub(super) const DOMAIN: &[Procedure] = &[
     })),
     c(245, "DOMAIN_RESET", "virDomainReset").served(object!(Reset, |flags: u32| flags, |()| ())),
     c(249, "DOMAIN_OPEN_GRAPHICS", "virDomainOpenGraphics"),
-    c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize"),
-    c(252, "DOMAIN_SET_BLOCK_IO_TUNE", "virDomainSetBlockIoTune"),
-    c(253, "DOMAIN_GET_BLOCK_IO_TUNE", "virDomainGetBlockIoTune"),
+    c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize").served(object!(
+        BlockResize,
+        |(disk, size, flags): (String, u64, u32)| BlockResizeArgs { disk, size, flags },
+        |()| ()
+    )),
+    c(252, "DOMAIN_SET_BLOCK_IO_TUNE", "virDomainSetBlockIoTune").served(object!(
+        SetBlockIoTune,
+        guest::set_block_tune,
+        |()| ()
+    )),
+    c(253, "DOMAIN_GET_BLOCK_IO_TUNE", "virDomainGetBlockIoTune")
+        .served((Class::Read, |at| on_domain_params::<GetBlockIoTune, _>(at, guest::block_tune))),
     c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters").served(object!(
         SetNumaParameters,
         |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
@@ -394,7 +408,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters"),
     c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(object!(Shutdown, |flags: u32| flags, |()| ())),
     c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration"),
-    c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats"),
+    c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats").served((Class::Read, guest::cpu_stats)),
     c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors").served((Class::Read, disk_errors)),
     c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata").served(object!(
         SetMetadata,
@@ -407,7 +421,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |text| text
     )),
     c(266, "DOMAIN_BLOCK_REBASE", "virDomainBlockRebase"),
-    c(267, "DOMAIN_PM_WAKEUP", "virDomainPMWakeup"),
+    c(267, "DOMAIN_PM_WAKEUP", "virDomainPMWakeup").served(object!(PmWakeup, |flags: u32| flags, |()| ())),
     c(277, "DOMAIN_GET_HOSTNAME", "virDomainGetHostname").served(object!(
         GetDomainHostname,
         |flags: u32| flags,
@@ -425,36 +439,82 @@ pub(super) const DOMAIN: &[Procedure] = &[
     )),
     c(280, "DOMAIN_GET_EMULATOR_PIN_INFO", "virDomainGetEmulatorPinInfo").served((Class::Read, emulator_pin)),
     c(290, "DOMAIN_BLOCK_COMMIT", "virDomainBlockCommit"),
-    c(294, "DOMAIN_FSTRIM", "virDomainFSTrim"),
-    c(295, "DOMAIN_SEND_PROCESS_SIGNAL", "virDomainSendProcessSignal"),
+    c(294, "DOMAIN_FSTRIM", "virDomainFSTrim").served(object!(
+        FsTrim,
+        |(mountpoint, minimum, flags): (Option<String>, u64, u32)| TrimArgs { mountpoint, minimum, flags },
+        |()| ()
+    )),
+    c(295, "DOMAIN_SEND_PROCESS_SIGNAL", "virDomainSendProcessSignal").served(object!(
+        SendProcessSignal,
+        |(pid, signal, flags): (i64, u32, u32)| SignalArgs { pid, signal, flags },
+        |()| ()
+    )),
     c(296, "DOMAIN_OPEN_CHANNEL", "virDomainOpenChannel"),
-    c(298, "DOMAIN_GET_JOB_STATS", "virDomainGetJobStats"),
-    c(308, "DOMAIN_SET_MEMORY_STATS_PERIOD", "virDomainSetMemoryStatsPeriod"),
+    c(298, "DOMAIN_GET_JOB_STATS", "virDomainGetJobStats").served(object!(GetJobStats, |flags: u32| flags, |(
+        kind,
+        params,
+    )| (
+        kind,
+        Params(params)
+    ))),
+    c(308, "DOMAIN_SET_MEMORY_STATS_PERIOD", "virDomainSetMemoryStatsPeriod").served(object!(
+        SetMemoryStatsPeriod,
+        |(period, flags): (i32, u32)| PeriodArgs { period, flags },
+        |()| ()
+    )),
     c(309, "DOMAIN_CREATE_XML_WITH_FILES", "virDomainCreateXMLWithFiles"),
     c(310, "DOMAIN_CREATE_WITH_FILES", "virDomainCreateWithFiles"),
     c(334, "DOMAIN_CORE_DUMP_WITH_FORMAT", "virDomainCoreDumpWithFormat"),
-    c(335, "DOMAIN_FSFREEZE", "virDomainFSFreeze"),
-    c(336, "DOMAIN_FSTHAW", "virDomainFSThaw"),
-    c(337, "DOMAIN_GET_TIME", "virDomainGetTime"),
-    c(338, "DOMAIN_SET_TIME", "virDomainSetTime"),
+    c(335, "DOMAIN_FSFREEZE", "virDomainFSFreeze").served(object!(FsFreeze, guest::mountpoints, |count| count)),
+    c(336, "DOMAIN_FSTHAW", "virDomainFSThaw").served(object!(FsThaw, guest::mountpoints, |count| count)),
+    c(337, "DOMAIN_GET_TIME", "virDomainGetTime").served(object!(GetTime, |flags: u32| flags, |time| time)),
+    c(338, "DOMAIN_SET_TIME", "virDomainSetTime").served(object!(
+        SetTime,
+        |(seconds, nanoseconds, flags): (i64, u32, u32)| TimeArgs { seconds, nanoseconds, flags },
+        |()| ()
+    )),
     c(343, "DOMAIN_OPEN_GRAPHICS_FD", "virDomainOpenGraphicsFD"),
     c(345, "DOMAIN_BLOCK_COPY", "virDomainBlockCopy"),
-    c(349, "DOMAIN_GET_FSINFO", "virDomainGetFSInfo"),
+    c(349, "DOMAIN_GET_FSINFO", "virDomainGetFSInfo").served(object!(
+        GetFsInfo,
+        |flags: u32| flags,
+        guest::file_systems
+    )),
     c(350, "DOMAIN_DEFINE_XML_FLAGS", "virDomainDefineXMLFlags").served(connection!(
         DefineXml,
         |(xml, flags): (String, u32)| XmlFlags { xml, flags },
         handle
     )),
-    c(351, "DOMAIN_GET_IOTHREAD_INFO", "virDomainGetIOThreadInfo"),
+    c(351, "DOMAIN_GET_IOTHREAD_INFO", "virDomainGetIOThreadInfo").served(object!(
+        GetIoThreadInfo,
+        |flags: u32| flags,
+        guest::iothreads
+    )),
     c(352, "DOMAIN_PIN_IOTHREAD", "virDomainPinIOThread"),
     c(353, "DOMAIN_INTERFACE_ADDRESSES", "virDomainInterfaceAddresses").served(object!(
         GetInterfaceAddresses,
         |(source, flags): (u32, u32)| AddressesArgs { source, flags },
         addresses
     )),
-    c(355, "DOMAIN_ADD_IOTHREAD", "virDomainAddIOThread"),
-    c(356, "DOMAIN_DEL_IOTHREAD", "virDomainDelIOThread"),
-    c(357, "DOMAIN_SET_USER_PASSWORD", "virDomainSetUserPassword"),
+    c(355, "DOMAIN_ADD_IOTHREAD", "virDomainAddIOThread").served(object!(
+        AddIoThread,
+        |(id, flags): (u32, u32)| IoThreadArgs { id, flags },
+        |()| ()
+    )),
+    c(356, "DOMAIN_DEL_IOTHREAD", "virDomainDelIOThread").served(object!(
+        DelIoThread,
+        |(id, flags): (u32, u32)| IoThreadArgs { id, flags },
+        |()| ()
+    )),
+    c(357, "DOMAIN_SET_USER_PASSWORD", "virDomainSetUserPassword").served(object!(
+        SetUserPassword,
+        |(user, password, flags): (Option<String>, Option<String>, u32)| PasswordArgs {
+            user: user.unwrap_or_default(),
+            password: password.unwrap_or_default(),
+            flags
+        },
+        |()| ()
+    )),
     c(358, "DOMAIN_RENAME", "virDomainRename").served(object!(
         Rename,
         |(name, flags): (Option<String>, u32)| RenameArgs { name: name.unwrap_or_default(), flags },
@@ -462,10 +522,22 @@ pub(super) const DOMAIN: &[Procedure] = &[
     )),
     c(365, "DOMAIN_GET_PERF_EVENTS", "virDomainGetPerfEvents"),
     c(366, "DOMAIN_SET_PERF_EVENTS", "virDomainSetPerfEvents"),
-    c(371, "DOMAIN_GET_GUEST_VCPUS", "virDomainGetGuestVcpus"),
-    c(372, "DOMAIN_SET_GUEST_VCPUS", "virDomainSetGuestVcpus"),
+    c(371, "DOMAIN_GET_GUEST_VCPUS", "virDomainGetGuestVcpus").served(object!(
+        GetGuestVcpus,
+        |flags: u32| flags,
+        Params
+    )),
+    c(372, "DOMAIN_SET_GUEST_VCPUS", "virDomainSetGuestVcpus").served(object!(
+        SetGuestVcpus,
+        |(cpus, state, flags): (String, i32, u32)| GuestVcpusArgs { cpus, state, flags },
+        |()| ()
+    )),
     c(384, "DOMAIN_SET_VCPU", "virDomainSetVcpu"),
-    c(386, "DOMAIN_SET_BLOCK_THRESHOLD", "virDomainSetBlockThreshold"),
+    c(386, "DOMAIN_SET_BLOCK_THRESHOLD", "virDomainSetBlockThreshold").served(object!(
+        SetBlockThreshold,
+        |(device, threshold, flags): (String, u64, u32)| ThresholdArgs { device, threshold, flags },
+        |()| ()
+    )),
     c(388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "virDomainManagedSaveGetXMLDesc"),
     c(389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "virDomainManagedSaveDefineXML"),
     c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction").served(object!(
@@ -480,19 +552,35 @@ pub(super) const DOMAIN: &[Procedure] = &[
     )),
     c(396, "DOMAIN_GET_LAUNCH_SECURITY_INFO", "virDomainGetLaunchSecurityInfo"),
     c(402, "DOMAIN_SET_IOTHREAD_PARAMS", "virDomainSetIOThreadParams"),
-    c(418, "DOMAIN_GET_GUEST_INFO", "virDomainGetGuestInfo"),
-    c(420, "DOMAIN_AGENT_SET_RESPONSE_TIMEOUT", "virDomainAgentSetResponseTimeout"),
+    c(418, "DOMAIN_GET_GUEST_INFO", "virDomainGetGuestInfo").served(object!(
+        GetGuestInfo,
+        |(types, flags): (u32, u32)| GuestInfoArgs { types, flags },
+        Params
+    )),
+    c(420, "DOMAIN_AGENT_SET_RESPONSE_TIMEOUT", "virDomainAgentSetResponseTimeout").served(object!(
+        AgentSetResponseTimeout,
+        |(timeout, flags): (i32, u32)| AgentTimeoutArgs { timeout, flags },
+        |()| 0i32
+    )),
     c(421, "DOMAIN_BACKUP_BEGIN", "virDomainBackupBegin"),
     c(422, "DOMAIN_BACKUP_GET_XML_DESC", "virDomainBackupGetXMLDesc"),
-    c(424, "DOMAIN_AUTHORIZED_SSH_KEYS_GET", "virDomainAuthorizedSSHKeysGet"),
-    c(425, "DOMAIN_AUTHORIZED_SSH_KEYS_SET", "virDomainAuthorizedSSHKeysSet"),
+    c(424, "DOMAIN_AUTHORIZED_SSH_KEYS_GET", "virDomainAuthorizedSSHKeysGet").served(object!(
+        AuthorizedKeysGet,
+        |(user, flags): (String, u32)| KeysArgs { user, keys: Vec::new(), flags },
+        |keys| keys
+    )),
+    c(425, "DOMAIN_AUTHORIZED_SSH_KEYS_SET", "virDomainAuthorizedSSHKeysSet").served(object!(
+        AuthorizedKeysSet,
+        guest::authorized,
+        |()| ()
+    )),
     c(426, "DOMAIN_GET_MESSAGES", "virDomainGetMessages")
         .served(object!(GetMessages, |flags: u32| flags, |lines| lines)),
     c(427, "DOMAIN_START_DIRTY_RATE_CALC", "virDomainStartDirtyRateCalc"),
     c(439, "DOMAIN_SET_LAUNCH_SECURITY_STATE", "virDomainSetLaunchSecurityState"),
     c(440, "DOMAIN_SAVE_PARAMS", "virDomainSaveParams"),
     c(441, "DOMAIN_RESTORE_PARAMS", "virDomainRestoreParams"),
-    c(442, "DOMAIN_ABORT_JOB_FLAGS", "virDomainAbortJobFlags"),
+    c(442, "DOMAIN_ABORT_JOB_FLAGS", "virDomainAbortJobFlags").served(object!(AbortJob, |flags: u32| flags, |()| ())),
     c(443, "DOMAIN_FD_ASSOCIATE", "virDomainFDAssociate"),
     c(448, "DOMAIN_GRAPHICS_RELOAD", "virDomainGraphicsReload"),
     c(449, "DOMAIN_GET_AUTOSTART_ONCE", "virDomainGetAutostartOnce"),
@@ -502,9 +590,17 @@ pub(super) const DOMAIN: &[Procedure] = &[
 ];
 
 pub(super) const QEMU: &[Procedure] = &[
-    c(1, "DOMAIN_MONITOR_COMMAND", "virDomainQemuMonitorCommand"),
+    c(1, "DOMAIN_MONITOR_COMMAND", "virDomainQemuMonitorCommand").served(object!(
+        QemuMonitorCommand,
+        |(command, flags): (String, u32)| MonitorArgs { command, flags },
+        |text| text
+    )),
     c(2, "DOMAIN_ATTACH", "virDomainQemuAttach"),
-    c(3, "DOMAIN_AGENT_COMMAND", "virDomainQemuAgentCommand"),
+    c(3, "DOMAIN_AGENT_COMMAND", "virDomainQemuAgentCommand").served(object!(
+        QemuAgentCommand,
+        |(command, timeout, flags): (String, i32, u32)| AgentCommandArgs { command, timeout, flags },
+        |text| text
+    )),
     c(4, "CONNECT_DOMAIN_MONITOR_EVENT_REGISTER", "virConnectDomainQemuMonitorEventRegister"),
     c(5, "CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER", "virConnectDomainQemuMonitorEventDeregister"),
     c(7, "DOMAIN_MONITOR_COMMAND_WITH_FILES", "virDomainQemuMonitorCommandWithFiles"),

@@ -5,6 +5,7 @@
 
 mod connect;
 mod domain;
+mod guest;
 mod moment;
 mod network;
 mod node_device;

@@ -1,0 +1,230 @@
+//! What a running guest is asked and made to do, through Debian's own virsh: its agent, keys, disks, threads, QEMU's monitor.
+
+use crate::harness::guest::BOOT;
+use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually, run, soon};
+use crate::mock_life::xml;
+
+#[test]
+fn an_agent_is_asked_under_virsh() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let file = lab.write("one.xml", &xml("one").replace("<vcpu>1", "<vcpu>2"));
+    virsh.ok(&["define", &file]);
+    virsh.fails(&["domtime", "one"], "domain is not running");
+    virsh.ok(&["start", "one"]);
+
+    virsh.ok(&["domtime", "one", "--time", "1000000"]);
+    let said = virsh.ok(&["domtime", "one"]);
+    let seconds: i64 = said.trim().trim_start_matches("Time: ").parse().unwrap();
+    assert!((1_000_000..1_000_600).contains(&seconds), "{said}");
+    virsh.ok(&["domtime", "one", "--sync"]);
+
+    assert!(virsh.ok(&["domfsfreeze", "one"]).contains("Froze 2 filesystem(s)"));
+    virsh.fails(&["domfsfreeze", "one"], "unable to execute QEMU agent command 'guest-fsfreeze-freeze'");
+    assert!(virsh.ok(&["domfsthaw", "one"]).contains("Thawed 2 filesystem(s)"));
+    assert!(virsh.ok(&["domfsfreeze", "one", "--mountpoint", "/boot"]).contains("Froze 1"));
+    virsh.ok(&["domfsthaw", "one"]);
+    virsh.ok(&["domfstrim", "one"]);
+    virsh.fails(&["domfstrim", "one", "--mountpoint", "/"], "Specifying mount point is not supported");
+    let mounts = virsh.ok(&["domfsinfo", "one"]);
+    assert!(mounts.contains("/boot") && mounts.contains("vda2") && mounts.contains("ext4"), "{mounts}");
+
+    let info = virsh.ok(&["guestinfo", "one"]);
+    for line in ["user.0.name", "os.pretty-name", "timezone.offset", "hostname", "fs.count", "if.0.addr.0.addr"] {
+        assert!(info.contains(line), "{line}: {info}");
+    }
+    // What the agent does not know is left out, and an error when it is asked for.
+    assert!(!info.contains("load.1m"), "{info}");
+    let info = virsh.ok(&["guestinfo", "one", "--hostname"]);
+    assert!(info.contains("hostname") && !info.contains("os."), "{info}");
+    virsh.fails(&["guestinfo", "one", "--disk"], "guest-get-disks");
+
+    let vcpus = virsh.ok(&["guestvcpus", "one"]);
+    let online = vcpus.lines().find(|line| line.starts_with("online")).unwrap_or_default();
+    assert!(online.ends_with(": 0-1"), "{vcpus}");
+    virsh.ok(&["guestvcpus", "one", "--cpulist", "1", "--disable"]);
+    virsh.fails(&["guestvcpus", "one", "--cpulist", "0", "--disable"], "vCPU '0' is not offlinable");
+    virsh.fails(&["guestvcpus", "one", "--cpulist", "7", "--enable"], "missing");
+    assert_eq!(virsh.ok(&["vcpucount", "one", "--guest"]).trim(), "2");
+    virsh.ok(&["setvcpus", "one", "1", "--guest"]);
+
+    virsh.ok(&["set-user-password", "one", "root", "secret"]);
+    let keys = lab.write("keys", "ssh-ed25519 AAAA one\n");
+    virsh.ok(&["set-user-sshkeys", "one", "root", "--file", &keys]);
+    assert!(virsh.ok(&["get-user-sshkeys", "one", "root"]).contains("AAAA one"));
+    virsh.ok(&["set-user-sshkeys", "one", "root", "--remove", "--file", &keys]);
+    assert_eq!(virsh.ok(&["get-user-sshkeys", "one", "root"]).trim(), "");
+
+    virsh.ok(&["guest-agent-timeout", "one", "--timeout", "5"]);
+    assert!(virsh.ok(&["qemu-agent-command", "one", "{\"execute\": \"guest-ping\"}"]).contains("{\"return\":{}}"));
+    virsh.fails(&["qemu-agent-command", "one", "guest-ping"], "is no JSON");
+    assert_eq!(virsh.ok(&["domhostname", "one"]).trim(), "test");
+    assert!(virsh.ok(&["domifaddr", "one", "--source", "agent"]).contains("127.0.0.1/8"));
+    virsh.ok(&["suspend", "one"]);
+    virsh.fails(&["domtime", "one"], "domain is not running");
+    // Over the read-only socket nobody speaks to a guest.
+    let reader = Virsh::on(&lab, "test:///default", "libvirt-sock-ro").unwrap();
+    reader.fails(&["domtime", "one"], "read only");
+    virsh.ok(&["destroy", "one"]);
+    lab.finish();
+}
+
+#[test]
+fn threads_and_limits_of_disks_under_virsh() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    let image = lab.write("disk.raw", &"domus".repeat(1000));
+    let disk = format!(
+        "<devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{image}'/>\
+         <target dev='vda' bus='virtio'/></disk></devices></domain>"
+    );
+    let file = lab.write("one.xml", &xml("one").replace("</domain>", &disk));
+    virsh.ok(&["define", &file]);
+    assert!(virsh.ok(&["iothreadinfo", "one"]).contains("No IOThreads"));
+    virsh.ok(&["iothreadadd", "one", "3", "--config"]);
+    virsh.fails(&["iothreadadd", "one", "3", "--config"], "already using iothread_id '3'");
+    let listed = virsh.ok(&["iothreadinfo", "one"]);
+    assert!(listed.lines().any(|line| line.trim_start().starts_with('3')), "{listed}");
+    virsh.ok(&["iothreaddel", "one", "3", "--config"]);
+    virsh.fails(&["iothreaddel", "one", "3", "--config"], "cannot find IOThread '3'");
+    assert!(!virsh.ok(&["dumpxml", "one"]).contains("iothread"));
+
+    virsh.ok(&["blkdeviotune", "one", "vda", "--total-bytes-sec", "1000000", "--total-iops-sec", "50", "--config"]);
+    let limits = virsh.ok(&["blkdeviotune", "one", "vda"]);
+    assert!(limits.contains("total_bytes_sec: 1000000") && limits.contains("total_iops_sec : 50"), "{limits}");
+    virsh.ok(&["blkdeviotune", "one", "vda", "--read-bytes-sec", "500", "--config"]);
+    let text = virsh.ok(&["dumpxml", "one"]);
+    assert!(text.contains("<read_bytes_sec>500<") && !text.contains("<total_bytes_sec>"), "{text}");
+    let both = ["--total-bytes-sec", "1", "--read-bytes-sec", "2", "--config"];
+    virsh.fails(&[&["blkdeviotune", "one", "vda"], &both[..]].concat(), "cannot be set at the same time");
+    virsh.fails(&["blkdeviotune", "one", "vdz"], "disk 'vdz' was not found");
+    virsh.fails(&["blockresize", "one", "vda", "1M"], "domain is not running");
+
+    virsh.ok(&["start", "one"]);
+    virsh.ok(&["blkdeviotune", "one", "vda", "--read-bytes-sec", "0", "--total-iops-sec", "0", "--live"]);
+    assert!(!virsh.ok(&["dumpxml", "one"]).contains("<iotune>"));
+    virsh.ok(&["blockresize", "one", "vda", "1M"]);
+    virsh.fails(&["blockresize", "one", "vdz", "1M"], "invalid path: vdz");
+    virsh.ok(&["inject-nmi", "one"]);
+    virsh.ok(&["send-key", "one", "KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_DELETE", "--holdtime", "10"]);
+    virsh.fails(&["send-key", "one", "--codeset", "usb", "4"], "cannot translate keycode 4 of usb codeset");
+    assert!(virsh.ok(&["domjobinfo", "one"]).contains("None"));
+    virsh.fails(&["domjobabort", "one"], "no job is active");
+    virsh.fails(&["screenshot", "one", "/dev/null"], "not supported by the connection driver: virDomainScreenshot");
+    virsh.ok(&["destroy", "one"]);
+    lab.finish();
+}
+
+#[test]
+fn firmware_and_merged_pages_of_the_host() {
+    let lab = Lab::mock();
+    let Some(virsh) = Virsh::on(&lab, "test:///default", "libvirt-sock") else { return };
+    if std::path::Path::new("/sys/class/dmi/id").is_dir() {
+        assert!(virsh.ok(&["sysinfo"]).starts_with("<sysinfo type='smbios'>"));
+    } else {
+        virsh.fails(&["sysinfo"], "Host SMBIOS information is not available");
+    }
+    let shown = virsh.ok(&["node-memory-tune"]);
+    assert_eq!(std::path::Path::new("/sys/kernel/mm/ksm").is_dir(), shown.contains("shm_pages_to_scan"), "{shown}");
+    let reader = Virsh::on(&lab, "test:///default", "libvirt-sock-ro").unwrap();
+    reader.fails(&["node-memory-tune", "--shm-pages-to-scan", "100"], "read only");
+    lab.finish();
+}
+
+#[test]
+fn qemu_is_handled_under_virsh() {
+    let Some(mut lab) = Lab::qemu() else { return };
+    let mut guest = Guest::blank(&mut lab, 1);
+    guest.change("<iothreads>1</iothreads>", "<iothreads>2</iothreads>");
+    guest.change(
+        "<target dev=\"vda\" bus=\"virtio\"/>",
+        "<target dev='vda' bus='virtio'/><iotune><total_iops_sec>77</total_iops_sec></iotune>",
+    );
+    let Some(virsh) = Virsh::on(&lab, "qemu:///system", "libvirt-sock") else { return };
+    lab.define(&guest.xml);
+    let name = guest.name.as_str();
+    virsh.ok(&["start", name]);
+
+    virsh.ok(&["send-key", name, "KEY_A"]);
+    virsh.ok(&["inject-nmi", name]);
+    let picture = lab.work().join("screen.ppm");
+    // The firmware needs a moment for its first picture; before, QEMU has one of its own.
+    virsh.ok(&["screenshot", name, picture.to_str().unwrap()]);
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"P6"), "a portable pixmap");
+    virsh.fails(&["screenshot", name, "/dev/null", "--screen", "7"], "no such screen");
+    assert!(std::fs::read_dir(lab.root().join("run/qemu")).unwrap().flatten().all(|run| {
+        std::fs::read_dir(run.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .all(|file| !file.file_name().to_string_lossy().contains("scratch"))
+    }));
+
+    virsh.ok(&["blockresize", name, "vda", "8M"]);
+    let said = virsh.ok(&["domblkinfo", name, "vda"]);
+    assert!(said.lines().next().unwrap().ends_with(" 8388608"), "{said}");
+    let told = virsh.ok(&["qemu-monitor-command", name, "{\"execute\":\"query-block\"}"]);
+    assert!(told.contains("\"iops\":77"), "what the definition says holds from the start: {told}");
+    virsh.ok(&["blkdeviotune", name, "vda", "--total-iops-sec", "100", "--live"]);
+    let told = virsh.ok(&["qemu-monitor-command", name, "{\"execute\":\"query-block\"}"]);
+    assert!(told.contains("\"iops\":100"), "{told}");
+    assert!(virsh.ok(&["qemu-monitor-command", name, "--hmp", "info", "status"]).contains("running"));
+    let told = virsh.ok(&["qemu-monitor-command", name, "{\"execute\":\"nosuch\",\"id\":7}"]);
+    assert!(told.contains("CommandNotFound") && told.contains("\"id\":7"), "{told}");
+    virsh.fails(&["qemu-monitor-command", name, "{}"], "has no 'execute'");
+
+    let threads =
+        |text: &str| text.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit())).count();
+    assert_eq!(threads(&virsh.ok(&["iothreadinfo", name])), 2);
+    virsh.ok(&["iothreadadd", name, "9", "--live"]);
+    assert_eq!(threads(&virsh.ok(&["iothreadinfo", name])), 3);
+    virsh.ok(&["iothreaddel", name, "9", "--live"]);
+    assert_eq!(threads(&virsh.ok(&["iothreadinfo", name])), 2);
+    virsh.ok(&["dommemstat", name, "--period", "3", "--live", "--config"]);
+    assert!(virsh.ok(&["dumpxml", name, "--inactive"]).contains("<stats period='3'/>"));
+    virsh.ok(&["domblkthreshold", name, "vda", "1M"]);
+    assert!(virsh.ok(&["cpu-stats", name, "--total"]).contains("cpu_time"));
+    // A guest without a port for an agent is told from one whose agent does not run.
+    virsh.fails(&["domtime", name], "QEMU guest agent is not configured");
+    virsh.fails(&["dompmwakeup", name], "as it is not suspended");
+    virsh.ok(&["destroy", name]);
+    lab.finish();
+}
+
+#[test]
+fn a_real_agent_answers() {
+    let Some(mut lab) = Lab::qemu() else { return };
+    let Some(mut guest) = Guest::new(&mut lab, 1) else { return };
+    let Some(virsh) = Virsh::on(&lab, "qemu:///system", "libvirt-sock") else { return };
+    let channel =
+        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel><rng model=\"virtio\">";
+    guest.change("<rng model=\"virtio\">", channel);
+    lab.define(&guest.xml);
+    let name = guest.name.as_str();
+    virsh.ok(&["start", name]);
+    virsh.fails(&["domtime", name], "QEMU guest agent is not connected");
+    guest.wait_booted();
+    eventually("the agent has opened its port", BOOT, || {
+        virsh.ok(&["dumpxml", name]).contains("state='connected'").then_some(())
+    });
+    let ping = ["qemu-agent-command", name, "{\"execute\": \"guest-ping\"}"];
+    assert!(virsh.ok(&ping).contains("{\"return\":{}}"));
+    virsh.ok(&["domtime", name, "--time", "1600000000"]);
+    let said = virsh.ok(&["domtime", name]);
+    let seconds: i64 = said.trim().trim_start_matches("Time: ").parse().unwrap();
+    assert!((1_600_000_000..1_600_086_400).contains(&seconds), "{said}");
+    assert!(virsh.ok(&["domfsinfo", name]).contains("vda"));
+    // Two at once: the agent has one port, and each gets its own answer.
+    let both = std::thread::scope(|scope| {
+        let [mut one, mut two] = [(); 2].map(|()| virsh.command(&["guestinfo", name, "--hostname"]));
+        let one = scope.spawn(move || run(&mut one, DEADLINE));
+        let two = scope.spawn(move || run(&mut two, DEADLINE));
+        [one.join().unwrap(), two.join().unwrap()]
+    });
+    assert!(both.iter().all(|out| out.success() && out.stdout.contains("domus-guest")), "{both:?}");
+    virsh.fails(&["domfstrim", name], "has not been found");
+    virsh.ok(&["shutdown", name, "--mode", "agent"]);
+    let off = soon(BOOT, || (virsh.ok(&["domstate", name]).trim() == "shut off").then_some(()));
+    assert!(off.is_some(), "the agent ends the guest; its console:\n{}", guest.console_log());
+    lab.finish();
+}
