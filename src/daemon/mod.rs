@@ -39,6 +39,14 @@ pub fn main() -> ExitCode {
         print!("{}", crate::rpc::coverage::markdown());
         return ExitCode::SUCCESS;
     }
+    // Before anything else is opened: their numbers are then either theirs or nobody's.
+    let passed = match crate::sys::passed::sockets() {
+        Ok(passed) => passed,
+        Err(error) => {
+            eprintln!("domusd: cannot take the service manager's sockets: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("domusd").build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -46,7 +54,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(run::run(options));
+    let result = runtime.block_on(run::run(options, passed));
     runtime.shutdown_timeout(LAST_PATIENCE);
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ use crate::dbus::listen::{self, Listener};
 use crate::engine::access::Policy;
 use crate::engine::{Engine, EngineConfig};
 use crate::rpc;
+use crate::sys::passed::PassedSocket;
 
 /// Calls in flight get this long to end when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +32,8 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts to reach a bus that went away.
 const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// The daemon from start to end.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+/// The daemon from start to end; `passed` is what the service manager listens on for it.
+pub async fn run(options: Options, passed: Vec<PassedSocket>) -> anyhow::Result<()> {
     let dirs = Dirs::choose(options.root.as_deref())?;
     let config_path = options.config.clone().unwrap_or_else(|| dirs.config());
     let mut config = Config::load(&config_path, options.config.is_some())?;
@@ -75,7 +76,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let listener = Listener::bind(&socket, policy.clone())?;
     let rpc_server = rpc::Server::new(engine.clone(), rpc::Options::default());
     let mut rpc_listeners = JoinSet::new();
-    for (path, read_only) in rpc_sockets(&options, &config, &dirs)? {
+    let mut sockets = rpc_sockets(&options, &config, &dirs)?;
+    // A path that the service manager listens on is its own.
+    sockets.retain(|(path, _)| !passed.iter().any(|passed| same_file(&passed.path, path)));
+    for passed in passed {
+        tracing::info!(path = %passed.path.display(), "serving a socket of the service manager");
+        rpc_listeners.spawn(rpc::listen::Listener::passed(passed, policy.clone())?.run(rpc_server.clone()));
+    }
+    for (path, read_only) in sockets {
         let listener = rpc::listen::Listener::bind(&path, policy.clone(), read_only)?;
         rpc_listeners.spawn(listener.run(rpc_server.clone()));
     }
@@ -121,6 +129,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tokio::join!(server.close(FLUSH_PATIENCE), rpc_server.close(FLUSH_PATIENCE));
     watchdog.abort();
     reason.map(|_| ())
+}
+
+/// Whether two paths are of the same file, by whatever links.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    one == other || real(one) == real(other)
 }
 
 /// libvirt's names for its sockets; a client tries the driver's own before the common one.

@@ -14,6 +14,7 @@ use super::Server;
 use super::client::Peer;
 use crate::engine::access::{Access, Policy};
 use crate::engine::api::Caller;
+use crate::sys::passed::PassedSocket;
 use crate::sys::sock;
 
 /// Connections at once (libvirt's `max_clients`); more wait in the kernel's backlog.
@@ -34,11 +35,13 @@ pub enum ListenError {
     NoGroup { group: String },
 }
 
-/// A bound socket; its file is removed when this is dropped.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
+    /// Its file is removed when this is dropped: not one of the service manager, which listens on.
+    ours: bool,
     policy: Policy,
     read_only: bool,
 }
@@ -67,7 +70,17 @@ impl Listener {
             std::os::unix::fs::chown(path, None, group).map_err(failed)?;
         }
         let socket = UnixListener::from_std(socket.into()).map_err(failed)?;
-        Ok(Listener { socket, path: path.to_path_buf(), policy, read_only })
+        Ok(Listener { socket, path: path.to_path_buf(), ours: true, policy, read_only })
+    }
+
+    /// Serves a socket that the service manager listens on. One whose name ends as libvirt's for reading (`-ro`) is for
+    /// reading.
+    pub fn passed(passed: PassedSocket, policy: Policy) -> Result<Listener, ListenError> {
+        let PassedSocket { socket, path } = passed;
+        let read_only = path.to_string_lossy().ends_with("-ro");
+        let socket = UnixListener::from_std(socket.into());
+        let socket = socket.map_err(|error| ListenError::Bind { path: path.clone(), error })?;
+        Ok(Listener { socket, path, ours: false, policy, read_only })
     }
 
     /// Accepts and serves for ever; dropping the future stops accepting.
@@ -98,7 +111,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -18,9 +18,9 @@ use crate::error::{Code, Error, Result, Subsystem};
 
 /// `REMOTE_AUTH_NONE`.
 const AUTH_NONE: i32 = 0;
-/// `VIR_CONNECT_RO` and all flags of `virConnectOpenAuth`.
+/// Of the flags that come with the opening only this one means anything here, as to libvirtd: the others are the client's
+/// notes to itself (2: a user's session, 4: it may start a daemon, which every ordinary user's client says).
 const OPEN_READ_ONLY: u32 = 1;
-const OPEN_FLAGS: u32 = 3;
 /// `VIR_DRV_FEATURE_*` that are there: typed parameters with strings (9), keepalive (10), XML for another host (11),
 /// several events of one kind (14), close callbacks (15), command and section of a network update in the order in which
 /// they are declared (16). Descriptors in calls (8) and migration are not.
@@ -71,12 +71,6 @@ fn opened(at: &Invocation) -> Reply {
     let (name, flags): (Option<String>, u32) = at.arguments()?;
     if at.client.opened().is_some() {
         return Err(rpc(Code::InternalError, "connection already open"));
-    }
-    if flags & !OPEN_FLAGS != 0 {
-        return Err(rpc(
-            Code::InvalidArg,
-            format!("unsupported flags (0x{:x}) in function virConnectOpen", flags & !OPEN_FLAGS),
-        ));
     }
     let name = name.unwrap_or_default();
     let (connection, uri) = driver(at, &name)?;

@@ -7,6 +7,7 @@ pub mod exec;
 pub mod fault;
 pub mod netnews;
 pub mod netns;
+pub mod passed;
 pub mod process;
 pub mod pty;
 pub mod sock;

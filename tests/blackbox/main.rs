@@ -30,6 +30,7 @@ mod qemu_xml;
 mod recovery;
 mod rpc_devices;
 mod rpc_guest;
+mod rpc_sockets;
 mod rpc_virsh;
 mod rpc_wire;
 mod secrets;

@@ -18,7 +18,11 @@ pub type Packet = ([u32; 6], Vec<u8>);
 
 impl Wire {
     fn connect(lab: &Lab, name: &str) -> Wire {
-        let socket = UnixStream::connect(lab.root().join("run").join(name)).unwrap();
+        Wire::at(&lab.root().join("run").join(name))
+    }
+
+    pub fn at(path: &std::path::Path) -> Wire {
+        let socket = UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Wire(socket)
     }
@@ -58,7 +62,7 @@ impl Wire {
 }
 
 /// `remote_connect_open_args` without flags.
-fn arguments(uri: &str) -> Vec<u8> {
+pub fn arguments(uri: &str) -> Vec<u8> {
     let mut out = vec![0, 0, 0, 1];
     out.extend(string(uri));
     out.extend([0; 4]);

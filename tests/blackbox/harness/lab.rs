@@ -44,6 +44,8 @@ pub struct Lab {
     tags: RefCell<BTreeSet<String>>,
     has_seat: bool,
     finished: bool,
+    /// What starts the daemon, which it gets as its last arguments; empty: nothing.
+    launcher: Vec<String>,
 }
 
 impl Lab {
@@ -125,6 +127,7 @@ impl Lab {
             tags: RefCell::default(),
             has_seat: false,
             finished: false,
+            launcher: Vec::new(),
         }
     }
 
@@ -145,6 +148,12 @@ impl Lab {
     /// Adds an argument to all later starts of the daemon.
     pub fn argument(&mut self, argument: impl Into<String>) {
         self.arguments.push(argument.into());
+    }
+
+    /// Lets this program start the daemon: it is given the daemon's command line after its own arguments, and must become
+    /// the daemon.
+    pub fn launched_by(&mut self, program: &[&str]) {
+        self.launcher = program.iter().map(ToString::to_string).collect();
     }
 
     /// The configuration file from the next start on.
@@ -183,7 +192,14 @@ impl Lab {
             self.forget_links();
         }
         let log = OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        let mut command = self.program(env!("CARGO_BIN_EXE_domusd"));
+        let mut command = match self.launcher.split_first() {
+            None => self.program(env!("CARGO_BIN_EXE_domusd")),
+            Some((launcher, arguments)) => {
+                let mut command = self.program(launcher);
+                command.args(arguments).arg(env!("CARGO_BIN_EXE_domusd"));
+                command
+            }
+        };
         command.arg("--root").arg(self.root()).args(&self.arguments);
         command.env("DOMUS_LOG", "domus=debug").env_remove("NOTIFY_SOCKET");
         command.envs(environment.iter().copied());
@@ -264,7 +280,9 @@ impl Lab {
     /// A command that runs as the lab's user.
     pub fn program(&self, path: impl AsRef<Path>) -> Command {
         let Some(uid) = self.as_user else { return Command::new(path.as_ref()) };
-        let copy = self.base.join(path.as_ref().file_name().unwrap());
+        // A program of the machine's is where it is; ours were copied.
+        let ours = path.as_ref().is_absolute();
+        let copy = if ours { self.base.join(path.as_ref().file_name().unwrap()) } else { path.as_ref().into() };
         let mut command = Command::new(program("setpriv").expect("setpriv"));
         command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into(), "--".into()]);
         command.arg(copy);
