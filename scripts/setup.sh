@@ -31,6 +31,8 @@ have dnsmasq || other_packages+=(dnsmasq-base)
 have dbus-daemon || other_packages+=(dbus-daemon)
 have dbus-send || other_packages+=(dbus-bin)
 have virsh || other_packages+=(libvirt-clients)
+# With python3-libvirt, which the tests use by itself as well.
+have virt-install || other_packages+=(virtinst)
 have xmllint || other_packages+=(libxml2-utils)
 have cpio || other_packages+=(cpio)
 have gzip || other_packages+=(gzip)
