@@ -147,6 +147,9 @@ impl Server {
 
     /// Queues one event's signal everywhere; called with the subscription locked, which keeps the order.
     fn broadcast(&self, event: &Arc<Event>) {
+        if !signals::has_signal(event) {
+            return;
+        }
         let clients = self.clients();
         // An object of the host is below the root of every driver that shares it.
         for root in &path::ROOTS {

@@ -145,7 +145,17 @@ fn build_domain(
         EventKind::ControlError => on_domain.emit("ControlError", &()),
         EventKind::JobCompleted(params) => on_domain.emit("JobCompleted", &(Params(params.clone()),)),
         EventKind::Tunable(params) => on_domain.emit("Tunable", &(Params(params.clone()),)),
+        EventKind::BlockThreshold { .. } | EventKind::Monitor { .. } => Err(zbus::Error::Unsupported),
     }
+}
+
+/// Whether libvirt-dbus has a signal for it.
+pub fn has_signal(event: &Event) -> bool {
+    let kind = match &event.about {
+        About::Domain { kind, .. } => kind,
+        About::Host { .. } => return true,
+    };
+    !matches!(kind, EventKind::BlockThreshold { .. } | EventKind::Monitor { .. })
 }
 
 struct Emitter<'e> {

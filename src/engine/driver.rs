@@ -15,6 +15,7 @@ use super::control::{AgentAnswer, AgentCommand, Control};
 use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::cgroup::Settings;
+use crate::domain_xml::device::Channel;
 use crate::domain_xml::tune::BlkioDevice;
 use crate::domain_xml::{Device, DomainDef, Warning};
 use crate::error::{Error, Result, Subsystem};
@@ -329,6 +330,17 @@ pub trait Instance: Send + Sync + fmt::Debug {
 
     /// A stream to the console or channel with this alias; `None` = the first console. `force` ends another user's.
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<std::os::fd::OwnedFd>;
+
+    /// A stream to a channel of the live definition. `force` ends another user's.
+    async fn open_channel(&self, channel: &Channel, force: bool) -> Result<std::os::fd::OwnedFd> {
+        let _ = (channel, force);
+        Err(Error::no_support("virDomainOpenChannel"))
+    }
+
+    /// The namespaces of a container's init.
+    fn namespaces(&self) -> Result<Vec<std::os::fd::OwnedFd>> {
+        Err(Error::no_support("virDomainLxcOpenNamespace"))
+    }
 
     /// Tells a console the size of its user's terminal, in characters.
     async fn resize_console(&self, device: Option<&str>, rows: u16, columns: u16) -> Result<()> {

@@ -88,6 +88,10 @@ pub enum EventKind {
     JobCompleted(TypedParams),
     /// `..._TUNABLE`
     Tunable(TypedParams),
+    /// `..._BLOCK_THRESHOLD`: bytes; `device` is a target (`vda`) or a layer of one (`vda[2]`).
+    BlockThreshold { device: String, path: String, threshold: u64, excess: u64 },
+    /// Anything QEMU itself said, in its words, with its time since the epoch; `details` is JSON.
+    Monitor { name: String, seconds: i64, micros: u32, details: Option<String> },
 }
 
 /// One end of a graphics connection.

@@ -24,6 +24,7 @@ use super::protocol::{Call, Cause, Event, ExitRecord, Running};
 use super::tune::Restarts;
 use crate::cgroup::{Group, Settings};
 use crate::domain_xml::{Device, DomainDef};
+use crate::engine::control::Control;
 use crate::engine::driver::{
     Exec, ExecRequest, Instance, InstanceEvent, InstanceInfo, InterfaceAddresses, Tune, UndoLog,
 };
@@ -311,6 +312,41 @@ impl Instance for LxcInstance {
         // VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, _RSS
         let rss = self.group().stats().memory.unwrap_or(0) / 1024;
         Ok(vec![(6, self.current.load(Ordering::Relaxed)), (7, rss)])
+    }
+
+    fn namespaces(&self) -> Result<Vec<OwnedFd>> {
+        let (pid, start) = self.init();
+        let gone = || Error::invalid_state("domain is not running");
+        let init = process::open_verified(pid, start).ok_or_else(gone)?;
+        // The user's last: some of the others belong to the host's, and who is in the container's may not enter them.
+        let open = |name: &str| {
+            let path = format!("/proc/{pid}/ns/{name}");
+            let file = std::fs::File::open(&path);
+            file.map(OwnedFd::from).map_err(|error| Error::system(format!("cannot open '{path}'"), error))
+        };
+        let all = ["ipc", "uts", "net", "pid", "mnt", "user"].map(open).into_iter().collect::<Result<Vec<_>>>()?;
+        // Only then it is certain that the number was not somebody else's meanwhile.
+        if init.has_ended() { Err(gone()) } else { Ok(all) }
+    }
+
+    async fn control(&self, _live: &DomainDef, control: &Control) -> Result<()> {
+        let Control::Signal { pid: target, number } = control else {
+            return Err(Error::no_support(control.function()));
+        };
+        if *target != 1 {
+            return Err(Error::new(
+                Code::ArgumentUnsupported,
+                "Only the init process may be killed: the numbers of others are the container's own",
+            ));
+        }
+        let (pid, start) = self.init();
+        let init = process::open_verified(pid, start).ok_or_else(|| Error::invalid_state("domain is not running"))?;
+        // Which only asks whether it is there.
+        if *number == 0 {
+            return Ok(());
+        }
+        let failed = |error| Error::system(format!("Unable to send {number} signal to process {pid}"), error);
+        init.kill(i32::try_from(*number).unwrap_or(0)).map_err(failed)
     }
 
     async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd> {

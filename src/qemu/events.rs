@@ -57,6 +57,12 @@ pub enum Fact {
     DeviceDeleted {
         device: String,
     },
+    /// Bytes.
+    WriteThreshold {
+        node: String,
+        threshold: u64,
+        excess: u64,
+    },
     Port {
         device: String,
         open: bool,
@@ -115,6 +121,11 @@ pub fn read(event: &Event) -> Fact {
         "SHUTDOWN" => Fact::Shutdown { by_guest: flag(data, "guest"), reason: string(data, "reason") },
         "RESET" => Fact::Reset { by_guest: flag(data, "guest") },
         "GUEST_PANICKED" => Fact::Panicked,
+        "BLOCK_WRITE_THRESHOLD" => {
+            let number = |name: &str| data.get(name).and_then(Value::as_u64).unwrap_or(0);
+            let (threshold, excess) = (number("write-threshold"), number("amount-exceeded"));
+            Fact::WriteThreshold { node: string(data, "node-name"), threshold, excess }
+        }
         "SUSPEND" => Fact::SuspendedToMemory,
         "SUSPEND_DISK" => Fact::SuspendedToDisk,
         "WAKEUP" => Fact::WokeUp,
@@ -171,7 +182,7 @@ mod tests {
     #[case("SHUTDOWN", json!("nonsense"), Fact::Shutdown { by_guest: false, reason: String::new() })]
     #[case("TOMORROWS_EVENT", json!({}), Fact::Other)]
     fn facts(#[case] name: &str, #[case] data: Value, #[case] fact: Fact) {
-        assert_eq!(read(&Event { name: name.into(), data }), fact);
+        assert_eq!(read(&Event { name: name.into(), data, seconds: 0, micros: 0 }), fact);
     }
 
     #[test]
@@ -181,7 +192,7 @@ mod tests {
             "client": {"family": "ipv6", "service": "4711", "host": "::1", "sasl_username": "u"}
         });
         let Fact::Graphics { phase, local, remote, auth, identities } =
-            read(&Event { name: "VNC_INITIALIZED".into(), data })
+            read(&Event { name: "VNC_INITIALIZED".into(), data, seconds: 0, micros: 0 })
         else {
             panic!("not graphics")
         };

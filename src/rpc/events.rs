@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::frame::{Header, Kind, Status};
-use super::table::REMOTE;
+use super::table::{QEMU, REMOTE};
 use super::wire::{DomainHandle, NamedHandle, Params, SecretHandle};
 use super::xdr::{Put, encode};
 use crate::engine::event::{About, DomainId, Event, EventKind, GraphicsAddress, HostEvent};
@@ -108,6 +108,8 @@ pub enum Only {
     Name(String),
 }
 
+/// `QEMU_PROC_DOMAIN_MONITOR_EVENT`.
+const MONITOR_EVENT: i32 = 6;
 const LIFECYCLE: i32 = 0;
 const IO_ERROR: i32 = 4;
 const IO_ERROR_REASON: i32 = 6;
@@ -122,33 +124,72 @@ struct Callback {
     only: Option<Only>,
 }
 
+/// A registration for what QEMU itself says.
+#[derive(Clone, Debug)]
+struct MonitorCallback {
+    id: i32,
+    only: Option<Uuid>,
+    /// Only events of this name, and whether capitals matter.
+    name: Option<(String, bool)>,
+}
+
+/// The registrations of one client: those of each program, and the next id.
+#[derive(Debug, Default)]
+struct Registered {
+    callbacks: Vec<Callback>,
+    monitor: Vec<MonitorCallback>,
+    next: i32,
+}
+
+impl Registered {
+    fn next(&mut self) -> i32 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
 /// The registrations of one client.
 #[derive(Debug, Default)]
 pub struct Callbacks {
-    inner: Mutex<(Vec<Callback>, i32)>,
+    inner: Mutex<Registered>,
 }
 
 impl Callbacks {
-    fn lock(&self) -> MutexGuard<'_, (Vec<Callback>, i32)> {
+    fn lock(&self) -> MutexGuard<'_, Registered> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers for what QEMU says, of one guest or of all, under one name or all; gives the callback's id.
+    pub fn register_monitor(&self, only: Option<Uuid>, name: Option<(String, bool)>) -> i32 {
+        let mut inner = self.lock();
+        let id = inner.next();
+        inner.monitor.push(MonitorCallback { id, only, name });
+        id
+    }
+
+    /// Ends such a registration; `false` when there is none with this id.
+    pub fn deregister_monitor(&self, id: i32) -> bool {
+        let mut inner = self.lock();
+        let before = inner.monitor.len();
+        inner.monitor.retain(|callback| callback.id != id);
+        inner.monitor.len() < before
     }
 
     /// Registers for `event`, of one object or of all; gives the callback's id.
     pub fn register(&self, class: Class, event: i32, only: Option<Only>) -> i32 {
         let mut inner = self.lock();
-        let id = inner.1;
-        inner.1 += 1;
-        inner.0.push(Callback { id: Some(id), class, event, only });
+        let id = inner.next();
+        inner.callbacks.push(Callback { id: Some(id), class, event, only });
         id
     }
 
     /// Registers the old way; `false` when that was done already.
     pub fn register_legacy(&self, event: i32) -> bool {
         let mut inner = self.lock();
-        if inner.0.iter().any(|callback| callback.class == Class::Domain && callback.event == event) {
+        if inner.callbacks.iter().any(|callback| callback.class == Class::Domain && callback.event == event) {
             return false;
         }
-        inner.0.push(Callback { id: None, class: Class::Domain, event, only: None });
+        inner.callbacks.push(Callback { id: None, class: Class::Domain, event, only: None });
         true
     }
 
@@ -164,21 +205,29 @@ impl Callbacks {
 
     fn remove(&self, which: impl Fn(&Callback) -> bool) -> bool {
         let mut inner = self.lock();
-        let before = inner.0.len();
-        inner.0.retain(|callback| !which(callback));
-        inner.0.len() < before
+        let before = inner.callbacks.len();
+        inner.callbacks.retain(|callback| !which(callback));
+        inner.callbacks.len() < before
     }
 
     /// Ends all of them.
     pub fn clear(&self) {
-        self.lock().0.clear();
+        let mut inner = self.lock();
+        inner.callbacks.clear();
+        inner.monitor.clear();
     }
 
     /// The packets of `event` for this client.
     pub fn packets(&self, event: &Event) -> Vec<Vec<u8>> {
         let inner = self.lock();
+        if let About::Domain { domain, kind: EventKind::Monitor { name, seconds, micros, details }, .. } = &event.about
+        {
+            let wanted = inner.monitor.iter().filter(|callback| callback.wants(domain, name));
+            let said = (name.as_str(), *seconds, *micros, details.as_deref());
+            return wanted.map(|callback| monitor_packet(callback.id, domain, said)).collect();
+        }
         let mut packets = Vec::new();
-        for callback in &inner.0 {
+        for callback in &inner.callbacks {
             let Some((procedure, body)) = (match &event.about {
                 About::Domain { domain, kind, .. } => domain_message(callback, domain, kind),
                 About::Host { event, .. } => host_message(callback, event),
@@ -199,6 +248,24 @@ impl Callbacks {
         }
         packets
     }
+}
+
+impl MonitorCallback {
+    fn wants(&self, domain: &DomainId, name: &str) -> bool {
+        let named = |(wanted, exact): &(String, bool)| match exact {
+            true => wanted == name,
+            false => wanted.eq_ignore_ascii_case(name),
+        };
+        self.only.is_none_or(|uuid| uuid == domain.uuid) && self.name.as_ref().is_none_or(named)
+    }
+}
+
+/// The QEMU program's message: callback id, guest, event, its time, what it says.
+fn monitor_packet(id: i32, domain: &DomainId, said: (&str, i64, u32, Option<&str>)) -> Vec<u8> {
+    let procedure = MONITOR_EVENT;
+    let header = Header { program: QEMU, version: 1, procedure, kind: Kind::Message, serial: 0, status: Status::Ok };
+    let domain = DomainHandle { name: domain.name.clone(), uuid: domain.uuid, id: domain.id.unwrap_or(-1) };
+    header.packet(|out| (id, domain, said).put(out))
 }
 
 /// The procedure and the body of a message about a domain, when `callback` asked for it.
@@ -283,6 +350,10 @@ fn body(domain: &DomainId, kind: &EventKind, id: i32) -> Option<Vec<u8>> {
         (EventKind::Tunable(params), 17) | (EventKind::JobCompleted(params), 21) => {
             encode(&(domain, Params(params.clone())))
         }
+        (EventKind::BlockThreshold { device, path, threshold, excess }, 24) => {
+            let path = Some(path.as_str()).filter(|path| !path.is_empty());
+            encode(&(domain, device.as_str(), path, *threshold, *excess))
+        }
         (EventKind::Agent { state, reason }, 18) => encode(&(domain, *state, *reason)),
         (EventKind::MetadataChange { kind, uri }, 23) => {
             // Title and description have no namespace.
@@ -318,6 +389,27 @@ mod tests {
         assert_eq!(packets[1][frame::HEADER..][..8], [0, 0, 0, 1, 0, 0, 0, 1]);
         assert!(callbacks.deregister(Class::Domain, 1) && !callbacks.deregister(Class::Domain, 1));
         assert_eq!(callbacks.packets(&event(EventKind::Lifecycle { event: 2, detail: 0 })).len(), 1);
+    }
+
+    #[test]
+    fn qemus_own_words_go_to_who_asked_for_them() {
+        let callbacks = Callbacks::default();
+        callbacks.register(Class::Domain, 0, None);
+        let all = callbacks.register_monitor(None, None);
+        callbacks.register_monitor(Some(Uuid::nil()), None);
+        callbacks.register_monitor(None, Some(("stop".into(), true)));
+        let named = callbacks.register_monitor(None, Some(("stop".into(), false)));
+        assert_eq!((all, named), (1, 4));
+        let said = event(EventKind::Monitor { name: "STOP".into(), seconds: 1, micros: 2, details: None });
+        let packets = callbacks.packets(&said);
+        assert_eq!(packets.len(), 2);
+        let header = frame::header(&packets[0]).unwrap();
+        assert_eq!((header.program, header.procedure), (QEMU, MONITOR_EVENT));
+        // After the guest: the name, 1 s, 2 us, nothing more.
+        let tail = [0, 0, 0, 4, b'S', b'T', b'O', b'P', 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0];
+        assert!(packets[0].ends_with(&tail));
+        assert!(callbacks.deregister_monitor(all) && !callbacks.deregister_monitor(all));
+        assert_eq!(callbacks.packets(&said).len(), 1);
     }
 
     #[test]

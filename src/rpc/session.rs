@@ -241,6 +241,43 @@ pub fn deregister_secret_event(at: Invocation) -> BoxFuture<Reply> {
     deregister(&at, Class::Secret)
 }
 
+/// `VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX`, `_NOCASE`.
+const MONITOR_REGEX: u32 = 1;
+const MONITOR_NOCASE: u32 = 2;
+
+/// Registers for what QEMU itself says.
+pub fn register_monitor_event(at: Invocation) -> BoxFuture<Reply> {
+    ready(monitor_event(&at))
+}
+
+fn monitor_event(at: &Invocation) -> Reply {
+    let (connection, caller) = at.connection()?;
+    const FUNCTION: &str = "virConnectDomainQemuMonitorEventRegister";
+    if caller.read_only {
+        return Err(Error::new(Code::OperationDenied, FUNCTION));
+    }
+    if connection.kind() != DriverKind::Qemu {
+        return Err(Error::no_support(FUNCTION).with_subsystem(connection.kind().subsystem()));
+    }
+    let (domain, name, flags): (Option<DomainHandle>, Option<String>, u32) = at.arguments()?;
+    if flags & MONITOR_REGEX != 0 {
+        let text = "events are registered by name, not by regular expression";
+        return Err(Error::new(Code::ArgumentUnsupported, text).with_subsystem(Subsystem::Qemu));
+    }
+    let name = name.map(|name| (name, flags & MONITOR_NOCASE == 0));
+    let only = domain.map(|domain| domain.uuid);
+    Ok(Answer::value(&at.client.callbacks.register_monitor(only, name)))
+}
+
+/// Ends such a registration.
+pub fn deregister_monitor_event(at: Invocation) -> BoxFuture<Reply> {
+    let reply = at.connection().and_then(|_| at.arguments()).and_then(|id: i32| {
+        let missing = || rpc(Code::InvalidArg, format!("monitor event callback {id} not registered"));
+        at.client.callbacks.deregister_monitor(id).then(Answer::default).ok_or_else(missing)
+    });
+    ready(reply)
+}
+
 /// Registers the old way, one event per kind and connection.
 pub fn register_legacy_event(at: Invocation) -> BoxFuture<Reply> {
     ready(at.connection().and_then(|_| at.arguments()).and_then(|event| legacy(&at, event, true)))

@@ -1,5 +1,8 @@
 //! What a running guest is asked and made to do, through Debian's own virsh: its agent, keys, disks, threads, QEMU's monitor.
 
+use std::process::Stdio;
+
+use crate::harness::container::Container;
 use crate::harness::guest::BOOT;
 use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually, run, soon};
 use crate::mock_life::xml;
@@ -184,6 +187,27 @@ fn qemu_is_handled_under_virsh() {
     assert!(virsh.ok(&["dumpxml", name, "--inactive"]).contains("<stats period='3'/>"));
     virsh.ok(&["domblkthreshold", name, "vda", "1M"]);
     assert!(virsh.ok(&["cpu-stats", name, "--total"]).contains("cpu_time"));
+    let nic = "52:54:00:ac:ce:01";
+    virsh.ok(&["domiftune", name, nic, "--inbound", "1000,2000,64", "--config"]);
+    let rates = virsh.ok(&["domiftune", name, nic, "--config"]);
+    assert!(rates.contains("inbound.average: 1000") && rates.contains("inbound.burst  : 64"), "{rates}");
+    assert!(virsh.ok(&["domiftune", name, nic, "--live"]).contains("inbound.average: 0"));
+    virsh.ok(&["domiftune", name, nic, "--inbound", "0", "--config"]);
+    assert!(!virsh.ok(&["dumpxml", name, "--inactive"]).contains("<bandwidth>"));
+    virsh.fails(&["domiftune", name, "nosuch"], "'nosuch' is not a known interface");
+    // What QEMU itself says: of this guest, by name. virsh ends by itself after the first.
+    let mut listener = virsh.command(&["qemu-monitor-event", name, "--event", "stop", "--no-case", "--timeout", "60"]);
+    let listener = listener.stdout(Stdio::piped()).spawn().unwrap();
+    // Nothing tells when virsh listens: the guest is stopped until it has heard of it.
+    let listener = std::cell::RefCell::new(listener);
+    eventually("virsh hears of a stop", DEADLINE, || {
+        virsh.ok(&["suspend", name]);
+        virsh.ok(&["resume", name]);
+        listener.borrow_mut().try_wait().unwrap().map(|_| ())
+    });
+    let heard = String::from_utf8(listener.into_inner().wait_with_output().unwrap().stdout).unwrap();
+    assert!(heard.contains("event STOP at ") && heard.contains(name), "{heard}");
+    virsh.fails(&["qemu-monitor-event", "--event", "S.*", "--regex", "--timeout", "1"], "not by regular expression");
     // A guest without a port for an agent is told from one whose agent does not run.
     virsh.fails(&["domtime", name], "QEMU guest agent is not configured");
     virsh.fails(&["dompmwakeup", name], "as it is not suspended");
@@ -223,8 +247,33 @@ fn a_real_agent_answers() {
     });
     assert!(both.iter().all(|out| out.success() && out.stdout.contains("domus-guest")), "{both:?}");
     virsh.fails(&["domfstrim", name], "has not been found");
+    virsh.fails(&["dompmsuspend", name, "mem"], "'guest-suspend-ram': The command has not been found");
     virsh.ok(&["shutdown", name, "--mode", "agent"]);
     let off = soon(BOOT, || (virsh.ok(&["domstate", name]).trim() == "shut off").then_some(()));
     assert!(off.is_some(), "the agent ends the guest; its console:\n{}", guest.console_log());
+    lab.finish();
+}
+
+#[test]
+fn a_container_is_entered_and_signalled_under_virsh() {
+    let Some(lab) = Lab::lxc() else { return };
+    let Some(virsh) = Virsh::on(&lab, "lxc:///system", "libvirt-sock") else { return };
+    let container = Container::new(&lab, 1, "hostname inside; exec sleep 1000");
+    let name = container.name.as_str();
+    lab.define(&container.xml);
+    virsh.fails(&["lxc-enter-namespace", name, "--noseclabel", "--", "/bin/true"], "domain is not running");
+    virsh.ok(&["start", name]);
+    // virsh gets the namespaces as descriptors, enters them itself, and finds the container's own programs and name.
+    let said = virsh.ok(&["lxc-enter-namespace", name, "--noseclabel", "--", "/bin/hostname"]);
+    assert!(said.contains("inside"), "{said}");
+    virsh.fails(&["send-process-signal", name, "2", "kill"], "Only the init process may be killed");
+    virsh.ok(&["send-process-signal", name, "1", "nop"]);
+    virsh.ok(&["send-process-signal", name, "1", "kill"]);
+    eventually("the container ends", DEADLINE, || (virsh.ok(&["domstate", name]).trim() == "shut off").then_some(()));
+    virsh.fails(&["inject-nmi", name], "domain is not running");
+    virsh.ok(&["start", name]);
+    virsh.fails(&["inject-nmi", name], "not supported by the connection driver: virDomainInjectNMI");
+    assert!(virsh.ok(&["cpu-stats", name, "--total"]).contains("cpu_time"));
+    virsh.ok(&["destroy", name]);
     lab.finish();
 }

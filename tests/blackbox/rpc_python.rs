@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::container::Container;
-use crate::harness::{DEADLINE, Lab, Virsh, eventually, run, skip, test_name};
+use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually, run, skip, test_name};
 use crate::mock_life::xml;
 use crate::rpc_wire::{Wire, string};
 
@@ -118,6 +118,22 @@ fn python_types_at_a_container() {
     container.shows("#");
     succeeds(&lab, STREAMS, &["console", &uri(&lab, "lxc", "/system"), &container.name]);
     lab.ok(&["destroy", &container.name]);
+    lab.finish();
+}
+
+#[test]
+fn python_opens_a_channel() {
+    if no_module() {
+        return;
+    }
+    let Some(mut lab) = Lab::qemu() else { return };
+    let mut guest = Guest::blank(&mut lab, 1);
+    let channel = "<channel type='unix'><target type='virtio' name='org.example.0'/></channel><rng model=\"virtio\">";
+    guest.change("<rng model=\"virtio\">", channel);
+    lab.define(&guest.xml);
+    lab.ok(&["start", &guest.name]);
+    succeeds(&lab, STREAMS, &["channel", &uri(&lab, "qemu", "/system"), &guest.name]);
+    lab.ok(&["destroy", &guest.name]);
     lab.finish();
 }
 

@@ -3,6 +3,7 @@
 //! The agent is not trusted: its answers are read here, bounded, and become errors when they are not what they should be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -498,6 +499,59 @@ call! {
             Some(Err(no)) => {
                 Err(Error::internal(format!("unable to execute QEMU agent command '{name}': {}", no.text)))
             }
+        }
+    }
+}
+
+/// Arguments of `virDomainPMSuspendForDuration`.
+#[derive(Clone, Copy, Debug)]
+pub struct PmSuspendArgs {
+    /// `virNodeSuspendTarget`: 0 memory, 1 disk, 2 both.
+    pub target: u32,
+    /// Must be 0.
+    pub duration: u64,
+    pub flags: u32,
+}
+
+/// How often it is looked whether the guest sleeps, and how long it may take to.
+const SLEEP_LOOK: Duration = Duration::from_millis(50);
+const SLEEP_PATIENCE: i32 = 30;
+
+call! {
+    /// Lets the guest suspend itself.
+    PmSuspend = "virDomainPMSuspendForDuration", Write, "domain:pm_control";
+    (caller, on: Domain, PmSuspendArgs { target, duration, flags } => PmSuspendArgs) -> () {
+        check_flags(on, flags, 0, "virDomainPMSuspendForDuration")?;
+        if duration != 0 {
+            return Err(Error::new(Code::ArgumentUnsupported, "Duration not supported. Use 0 for now"));
+        }
+        let name = match target {
+            0 => "guest-suspend-ram",
+            1 => "guest-suspend-disk",
+            2 => "guest-suspend-hybrid",
+            _ => return Err(Error::new(Code::ArgumentUnsupported, format!("Unknown suspend target: {target}"))),
+        };
+        let agent = Agent::of(on, "virDomainPMSuspendForDuration")?;
+        let command = AgentCommand {
+            name: name.into(),
+            arguments: Value::Null,
+            function: agent.function,
+            timeout: Some(SLEEP_PATIENCE),
+        };
+        // A guest that sleeps answers nothing: its state is the answer.
+        let asleep = async {
+            while on.snapshot().state().state == State::Running {
+                tokio::time::sleep(SLEEP_LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = asleep => Ok(()),
+            answer = agent.instance.agent(command) => match answer? {
+                Some(Err(no)) => {
+                    Err(Error::internal(format!("unable to execute QEMU agent command '{name}': {}", no.text)))
+                }
+                Some(Ok(_)) | None => Ok(()),
+            },
         }
     }
 }

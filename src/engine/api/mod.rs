@@ -19,6 +19,7 @@ mod guest_info;
 mod hands;
 mod images;
 mod info;
+mod interface_tune;
 mod iothread;
 mod lifecycle;
 mod lookup;
@@ -44,8 +45,8 @@ pub use address::{AddressesArgs, GetInterfaceAddresses, address_source};
 pub use agent::{
     AGENT_PORT, AgentCommandArgs, AgentSetResponseTimeout, AgentTimeoutArgs, AuthorizedKeysGet, AuthorizedKeysSet,
     FreezeArgs, FsFreeze, FsInfo, FsThaw, FsTrim, GetFsInfo, GetGuestInfo, GetGuestVcpus, GetTime, GuestInfoArgs,
-    GuestVcpusArgs, KeysArgs, PasswordArgs, QemuAgentCommand, SetGuestVcpus, SetTime, SetUserPassword, TimeArgs,
-    TrimArgs,
+    GuestVcpusArgs, KeysArgs, PasswordArgs, PmSuspend, PmSuspendArgs, QemuAgentCommand, SetGuestVcpus, SetTime,
+    SetUserPassword, TimeArgs, TrimArgs,
 };
 pub use block::{BlockInfo, BlockInfoArgs, GetBlockInfo, GetDiskErrors};
 pub use block_tune::{BlockTuneArgs, GetBlockIoTune, SetBlockIoTune, SetBlockTuneArgs};
@@ -53,7 +54,7 @@ pub use capability::{
     DomainCapsArgs, GetCapabilities, GetDomainCapabilities, GetHostname, GetLibVersion, GetMaxVcpus, GetType,
     GetVersion, IsEncrypted, IsSecure,
 };
-pub use console::{ConsoleArgs, OpenConsole, ResizeArgs, ResizeConsole};
+pub use console::{ConsoleArgs, OpenChannel, OpenConsole, OpenNamespace, ResizeArgs, ResizeConsole};
 pub use cpu::{
     BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, CompareArgs, CompareCpu,
     CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
@@ -76,6 +77,7 @@ pub use info::{
     GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated,
     JobInfo, MetadataArgs,
 };
+pub use interface_tune::{GetInterfaceParameters, InterfaceTuneArgs, SetInterfaceParameters};
 pub use iothread::{AddIoThread, DelIoThread, GetIoThreadInfo, IoThreadArgs, IoThreadInfo};
 pub use lifecycle::{Create, Destroy, LifecycleArgs, Reboot, Reset, Resume, SetLifecycleAction, Shutdown, Suspend};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};

@@ -34,9 +34,11 @@ use super::process::GuestProcess;
 use super::qmp::Qmp;
 use crate::cgroup::{Group, Manager, Settings};
 use crate::domain_xml::DomainDef;
+use crate::domain_xml::device::{Channel, CharKind};
 use crate::engine::control::{AgentAnswer, AgentCommand, Control};
 use crate::engine::driver::{Instance, InstanceInfo, Tune, VcpuInfo};
 use crate::error::{Code, Error, Result};
+use crate::sys::sock;
 use crate::types::{TypedParams, flags};
 use tune::Ends;
 
@@ -283,6 +285,24 @@ impl Instance for QemuInstance {
         let pty = rustix::fs::open(path.as_str(), flags, Mode::empty())
             .map_err(|errno| Error::system(format!("Unable to open file '{path}'"), errno.into()))?;
         self.consoles.open(&name, pty, force)
+    }
+
+    async fn open_channel(&self, channel: &Channel, force: bool) -> Result<OwnedFd> {
+        let alias = channel.info.alias.clone().unwrap_or_default();
+        if self.facts.agent.as_deref() == Some(alias.as_str()) {
+            return Err(Error::invalid_state(format!("channel {alias} is the guest agent's")));
+        }
+        let end = match &channel.source.kind {
+            CharKind::Pty { .. } => return self.open_console(Some(&alias), force).await,
+            CharKind::Unix { path: Some(path), listen: true, .. } => sock::connect(path.as_ref())
+                .map_err(|error| Error::system(format!("cannot connect to channel '{alias}' at '{path}'"), error))?,
+            _ => {
+                let what = format!("channel {alias} is not using a UNIX socket");
+                return Err(Error::internal(what));
+            }
+        };
+        rustix::io::ioctl_fionbio(&end, true).map_err(|errno| Error::system("cannot use the channel", errno.into()))?;
+        self.consoles.open(&alias, end, force)
     }
 
     fn pid(&self) -> Option<i32> {

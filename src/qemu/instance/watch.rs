@@ -21,7 +21,7 @@ use crate::engine::event::EventKind;
 use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
 use crate::qemu::events::{self, Fact};
 use crate::qemu::failure;
-use crate::qemu::qmp::Events;
+use crate::qemu::qmp::{Event, Events};
 use crate::sys::process::Exit;
 
 /// A QEMU that was asked to end may flush its disks this long.
@@ -66,7 +66,7 @@ pub async fn watch(
             // Events first: what QEMU said before its end explains the end.
             biased;
             event = next => match event {
-                Some(event) => watcher.fact(events::read(&event)).await,
+                Some(event) => watcher.said(&event).await,
                 None => {
                     events = None;
                     monitor_lost = true;
@@ -80,7 +80,7 @@ pub async fn watch(
             exit = instance.process.wait() => {
                 if let Some(events) = &mut events {
                     while let Ok(event) = events.try_recv() {
-                        watcher.fact(events::read(&event)).await;
+                        watcher.said(&event).await;
                     }
                 }
                 break exit;
@@ -118,6 +118,14 @@ impl Watcher {
             tracing::warn!(domain = %instance.facts.name, "the monitor connection to QEMU ended, but QEMU did not");
             self.event(EventKind::ControlError);
         }
+    }
+
+    /// What QEMU said: what it means, and then in its own words, for whoever listens to those.
+    async fn said(&mut self, event: &Event) {
+        self.fact(events::read(event)).await;
+        let details = Some(event.data.to_string()).filter(|_| !event.data.is_null());
+        let (seconds, micros) = (event.seconds, event.micros);
+        self.event(EventKind::Monitor { name: event.name.clone(), seconds, micros, details });
     }
 
     async fn fact(&mut self, fact: Fact) {
@@ -195,6 +203,13 @@ impl Watcher {
                 }
                 let change = LiveChange::Channel { alias: device, connected: open };
                 self.send(InstanceEvent::Live(Box::new(change)));
+            }
+            Fact::WriteThreshold { node, threshold, excess } => {
+                let disks = &instance.facts.disks;
+                if let Some(disk) = disks.iter().find(|disk| disk.storage_node == node || disk.node == node) {
+                    let (device, path) = (disk.target.clone(), disk.path.clone());
+                    self.event(EventKind::BlockThreshold { device, path, threshold, excess });
+                }
             }
             Fact::DeviceDeleted { .. } | Fact::Other => {}
         }

@@ -374,7 +374,10 @@ mod tests {
         for (n, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), json!(format!("c{n}")));
         }
-        assert_eq!(events.recv().await, Some(Event { name: "BRAND_NEW".into(), data: json!({"a": 1}) }));
+        assert_eq!(
+            events.recv().await,
+            Some(Event { name: "BRAND_NEW".into(), data: json!({"a": 1}), seconds: 1, micros: 1 })
+        );
     }
 
     #[tokio::test]

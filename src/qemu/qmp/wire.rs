@@ -80,6 +80,9 @@ pub struct QmpError {
 pub struct Event {
     pub name: String,
     pub data: Value,
+    /// Since the epoch, by the host's clock; 0 when QEMU does not say.
+    pub seconds: i64,
+    pub micros: u32,
 }
 
 /// QEMU's first line.
@@ -109,6 +112,7 @@ struct RawMessage<'a> {
     qmp: Option<Value>,
     event: Option<String>,
     data: Option<Value>,
+    timestamp: Option<Value>,
     #[serde(rename = "return", borrow)]
     ret: Option<&'a RawValue>,
     error: Option<QmpError>,
@@ -133,7 +137,10 @@ pub fn parse_line(line: &[u8]) -> Result<Message, LineError> {
         return Ok(Message::Greeting(Greeting { version, package }));
     }
     if let Some(name) = raw.event {
-        return Ok(Message::Event(Event { name, data: raw.data.unwrap_or(Value::Null) }));
+        let time = |unit: &str| raw.timestamp.as_ref()?.get(unit)?.as_i64();
+        let (seconds, micros) = (time("seconds").unwrap_or(0), time("microseconds").unwrap_or(0));
+        let micros = u32::try_from(micros).unwrap_or(0);
+        return Ok(Message::Event(Event { name, data: raw.data.unwrap_or(Value::Null), seconds, micros }));
     }
     let id = raw.id.as_ref().and_then(Value::as_u64);
     if let Some(error) = raw.error {

@@ -10,20 +10,22 @@ use crate::engine::api::{
     BlockStats, BlockStatsArgs, Class, ConsoleArgs, Create, CreateXml, DefineXml, DelIoThread, Destroy, DetachDevice,
     DetachDeviceAlias, DomainInfo, FsFreeze, FsThaw, FsTrim, GetAutostart, GetBlkioParameters, GetBlockInfo,
     GetBlockIoTune, GetControlInfo, GetDiskErrors, GetDomainHostname, GetEmulatorPinInfo, GetFsInfo, GetGuestInfo,
-    GetGuestVcpus, GetInfo, GetInterfaceAddresses, GetIoThreadInfo, GetJobInfo, GetJobStats, GetMaxMemory,
-    GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
+    GetGuestVcpus, GetInfo, GetInterfaceAddresses, GetInterfaceParameters, GetIoThreadInfo, GetJobInfo, GetJobStats,
+    GetMaxMemory, GetMemoryParameters, GetMessages, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters,
     GetSchedulerType, GetSecurityLabelList, GetState, GetTime, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
     GuestInfoArgs, GuestVcpusArgs, HasManagedSaveImage, InjectNmi, InterfaceCounters, InterfaceStats, IoThreadArgs,
     IsActive, IsPersistent, IsUpdated, JobInfo, KeysArgs, LifecycleArgs, LookupById, LookupByName, LookupByUuid,
     MemoryArgs, MemoryPeek, MemoryStats, MetadataArgs, MonitorArgs, OpenConsole, ParamsArgs, PasswordArgs, PeriodArgs,
-    PinArgs, PinEmulator, PinVcpu, PmWakeup, QemuAgentCommand, QemuMonitorCommand, Reboot, Rename, RenameArgs, Reset,
-    Resume, SendKey, SendProcessSignal, SetAutostart, SetBlkioParameters, SetBlockIoTune, SetBlockThreshold,
-    SetGuestVcpus, SetLifecycleAction, SetMemory, SetMemoryParameters, SetMemoryStatsPeriod, SetMetadata,
-    SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetTime, SetUserPassword, SetVcpus, Shutdown,
-    SignalArgs, Suspend, ThresholdArgs, TimeArgs, TrimArgs, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
+    PinArgs, PinEmulator, PinVcpu, PmSuspend, PmSuspendArgs, PmWakeup, QemuAgentCommand, QemuMonitorCommand, Reboot,
+    Rename, RenameArgs, Reset, Resume, SendKey, SendProcessSignal, SetAutostart, SetBlkioParameters, SetBlockIoTune,
+    SetBlockThreshold, SetGuestVcpus, SetInterfaceParameters, SetLifecycleAction, SetMemory, SetMemoryParameters,
+    SetMemoryStatsPeriod, SetMetadata, SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetTime,
+    SetUserPassword, SetVcpus, Shutdown, SignalArgs, Suspend, ThresholdArgs, TimeArgs, TrimArgs, Undefine,
+    UpdateDevice, VcpusArgs, XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
+use crate::rpc::session;
 use crate::rpc::stream::StreamEnd;
 use crate::rpc::wire::{self, DomainHandle, Params};
 use crate::rpc::xdr::{Chars, Opaque, Put};
@@ -404,10 +406,19 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(255, "DOMAIN_GET_NUMA_PARAMETERS", "virDomainGetNumaParameters").served((Class::Read, |at| {
         on_domain_params::<GetNumaParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
     })),
-    c(256, "DOMAIN_SET_INTERFACE_PARAMETERS", "virDomainSetInterfaceParameters"),
-    c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters"),
+    c(256, "DOMAIN_SET_INTERFACE_PARAMETERS", "virDomainSetInterfaceParameters").served(object!(
+        SetInterfaceParameters,
+        guest::set_interface,
+        |()| ()
+    )),
+    c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters")
+        .served((Class::Read, |at| on_domain_params::<GetInterfaceParameters, _>(at, guest::interface))),
     c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(object!(Shutdown, |flags: u32| flags, |()| ())),
-    c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration"),
+    c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration").served(object!(
+        PmSuspend,
+        |(target, duration, flags): (u32, u64, u32)| PmSuspendArgs { target, duration, flags },
+        |()| ()
+    )),
     c(262, "DOMAIN_GET_CPU_STATS", "virDomainGetCPUStats").served((Class::Read, guest::cpu_stats)),
     c(263, "DOMAIN_GET_DISK_ERRORS", "virDomainGetDiskErrors").served((Class::Read, disk_errors)),
     c(264, "DOMAIN_SET_METADATA", "virDomainSetMetadata").served(object!(
@@ -449,7 +460,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(pid, signal, flags): (i64, u32, u32)| SignalArgs { pid, signal, flags },
         |()| ()
     )),
-    c(296, "DOMAIN_OPEN_CHANNEL", "virDomainOpenChannel"),
+    c(296, "DOMAIN_OPEN_CHANNEL", "virDomainOpenChannel").served((Class::Write, guest::open_channel)),
     c(298, "DOMAIN_GET_JOB_STATS", "virDomainGetJobStats").served(object!(GetJobStats, |flags: u32| flags, |(
         kind,
         params,
@@ -601,9 +612,12 @@ pub(super) const QEMU: &[Procedure] = &[
         |(command, timeout, flags): (String, i32, u32)| AgentCommandArgs { command, timeout, flags },
         |text| text
     )),
-    c(4, "CONNECT_DOMAIN_MONITOR_EVENT_REGISTER", "virConnectDomainQemuMonitorEventRegister"),
-    c(5, "CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER", "virConnectDomainQemuMonitorEventDeregister"),
+    c(4, "CONNECT_DOMAIN_MONITOR_EVENT_REGISTER", "virConnectDomainQemuMonitorEventRegister")
+        .served((Class::Write, session::register_monitor_event)),
+    c(5, "CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER", "virConnectDomainQemuMonitorEventDeregister")
+        .served((Class::Write, session::deregister_monitor_event)),
     c(7, "DOMAIN_MONITOR_COMMAND_WITH_FILES", "virDomainQemuMonitorCommandWithFiles"),
 ];
 
-pub(super) const LXC: &[Procedure] = &[c(1, "DOMAIN_OPEN_NAMESPACE", "virDomainLxcOpenNamespace")];
+pub(super) const LXC: &[Procedure] =
+    &[c(1, "DOMAIN_OPEN_NAMESPACE", "virDomainLxcOpenNamespace").served((Class::Write, guest::namespaces))];

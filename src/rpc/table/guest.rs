@@ -3,8 +3,9 @@
 #![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
 
 use crate::engine::api::{
-    self, BlockTuneArgs, CpuStats, CpuStatsArgs, FreezeArgs, FsInfo, GetCpuStats, IoThreadInfo, KeysArgs, ParamsArgs,
-    PeekArgs, Screenshot, ScreenshotArgs, SendKeyArgs, SetBlockTuneArgs,
+    self, BlockTuneArgs, ConsoleArgs, CpuStats, CpuStatsArgs, FreezeArgs, FsInfo, GetCpuStats, InterfaceTuneArgs,
+    IoThreadInfo, KeysArgs, OpenChannel, OpenNamespace, ParamsArgs, PeekArgs, Screenshot, ScreenshotArgs, SendKeyArgs,
+    SetBlockTuneArgs,
 };
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply};
 use crate::rpc::stream::StreamEnd;
@@ -91,4 +92,34 @@ pub(super) fn block_tune((disk, asked, flags): (Option<String>, i32, u32)) -> (B
 
 pub(super) fn set_block_tune((disk, params, flags): (String, Params, u32)) -> SetBlockTuneArgs {
     SetBlockTuneArgs { disk, limits: ParamsArgs { params: params.0, flags } }
+}
+
+/// The namespaces of a container, passed as descriptors.
+pub(super) fn namespaces(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, flags): (DomainHandle, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let fds = api::dispatch::<OpenNamespace>(&caller, &domain, flags).await?;
+        Ok(Answer { fds, ..Answer::default() })
+    })
+}
+
+pub(super) fn open_channel(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, device, flags): (DomainHandle, Option<String>, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let fd = api::dispatch::<OpenChannel>(&caller, &domain, ConsoleArgs { device, flags }).await?;
+        Ok(Answer { stream: Some(StreamEnd::Fd(fd)), ..Answer::default() })
+    })
+}
+
+/// Arguments, number asked for, flags.
+pub(super) fn interface((device, asked, flags): (String, i32, u32)) -> (InterfaceTuneArgs, i32, u32) {
+    (InterfaceTuneArgs { device, params: TypedParams::new(), flags }, asked, flags)
+}
+
+pub(super) fn set_interface((device, params, flags): (String, Params, u32)) -> InterfaceTuneArgs {
+    InterfaceTuneArgs { device, params: params.0, flags }
 }

@@ -100,6 +100,27 @@ def console():
     second.finish()
 
 
+def channel():
+    dom = conn.lookupByName(place)
+    stream = conn.newStream()
+    dom.openChannel("org.example.0", stream, 0)
+    try:
+        dom.openChannel(None, conn.newStream(), 0)
+        raise SystemExit("two at once")
+    except libvirt.libvirtError as error:
+        assert "Active console session" in str(error), error
+    second = conn.newStream()
+    dom.openChannel(None, second, libvirt.VIR_DOMAIN_CHANNEL_FORCE)
+    # Nobody in the guest reads it, but QEMU takes it.
+    assert second.send(b"hello") == 5
+    second.finish()
+    try:
+        dom.openChannel("org.example.1", conn.newStream(), 0)
+        raise SystemExit("a channel that is not there")
+    except libvirt.libvirtError as error:
+        assert "cannot find channel org.example.1" in str(error), error
+
+
 def die():
     """Leaves in the middle of everything."""
     pool = conn.storagePoolLookupByName("p")
@@ -114,5 +135,5 @@ def die():
     os.kill(os.getpid(), 9)
 
 
-{"volumes": volumes, "console": console, "die": die}[what]()
+{"volumes": volumes, "console": console, "channel": channel, "die": die}[what]()
 print("ok")
