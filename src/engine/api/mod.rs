@@ -91,9 +91,8 @@ pub use network::{
     NetworkUndefine, NetworkUpdate, NetworkUpdateArgs,
 };
 pub use node::{
-    FreePagesArgs, GetSysinfo, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
-    NodeGetFreePages, NodeGetInfo, NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel,
-    NodeSetMemoryParameters,
+    FreePagesArgs, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages,
+    NodeGetInfo, NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel, NodeSetMemoryParameters,
 };
 pub use node_device::{
     ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,

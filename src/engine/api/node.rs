@@ -99,12 +99,3 @@ call! {
         run_blocking(move || host::set_merging(&params)).await
     }
 }
-
-call! {
-    /// What the firmware says of the host, as `<sysinfo>`.
-    GetSysinfo = "virConnectGetSysinfo", Read, "connect:read";
-    (caller, on: Connection, flags => u32) -> String {
-        check_flags(on, flags, 0, "virConnectGetSysinfo")?;
-        run_blocking(host::sysinfo).await
-    }
-}
