@@ -10,7 +10,7 @@ DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 BIN        ?= target/release
 
-.PHONY: all build demo test test-systemd-container test-inguest test-nova bench soak fuzz lint setup install install-files clean
+.PHONY: all build demo test test-systemd-container test-inguest test-nova bench soak fuzz lint setup install install-files clean test-upstream-dbus
 
 all: build
 
@@ -32,6 +32,10 @@ test:
 # A Debian with systemd as an unprivileged container: boot, reboot, shutdown. Downloads a Debian the first time.
 test-systemd-container:
 	@scripts/systemd-container.sh
+
+# libvirt-dbus's own tests, unmodified, against our test driver; prints pytest's summary. Downloads them the first time.
+test-upstream-dbus:
+	@scripts/upstream-dbus-suite.sh -q
 
 # Everything that needs systemd as PID 1, all of cgroup v2 and AppArmor, in an emulated machine of a few minutes.
 # Downloads a Debian and a kernel the first time.

@@ -67,6 +67,7 @@ codes! {
     NoNodeDevice = 53, "Node device not found: %s";
     OperationInvalid = 55, "Requested operation is not valid: %s";
     NoInterface = 57, "Interface not found: %s";
+    MultipleInterfaces = 58, "multiple matching interfaces found: %s";
     NoNwfilter = 62, "Network filter not found: %s";
     InvalidSecret = 65, "Invalid secret: %s";
     NoSecret = 66, "Secret not found: %s";

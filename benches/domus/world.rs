@@ -24,6 +24,8 @@ impl World {
     /// A daemon with the mock driver alone: the control plane and nothing else.
     pub fn mock() -> World {
         let mut world = World::directory(vec!["--mock"]);
+        fs::create_dir_all(world.root()).unwrap();
+        fs::write(world.root().join("domusd.toml"), "[test]\ndomain = false\n").unwrap();
         world.start();
         world
     }

@@ -29,6 +29,7 @@ pub struct Config {
     pub network: NetworkConfig,
     pub qemu: QemuConfig,
     pub lxc: LxcConfig,
+    pub test: TestConfig,
 }
 
 impl Default for Config {
@@ -45,6 +46,7 @@ impl Default for Config {
             network: NetworkConfig::default(),
             qemu: QemuConfig::default(),
             lxc: LxcConfig::default(),
+            test: TestConfig::default(),
         }
     }
 }
@@ -217,6 +219,20 @@ impl Default for LxcConfig {
             start_timeout: 60,
             partition: "/machine".into(),
         }
+    }
+}
+
+/// `[test]`: the driver whose guests exist in memory only.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct TestConfig {
+    /// The domain `test` is there, running, in a new state directory.
+    pub domain: bool,
+}
+
+impl Default for TestConfig {
+    fn default() -> TestConfig {
+        TestConfig { domain: true }
     }
 }
 

@@ -25,6 +25,7 @@ pub fn build(mock: bool, config: &Config, dirs: &Dirs, cgroups: &Arc<cgroup::Man
 
 fn driver(kind: DriverKind, config: &Config, dirs: &Dirs, cgroups: &Arc<cgroup::Manager>) -> Result<Arc<dyn Driver>> {
     match kind {
+        DriverKind::Test if config.test.domain => Ok(MockDriver::with_test_domain()),
         DriverKind::Test => Ok(MockDriver::new()),
         DriverKind::Lxc => Ok(LxcDriver::new(lxc_config(config, dirs), cgroups.clone())),
         DriverKind::Qemu => Ok(QemuDriver::new(qemu_config(config, dirs, cgroups))),

@@ -14,8 +14,11 @@ use super::codec::Path;
 use super::fault::Fault;
 use super::path::{self, Kind, Root};
 use crate::engine::api::{self, Call, Caller};
+use crate::engine::domain::DomainSnapshot;
+use crate::engine::interface::HostInterface;
 use crate::engine::network::Network;
 use crate::engine::node_device::NodeDevice;
+use crate::engine::nwfilter::NwFilter;
 use crate::engine::secret::Secret;
 use crate::engine::storage::{StoragePool, StorageVol};
 use crate::engine::{Connection, Domain};
@@ -39,6 +42,8 @@ pub struct Invocation {
     pub uuid: Option<Uuid>,
     /// The key of an object that is named by a text; `None` also when it is malformed.
     pub text: Option<String>,
+    /// The key of a snapshot: its domain and its name; `None` also when it is malformed.
+    pub snapshot: Option<(Uuid, String)>,
 }
 
 /// A type of object that a path names.
@@ -83,9 +88,28 @@ impl Located for Secret {
     }
 }
 
+impl Located for NwFilter {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().filters("virNWFilterLookupByUUID")?.by_uuid(at.uuid()?)?)
+    }
+}
+
 impl Located for NodeDevice {
     fn locate(at: &Invocation) -> Result<Self, Fault> {
         Ok(at.connection()?.host().node_devices.named(at.text()?))
+    }
+}
+
+impl Located for DomainSnapshot {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        let (uuid, name) = at.snapshot.clone().ok_or_else(|| Fault::libvirt("Invalid UUID"))?;
+        Ok(DomainSnapshot { domain: at.connection()?.domain(&uuid)?, name })
+    }
+}
+
+impl Located for HostInterface {
+    fn locate(at: &Invocation) -> Result<Self, Fault> {
+        Ok(at.connection()?.host().interfaces.keyed(at.text()?))
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
         root,
         uuid: key.and_then(path::parse_uuid),
         text: key.and_then(path::decode),
+        snapshot: key.filter(|_| kind == Kind::DomainSnapshot).and_then(path::parse_snapshot),
     };
     if interface == Some(standard::PROPERTIES) {
         return standard::properties(invocation, kind, member.as_str());

@@ -130,9 +130,26 @@ pub async fn children(client: &Client, message: &Message, root: &Root, kind: Kin
             let domains = api::dispatch::<api::ListAllDomains>(&caller, &connection, 0).await;
             by_uuid(domains.unwrap_or_default().iter().map(Domain::uuid).collect())
         }
+        Kind::DomainSnapshot => {
+            let of = |domain: &Domain| {
+                let (uuid, moments) = (domain.uuid(), domain.snapshot().moments.clone());
+                let names: Vec<String> =
+                    moments.below(None).into_iter().map(|name| path::snapshot_key(&uuid, name)).collect();
+                names
+            };
+            connection.domains().iter().flat_map(of).map(Cow::Owned).collect()
+        }
         Kind::Network => by_uuid(host.networks.all().iter().map(Handle::uuid).collect()),
         Kind::StoragePool => by_uuid(host.pools.all().iter().map(Handle::uuid).collect()),
+        Kind::NwFilter => {
+            let filters = host.filters("virConnectListAllNWFilters").map(|filters| filters.all()).unwrap_or_default();
+            by_uuid(filters.iter().map(Handle::uuid).collect())
+        }
         Kind::Secret => by_uuid(host.secrets.all().iter().map(Handle::uuid).collect()),
+        Kind::Interface => {
+            let all = host.interfaces.all(true, true).await.unwrap_or_default();
+            all.iter().map(|interface| Cow::Owned(path::encode(interface.key()))).collect()
+        }
         Kind::NodeDevice => {
             let devices = host.node_devices.all().await;
             devices

@@ -177,6 +177,20 @@ pub fn uuid_key(uuid: &Uuid) -> String {
     key
 }
 
+/// The last element of the path of a domain's snapshot.
+pub fn snapshot_key(domain: &Uuid, name: &str) -> String {
+    let mut key = uuid_key(domain);
+    key.push('_');
+    key.push_str(&encode(name));
+    key
+}
+
+/// The domain and the name in a snapshot's key; `None` when malformed.
+pub fn parse_snapshot(key: &str) -> Option<(Uuid, String)> {
+    let (uuid, name) = key.split_at_checked(37)?;
+    Some((parse_uuid(uuid)?, decode(name.strip_prefix('_')?)?))
+}
+
 fn push_uuid(out: &mut String, uuid: &Uuid) {
     let mut buffer = [0; 36];
     let text = uuid.hyphenated().encode_lower(&mut buffer);
@@ -262,6 +276,15 @@ mod tests {
     fn str_encoding(#[case] text: &str, #[case] key: &str) {
         assert_eq!(encode(text), key);
         assert_eq!(decode(key).as_deref(), Some(text));
+    }
+
+    #[test]
+    fn snapshot_key_both_ways() {
+        let uuid: Uuid = UUID.parse().unwrap();
+        let key = snapshot_key(&uuid, "a b_c");
+        assert_eq!(key, "_6695eb01_f6a4_8304_79aa_97f2502e193f_a_20b_5fc");
+        assert_eq!(parse_snapshot(&key), Some((uuid, "a b_c".to_string())));
+        assert_eq!(parse_snapshot(&key[..37]), None);
     }
 
     #[rstest]

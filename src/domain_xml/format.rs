@@ -11,7 +11,13 @@ use crate::xml::Writer;
 
 pub(super) fn format(def: &DomainDef, o: FormatOptions) -> String {
     let mut w = Writer::new();
-    w.start("domain");
+    write(def, "domain", &mut w, o);
+    w.finish()
+}
+
+/// Writes a definition as the element `name` of a document.
+pub(super) fn write(def: &DomainDef, name: &'static str, w: &mut Writer, o: FormatOptions) {
+    w.start(name);
     w.attr("type", def.virt_type);
     if !o.inactive {
         w.attr_opt("id", def.id);
@@ -22,23 +28,22 @@ pub(super) fn format(def: &DomainDef, o: FormatOptions) -> String {
     if def.qemu_commandline.is_some() || !def.qemu_extensions.is_empty() {
         w.attr("xmlns:qemu", QEMU_NAMESPACE);
     }
-    write_general(def, &mut w);
-    write_resources(def, &mut w);
-    write_system(def, &mut w, o);
+    write_general(def, w);
+    write_resources(def, w);
+    write_system(def, w, o);
     w.element("devices", |w| write_devices(def, w, o));
     for seclabel in &def.seclabels {
-        seclabel.write(&mut w, o);
+        seclabel.write(w, o);
     }
     if let Some(namespace) = &def.lxc_namespace {
-        write_lxc(namespace, &mut w);
+        write_lxc(namespace, w);
     }
     if let Some(commandline) = &def.qemu_commandline {
-        write_qemu(commandline, &mut w);
+        write_qemu(commandline, w);
     }
-    def.qemu_extensions.iter().for_each(|element| element.write(&mut w));
-    Foreign::write_named(&def.later, &["keywrap", "launchSecurity"], &mut w);
+    def.qemu_extensions.iter().for_each(|element| element.write(w));
+    Foreign::write_named(&def.later, &["keywrap", "launchSecurity"], w);
     w.end();
-    w.finish()
 }
 
 fn write_general(def: &DomainDef, w: &mut Writer) {

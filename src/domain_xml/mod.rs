@@ -26,6 +26,7 @@ pub mod post_parse;
 mod schema;
 pub mod seclabel;
 mod shape;
+pub mod snapshot;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

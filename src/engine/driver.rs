@@ -10,15 +10,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::secret::GuestSecrets;
 use super::control::{AgentAnswer, AgentCommand, Control};
+use super::secret::GuestSecrets;
 use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::cgroup::Settings;
 use crate::domain_xml::device::Channel;
+use crate::domain_xml::snapshot::SnapshotDef;
 use crate::domain_xml::tune::BlkioDevice;
 use crate::domain_xml::{Device, DomainDef, Warning};
 use crate::error::{Error, Result, Subsystem};
+use crate::host::NodeInfo;
 use crate::host::cpu::Outcome;
 use crate::types::TypedParams;
 
@@ -188,6 +190,18 @@ pub struct PlannedFile {
     pub problem: Option<String>,
 }
 
+/// A host that a driver shows its clients instead of the one it is on.
+#[derive(Clone, Debug)]
+pub struct SimulatedHost {
+    pub info: NodeInfo,
+    /// One entry per CPU (`virNodeGetCPUMap`).
+    pub online: Vec<bool>,
+    /// Which CPUs a guest may use.
+    pub usable: Vec<bool>,
+    /// `virConnectGetSysinfo`
+    pub sysinfo: String,
+}
+
 /// A driver: see the module's text for what it never does.
 #[async_trait]
 pub trait Driver: Send + Sync + fmt::Debug {
@@ -265,6 +279,26 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Finds the guest of a run again after a daemon restart.
     async fn reattach(&self, run: &RunRecord) -> Result<Reattached>;
 
+    /// Whether it can take snapshots, and go back to what it knows of one.
+    fn keeps_moments(&self) -> bool {
+        false
+    }
+
+    /// Keeps the disks of a domain that does not run, as `snapshot` says (`virDomainSnapshotCreateXML`).
+    async fn take_snapshot(&self, _snapshot: &SnapshotDef) -> Result<()> {
+        Err(Error::no_support("virDomainSnapshotCreateXML"))
+    }
+
+    /// The host as clients see it, when that is not the one the daemon is on.
+    fn simulated_host(&self) -> Option<SimulatedHost> {
+        None
+    }
+
+    /// Definitions of domains that are there, and run, before anybody has defined one.
+    fn built_in(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Undoes a [`Step::Driver`].
     async fn undo(&self, data: &serde_json::Value) -> Result<()> {
         tracing::warn!(%data, "undo step that this driver does not know");
@@ -302,6 +336,12 @@ pub trait Instance: Send + Sync + fmt::Debug {
 
     /// Asks the guest to power off (`virDomainShutdownFlags`); returns once it was asked.
     async fn shutdown(&self, flags: u32) -> Result<()>;
+
+    /// Whether the guest is off as soon as [`Instance::shutdown`] returns: it is cleaned up after before the caller gets
+    /// his answer.
+    fn obeys_at_once(&self) -> bool {
+        false
+    }
 
     /// Asks the guest to reboot (`virDomainReboot`); returns once it was asked.
     async fn reboot(&self, flags: u32) -> Result<()>;
@@ -432,6 +472,16 @@ pub trait Instance: Send + Sync + fmt::Debug {
     /// Threads for disks: number and host CPUs each may use.
     async fn iothreads(&self) -> Result<Vec<(u32, Vec<u32>)>> {
         Err(Error::no_support("virDomainGetIOThreadInfo"))
+    }
+
+    /// Keeps memory and disks as `snapshot` says (`virDomainSnapshotCreateXML`).
+    async fn take_snapshot(&self, _snapshot: &SnapshotDef) -> Result<()> {
+        Err(Error::no_support("virDomainSnapshotCreateXML"))
+    }
+
+    /// Keeps what a start needs to go on from here (`virDomainManagedSave`); the guest is ended then.
+    async fn save(&self) -> Result<()> {
+        Err(Error::no_support("virDomainManagedSave"))
     }
 
     /// `virDomainGetVcpus`: each virtual CPU that is on.

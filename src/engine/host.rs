@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use super::event::{EventBus, HostEvent, HostSet};
+use super::interface::Interfaces;
 use super::network::{NetworkKind, NetworkOptions, Ports, Watch};
 use super::node_device::NodeDevices;
+use super::nwfilter::NwFilterKind;
 use super::objects::Objects;
 use super::secret::{SecretKind, Values};
 use super::storage::PoolKind;
@@ -70,8 +72,10 @@ pub struct HostObjects {
     pub networks: Arc<Objects<NetworkKind>>,
     pub pools: Arc<Objects<PoolKind>>,
     pub secrets: Arc<Objects<SecretKind>>,
+    pub(super) nwfilters: Arc<Objects<NwFilterKind>>,
     pub(super) secret_values: Values,
     pub node_devices: NodeDevices,
+    pub interfaces: Arc<Interfaces>,
     /// Guest interfaces in networks.
     pub ports: Ports,
     pub(super) network_watch: Watch,
@@ -90,8 +94,10 @@ impl HostObjects {
                 networks: Objects::new(context.clone()),
                 pools: Objects::new(context.clone()),
                 secrets: Objects::new(context.clone()),
+                nwfilters: Objects::new(context.clone()),
                 secret_values: Values::default(),
                 node_devices: NodeDevices::new(context.clone()),
+                interfaces: Arc::new(Interfaces::new(context.clone())),
                 ports: Ports::default(),
                 network_watch: Watch::default(),
                 work: Arc::new(Work::new(image_user, images)),
@@ -104,6 +110,7 @@ impl HostObjects {
     /// which one needs the other. Before the drivers look for their guests.
     pub async fn load(&self) -> Result<()> {
         self.load_secrets().await?;
+        self.interfaces.load()?;
         self.networks.load().await?;
         super::network::recover(self).await;
         super::network::ship(self).await?;

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod api;
+mod built_in;
 pub mod cleanup;
 pub mod control;
 pub mod devices;
@@ -11,10 +12,12 @@ pub mod domain;
 pub mod driver;
 pub mod event;
 pub mod host;
+pub mod interface;
 pub mod limits;
 mod live;
 pub mod network;
 pub mod node_device;
+pub mod nwfilter;
 pub mod objects;
 mod persist;
 pub mod record;
@@ -108,7 +111,9 @@ impl Engine {
             let runtime =
                 Arc::new(DriverRuntime::new(driver, persist.clone(), cleaner, host.clone(), dirs, boot_id.clone()));
             recovery::load(&runtime).await?;
-            connections.insert(kind, Connection::new(runtime));
+            let connection = Connection::new(runtime);
+            built_in::ship(&connection, &config.state_dir).await?;
+            connections.insert(kind, connection);
         }
         for host in &hosts {
             let set = host.context.set;

@@ -10,6 +10,10 @@ use crate::error::Result;
 use crate::store::{Durability, Store};
 use crate::types::Uuid;
 
+/// Directories of documents that stand beside a definition.
+const MOMENTS: &str = "snapshots";
+const SAVED: &str = "saved";
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Persist {
@@ -22,6 +26,9 @@ pub struct Persist {
 pub(crate) struct Loaded {
     pub definitions: Vec<StoredDefinition>,
     pub records: Vec<Record>,
+    /// What is known of snapshots and saved states, as stored.
+    pub moments: HashMap<Uuid, String>,
+    pub saved: HashMap<Uuid, String>,
 }
 
 /// A persistent definition as stored.
@@ -51,6 +58,25 @@ impl Persist {
     pub(crate) async fn remove_definition(&self, kind: DriverKind, uuid: Uuid) -> Result<()> {
         let store = self.store.clone();
         run_blocking(move || store.remove_definition(kind.scheme(), uuid)).await
+    }
+
+    /// Replaces what is known of a domain's snapshots; `None` = nothing is.
+    pub(crate) async fn put_moments(&self, kind: DriverKind, uuid: Uuid, xml: Option<String>) -> Result<()> {
+        self.put_document(kind, MOMENTS, uuid, xml).await
+    }
+
+    /// Replaces the note of a domain's saved state; `None` = there is none.
+    pub(crate) async fn put_saved(&self, kind: DriverKind, uuid: Uuid, xml: Option<String>) -> Result<()> {
+        self.put_document(kind, SAVED, uuid, xml).await
+    }
+
+    async fn put_document(&self, kind: DriverKind, of: &'static str, uuid: Uuid, xml: Option<String>) -> Result<()> {
+        let store = self.store.clone();
+        run_blocking(move || match xml {
+            Some(xml) => store.put_document(kind.scheme(), of, uuid, xml.as_bytes()),
+            None => store.remove_document(kind.scheme(), of, uuid),
+        })
+        .await
     }
 
     pub(crate) async fn set_autostart(&self, kind: DriverKind, uuid: Uuid, on: bool) -> Result<()> {
@@ -120,7 +146,22 @@ impl Persist {
                 }
             }
             let records = read_records(&store, kind)?;
-            Ok(Loaded { definitions, records })
+            let known: HashSet<Uuid> =
+                definitions.iter().map(|stored| stored.uuid).chain(records.iter().map(|record| record.uuid)).collect();
+            let read = |of: &str| -> Result<HashMap<Uuid, String>> {
+                let mut found = HashMap::new();
+                for stored in store.documents(kind.scheme(), of)? {
+                    match String::from_utf8(stored.bytes) {
+                        // Of a domain that is gone: a later one with its UUID must not inherit it.
+                        _ if !known.contains(&stored.uuid) => store.remove_document(kind.scheme(), of, stored.uuid)?,
+                        Ok(xml) => drop(found.insert(stored.uuid, xml)),
+                        Err(_) => tracing::error!(path = %stored.path.display(), "not UTF-8; left alone"),
+                    }
+                }
+                Ok(found)
+            };
+            let (moments, saved) = (read(MOMENTS)?, read(SAVED)?);
+            Ok(Loaded { definitions, records, moments, saved })
         })
         .await
         .inspect(|loaded| self.ids_above(kind, &loaded.records))

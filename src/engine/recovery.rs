@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::cleanup::run_blocking;
+use super::domain::moments::{Saved, Tree};
 use super::domain::{Adopted, Domain, Message, Seed, StartedRun};
 use super::driver::{Reattached, RunRecord};
 use super::event::{EventKind, lifecycle};
@@ -21,7 +22,7 @@ use super::record::{Record, RunFile};
 use super::registry::Claim;
 use super::runtime::DriverRuntime;
 use super::state::{Phase, shutoff};
-use crate::domain_xml::{self, DomainDef};
+use crate::domain_xml;
 use crate::error::{Error, Result};
 use crate::types::Uuid;
 
@@ -43,17 +44,25 @@ pub(super) async fn load(runtime: &Arc<DriverRuntime>) -> Result<()> {
         let def = Arc::new(parsed.def.compact());
         let reason = records.get(&stored.uuid).map_or(shutoff::UNKNOWN, |record| record.reason);
         let name = def.name.clone();
-        add(runtime, stored.uuid, name, Some(def), stored.autostart, reason);
+        let seed = Seed {
+            inactive: Some(def),
+            autostart: stored.autostart,
+            reason,
+            moments: moments_of(&loaded.moments, stored.uuid),
+            saved: saved_of(&loaded.saved, stored.uuid),
+            ..Seed::new(stored.uuid, name)
+        };
+        add(runtime, seed);
     }
     let mut work = tokio::task::JoinSet::new();
     for (_, record) in records.drain() {
         if work.len() >= PARALLEL {
             work.join_next().await;
         }
-        let runtime = runtime.clone();
+        let (runtime, moments) = (runtime.clone(), moments_of(&loaded.moments, record.uuid));
         work.spawn(async move {
             let (name, uuid) = (record.name.clone(), record.uuid);
-            if let Err(error) = settle(&runtime, record).await {
+            if let Err(error) = settle(&runtime, record, moments).await {
                 // The guest may run: a start must not write over what is known of it.
                 runtime.persist().guard(runtime.kind(), uuid);
                 tracing::error!(domain = name, %error, "recovery failed; the status record is kept");
@@ -64,31 +73,37 @@ pub(super) async fn load(runtime: &Arc<DriverRuntime>) -> Result<()> {
     sweep(runtime).await
 }
 
-fn add(
-    runtime: &Arc<DriverRuntime>,
-    uuid: Uuid,
-    name: String,
-    inactive: Option<Arc<DomainDef>>,
-    autostart: bool,
-    reason: i32,
-) -> Option<Domain> {
-    match runtime.registry().claim(uuid, &name) {
+/// The snapshots that are noted. What cannot be read is logged: the domain is more than they.
+fn moments_of(stored: &HashMap<Uuid, String>, uuid: Uuid) -> Tree {
+    let Some(xml) = stored.get(&uuid) else { return Tree::default() };
+    Tree::parse(xml).unwrap_or_else(|error| {
+        tracing::error!(%uuid, %error, "what is known of snapshots cannot be read");
+        Tree::default()
+    })
+}
+
+fn saved_of(stored: &HashMap<Uuid, String>, uuid: Uuid) -> Option<Saved> {
+    let result = Saved::parse(stored.get(&uuid)?);
+    result.inspect_err(|error| tracing::error!(%uuid, %error, "the note of a saved state cannot be read")).ok()
+}
+
+fn add(runtime: &Arc<DriverRuntime>, seed: Seed) -> Option<Domain> {
+    match runtime.registry().claim(seed.uuid, &seed.name) {
         Ok(Claim::New(reservation)) => {
-            let seed = Seed { uuid, name, inactive, autostart, messages: Arc::default(), reason };
             let domain = Domain::spawn(runtime.clone(), seed);
             reservation.commit(domain.clone());
             Some(domain)
         }
         Ok(Claim::Existing(domain)) => Some(domain),
         Err(error) => {
-            tracing::error!(name, %uuid, %error, "stored domain collides with another; left alone");
+            tracing::error!(name = seed.name, uuid = %seed.uuid, %error, "stored domain collides with another; left alone");
             None
         }
     }
 }
 
 /// Decides what becomes of one recorded run.
-async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
+async fn settle(runtime: &Arc<DriverRuntime>, record: Record, moments: Tree) -> Result<()> {
     let file = RunFile::new(record.clone(), runtime.persist().clone());
     let half_built = matches!(record.phase, Phase::Starting | Phase::Stopping);
     let same_boot = record.boot_id == runtime.boot_id();
@@ -115,7 +130,7 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record) -> Result<()> {
     };
     match runtime.driver().reattach(&run).await? {
         Reattached::Running(launched) => {
-            let Some(domain) = add(runtime, record.uuid, record.name.clone(), None, false, 0) else {
+            let Some(domain) = add(runtime, Seed { moments, ..Seed::new(record.uuid, record.name.clone()) }) else {
                 return Err(Error::internal(format!("no place for the running domain '{}'", record.name)));
             };
             super::network::register(runtime.host(), &launched.live);

@@ -10,6 +10,7 @@ mod memory;
 mod merging;
 mod model;
 pub mod node_device;
+mod sysinfo;
 mod topology;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ pub use identity::{hostname, kernel_version, uuid};
 pub use memory::{cells_free_memory, free_memory, free_pages, memory_stats};
 pub use merging::{MERGING_SETTINGS, merging, set_merging};
 pub use model::host_offer;
+pub use sysinfo::sysinfo;
 pub use topology::{NodeInfo, node_info};
 
 use crate::error::{Error, Result};

@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 
 use super::Behaviour;
 use super::agent::MockAgent;
+use crate::domain_xml::snapshot::SnapshotDef;
 use crate::domain_xml::{Device, DomainDef};
 use crate::engine::control::{AgentAnswer, AgentCommand, Control};
 use crate::engine::driver::{Instance, InstanceEvent, InstanceInfo, Tune, UndoLog, VcpuInfo};
-use crate::engine::state::{Phase, State, StateReason, paused, running, shutoff};
+use crate::engine::state::{Phase, paused, running};
 use crate::error::{Error, Result};
 use crate::types::TypedParams;
 use crate::types::flags::stats;
@@ -118,11 +119,12 @@ impl Instance for MockInstance {
         self.obey().await;
         if !self.behaviour.ignores_shutdown {
             self.run(false);
-            self.tell(InstanceEvent::Shutdown { by_guest: true });
-            let reason = StateReason::new(State::Shutoff, shutoff::SHUTDOWN);
-            self.tell(InstanceEvent::Ended { reason: Some(reason), text: "shut down".into() });
         }
         Ok(())
+    }
+
+    fn obeys_at_once(&self) -> bool {
+        !self.behaviour.ignores_shutdown
     }
 
     async fn reboot(&self, _flags: u32) -> Result<()> {
@@ -219,6 +221,16 @@ impl Instance for MockInstance {
             Control::InjectNmi | Control::SendKeys { .. } | Control::ResizeDisk { .. } => Ok(()),
             _ => Err(Error::no_support(control.function())),
         }
+    }
+
+    async fn take_snapshot(&self, _snapshot: &SnapshotDef) -> Result<()> {
+        self.obey().await;
+        Ok(())
+    }
+
+    async fn save(&self) -> Result<()> {
+        self.obey().await;
+        Ok(())
     }
 
     async fn vcpus(&self) -> Result<Vec<VcpuInfo>> {

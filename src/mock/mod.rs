@@ -8,6 +8,7 @@
 
 mod agent;
 mod capabilities;
+mod host;
 mod instance;
 
 use std::collections::HashMap;
@@ -16,9 +17,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain_xml::snapshot::SnapshotDef;
 use crate::domain_xml::{DomainDef, Warning};
 use crate::engine::driver::{
-    DomainCapsQuery, Driver, DriverKind, Launched, Plan, Reattached, RunRecord, StartRequest, UndoLog,
+    DomainCapsQuery, Driver, DriverKind, Launched, Plan, Reattached, RunRecord, SimulatedHost, StartRequest, UndoLog,
 };
 use crate::engine::state::{Phase, paused, running};
 use crate::engine::undo::Step;
@@ -43,6 +45,8 @@ pub struct Behaviour {
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct MockDriver {
+    /// Whether the domain `test` is there from the start.
+    with_test_domain: bool,
     behaviours: Mutex<HashMap<String, Behaviour>>,
     undone: Mutex<Vec<serde_json::Value>>,
 }
@@ -51,6 +55,11 @@ impl MockDriver {
     /// A driver whose guests all behave.
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// A driver that begins with libvirt's `test` domain running.
+    pub fn with_test_domain() -> Arc<Self> {
+        Arc::new(MockDriver { with_test_domain: true, ..Self::default() })
     }
 
     /// Makes the domain called `name` behave like this from its next start on.
@@ -145,6 +154,29 @@ impl Driver for MockDriver {
 
     async fn reattach(&self, run: &RunRecord) -> Result<Reattached> {
         Ok(Reattached::Running(self.guest(&run.live, run.phase, run.reason)))
+    }
+
+    async fn cpu_models(&self, arch: &str) -> Result<Vec<String>> {
+        let names = crate::host::cpu::model_names(arch)
+            .ok_or_else(|| Error::invalid_arg(format!("cannot find architecture {arch}")))?;
+        Ok(names.into_iter().map(str::to_string).collect())
+    }
+
+    fn keeps_moments(&self) -> bool {
+        true
+    }
+
+    async fn take_snapshot(&self, _snapshot: &SnapshotDef) -> Result<()> {
+        // There is nothing in a guest of this driver but its definition, which the engine keeps.
+        Ok(())
+    }
+
+    fn simulated_host(&self) -> Option<SimulatedHost> {
+        Some(host::simulated())
+    }
+
+    fn built_in(&self) -> Vec<&'static str> {
+        if self.with_test_domain { vec![host::TEST_DOMAIN] } else { Vec::new() }
     }
 
     async fn undo(&self, data: &serde_json::Value) -> Result<()> {

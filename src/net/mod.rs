@@ -6,6 +6,8 @@
 pub mod address;
 pub mod bandwidth;
 pub mod bridge;
+pub mod filter;
+pub mod host_interface;
 pub mod link;
 pub mod network;
 pub mod tap;

@@ -1,9 +1,12 @@
 //! The structures that many procedures share: object handles, typed parameters, errors.
 
 use super::xdr::{Garbled, Put, Reader, Take};
+use crate::engine::domain::DomainSnapshot;
 use crate::engine::event::{Named, SecretId};
+use crate::engine::interface::HostInterface;
 use crate::engine::network::Network;
 use crate::engine::node_device::NodeDevice;
+use crate::engine::nwfilter::NwFilter;
 use crate::engine::secret::Secret;
 use crate::engine::storage::{StoragePool, StorageVol};
 use crate::engine::{Connection, Domain};
@@ -61,6 +64,20 @@ pub struct DeviceHandle {
     pub name: String,
 }
 
+/// An interface of the host as the wire names it. Only the name is looked at when one comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceHandle {
+    pub name: String,
+    pub mac: String,
+}
+
+/// A snapshot as the wire names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotHandle {
+    pub name: String,
+    pub domain: DomainHandle,
+}
+
 /// A secret as the wire names it. Only the UUID is looked at when one comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretHandle {
@@ -91,6 +108,8 @@ macro_rules! structure {
 structure!(NamedHandle { name, uuid });
 structure!(VolumeHandle { pool, name, key });
 structure!(DeviceHandle { name });
+structure!(SnapshotHandle { name, domain });
+structure!(InterfaceHandle { name, mac });
 structure!(SecretHandle { uuid, usage_type, usage_id });
 
 impl From<&Named> for NamedHandle {
@@ -183,6 +202,42 @@ impl Remote for NodeDevice {
 
     fn handle(&self) -> DeviceHandle {
         DeviceHandle { name: self.name.clone() }
+    }
+}
+
+impl Remote for HostInterface {
+    type Handle = InterfaceHandle;
+
+    fn find(connection: &Connection, handle: InterfaceHandle) -> crate::error::Result<Self> {
+        Ok(connection.host().interfaces.named(&handle.name, &handle.mac))
+    }
+
+    fn handle(&self) -> InterfaceHandle {
+        InterfaceHandle { name: self.name.clone(), mac: self.mac.clone() }
+    }
+}
+
+impl Remote for DomainSnapshot {
+    type Handle = SnapshotHandle;
+
+    fn find(connection: &Connection, handle: SnapshotHandle) -> crate::error::Result<Self> {
+        Ok(DomainSnapshot { domain: connection.domain(&handle.domain.uuid)?, name: handle.name })
+    }
+
+    fn handle(&self) -> SnapshotHandle {
+        SnapshotHandle { name: self.name.clone(), domain: DomainHandle::from(&self.domain) }
+    }
+}
+
+impl Remote for NwFilter {
+    type Handle = NamedHandle;
+
+    fn find(connection: &Connection, handle: NamedHandle) -> crate::error::Result<Self> {
+        connection.host().filters("virNWFilterLookupByUUID")?.find(handle.uuid, &handle.name)
+    }
+
+    fn handle(&self) -> NamedHandle {
+        NamedHandle { name: self.name().to_string(), uuid: self.uuid() }
     }
 }
 

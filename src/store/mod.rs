@@ -89,6 +89,35 @@ impl Store {
         Ok(())
     }
 
+    /// A document that stands beside a definition; `of` names what it is about.
+    fn document_path(&self, driver: &str, of: &str, uuid: Uuid) -> PathBuf {
+        self.dir(driver, of).join(format!("{uuid}.xml"))
+    }
+
+    /// Replaces such a document; durable when it returns.
+    pub fn put_document(&self, driver: &str, of: &str, uuid: Uuid, xml: &[u8]) -> Result<()> {
+        make_dir(&self.dir(driver, of))?;
+        atomic::replace(&self.document_path(driver, of, uuid), xml, Durability::Host)
+    }
+
+    /// Removes such a document; durable when it returns. Nothing there is no error.
+    pub fn remove_document(&self, driver: &str, of: &str, uuid: Uuid) -> Result<()> {
+        if !self.dir(driver, of).is_dir() {
+            return Ok(());
+        }
+        atomic::remove(&self.document_path(driver, of, uuid), Durability::Host)
+    }
+
+    /// All such documents. Files that are none are left alone.
+    pub fn documents(&self, driver: &str, of: &str) -> Result<Vec<Stored>> {
+        let dir = self.dir(driver, of);
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        atomic::sweep(&dir)?;
+        read_all(&dir, "xml")
+    }
+
     fn definition_path(&self, driver: &str, uuid: Uuid) -> PathBuf {
         self.dir(driver, "definitions").join(format!("{uuid}.xml"))
     }

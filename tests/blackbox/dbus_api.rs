@@ -94,7 +94,7 @@ fn calls_that_are_not_there_yet_say_so() {
     let lab = Lab::mock();
     let bus = lab.bus();
     let path = bus.define(TEST, &xml("one"));
-    let refused = bus.refused(&path, DOMAIN, "SnapshotCreateXML", &("<domainsnapshot/>", 0u32));
+    let refused = bus.refused(&path, DOMAIN, "MigrateStartPostCopy", &(0u32,));
     assert_eq!(refused.name, "org.libvirt.Error");
     assert!(
         refused.message.starts_with("this function is not supported by the connection driver"),

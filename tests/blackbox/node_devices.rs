@@ -94,11 +94,14 @@ fn novas_calls_are_answered() {
 }
 
 #[test]
-fn the_test_driver_has_a_computer() {
+fn the_test_driver_has_its_own() {
     let lab = Lab::mock();
     let bus = lab.bus();
     let devices: Vec<OwnedObjectPath> = bus.call(TEST, CONNECT, "ListNodeDevices", &(0u32,));
-    assert_eq!(devices.iter().map(|path| path.as_str()).collect::<Vec<_>>(), [format!("{TEST}/nodedev/computer")]);
+    assert_eq!(
+        devices.iter().map(|path| path.as_str()).collect::<Vec<_>>(),
+        ["computer", "scsi_5fhost1", "scsi_5fhost11", "scsi_5fhost2"].map(|key| format!("{TEST}/nodedev/{key}"))
+    );
     let xml: String = bus.call(&devices[0], NODE_DEVICE, "GetXMLDesc", &(0u32,));
     assert!(xml.contains("<version>Test driver</version>"), "{xml}");
     assert!(bus.introspect(&format!("{TEST}/nodedev")).contains("<node name=\"computer\"/>"));

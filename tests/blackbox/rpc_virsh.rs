@@ -68,7 +68,7 @@ fn errors_are_libvirts() {
     virsh.fails(&["start", "nobody"], "failed to get domain 'nobody'");
     let file = lab.write("bad.xml", "<domain type='test'><nmae>x</nmae></domain>");
     virsh.fails(&["define", &file], "Failed to define domain from");
-    virsh.fails(&["nwfilter-list"], "this function is not supported by the connection driver");
+    virsh.fails(&["allocpages", "4", "1"], "this function is not supported by the connection driver");
     let file = lab.write("one.xml", &xml("one"));
     virsh.ok(&["define", &file]);
     virsh.fails(&["destroy", "one"], "domain is not running");

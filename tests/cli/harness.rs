@@ -88,6 +88,9 @@ impl Lab {
     pub fn with(arguments: &[&str]) -> Lab {
         let dir = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        // A daemon without domains.
+        std::fs::create_dir(dir.path().join("r")).unwrap();
+        std::fs::write(dir.path().join("r/domusd.toml"), "[test]\ndomain = false\n").unwrap();
         let daemon = Command::new(env!("CARGO_BIN_EXE_domusd"))
             .args(["--mock", "--root"])
             .arg(dir.path().join("r"))

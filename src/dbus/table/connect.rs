@@ -10,16 +10,21 @@ use crate::engine::Domain;
 use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
     DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
-    GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetVersion, IsEncrypted,
-    ListAllDomains, ListAllNetworks, ListAllNodeDevices, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName,
-    LookupByUuid, LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath,
-    NetworkCreateXml, NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeDeviceLookupByName,
+    GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname, GetLibVersion, GetSysinfo, GetVersion,
+    InterfaceChangeBegin, InterfaceChangeCommit, InterfaceChangeRollback, InterfaceDefineXml, InterfaceLookupByMac,
+    InterfaceLookupByName, IsEncrypted, ListAllDomains, ListAllInterfaces, ListAllNetworks, ListAllNodeDevices,
+    ListAllNwFilters, ListAllSecrets, ListAllStoragePools, LookupById, LookupByName, LookupByUuid,
+    LookupStoragePoolByName, LookupStoragePoolByUuid, LookupStorageVolByKey, LookupStorageVolByPath, NetworkCreateXml,
+    NetworkDefineXml, NetworkLookupByName, NetworkLookupByUuid, NodeDeviceCreateXml, NodeDeviceLookupByName,
     NodeDeviceLookupScsiHostByWwn, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetMemoryStats,
-    NodeGetSecurityModel, SecretDefineXml, SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
+    NodeGetSecurityModel, NwFilterDefineXml, NwFilterLookupByName, NwFilterLookupByUuid, SecretDefineXml,
+    SecretLookupByUsage, SecretLookupByUuid, XmlFlags,
 };
 use crate::engine::driver::DomainCapsQuery;
+use crate::engine::interface::HostInterface;
 use crate::engine::network::Network;
 use crate::engine::node_device::NodeDevice;
+use crate::engine::nwfilter::NwFilter;
 use crate::engine::secret::Secret;
 use crate::error::Error;
 use crate::types::Uuid;
@@ -40,6 +45,14 @@ fn secret_path(at: &Invocation, secret: &Secret) -> Path {
 
 fn device_path(at: &Invocation, device: &NodeDevice) -> Path {
     at.text_path(Kind::NodeDevice, &device.name)
+}
+
+fn filter_path(at: &Invocation, filter: &NwFilter) -> Path {
+    at.uuid_path(Kind::NwFilter, filter.uuid())
+}
+
+fn interface_path(at: &Invocation, interface: &HostInterface) -> Path {
+    at.text_path(Kind::Interface, interface.key())
 }
 
 /// The UUID that a look-up `function` is given.
@@ -152,19 +165,51 @@ const METHODS: &[Method] = &[
         },
         |_, xml| xml
     )),
-    m("GetSysinfo", "flags u", "sysinfo s", "virConnectGetSysinfo"),
-    m("InterfaceChangeBegin", "flags u", "", "virInterfaceChangeBegin"),
-    m("InterfaceChangeCommit", "flags u", "", "virInterfaceChangeCommit"),
-    m("InterfaceChangeRollback", "flags u", "", "virInterfaceChangeRollback"),
-    m("InterfaceDefineXML", "xml s, flags u", "interface o", "virInterfaceDefineXML"),
-    m("InterfaceLookupByMAC", "mac s", "interface o", "virInterfaceLookupByMACString"),
-    m("InterfaceLookupByName", "name s", "interface o", "virInterfaceLookupByName"),
+    m("GetSysinfo", "flags u", "sysinfo s", "virConnectGetSysinfo").served(object!(
+        GetSysinfo,
+        |flags: u32| Ok(flags),
+        |_, xml| xml
+    )),
+    m("InterfaceChangeBegin", "flags u", "", "virInterfaceChangeBegin").served(object!(
+        InterfaceChangeBegin,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
+    m("InterfaceChangeCommit", "flags u", "", "virInterfaceChangeCommit").served(object!(
+        InterfaceChangeCommit,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
+    m("InterfaceChangeRollback", "flags u", "", "virInterfaceChangeRollback").served(object!(
+        InterfaceChangeRollback,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
+    m("InterfaceDefineXML", "xml s, flags u", "interface o", "virInterfaceDefineXML").served(object!(
+        InterfaceDefineXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, interface| interface_path(at, &interface)
+    )),
+    m("InterfaceLookupByMAC", "mac s", "interface o", "virInterfaceLookupByMACString").served(object!(
+        InterfaceLookupByMac,
+        |mac: String| Ok(mac),
+        |at, interface| interface_path(at, &interface)
+    )),
+    m("InterfaceLookupByName", "name s", "interface o", "virInterfaceLookupByName").served(object!(
+        InterfaceLookupByName,
+        |name: String| Ok(name),
+        |at, interface| interface_path(at, &interface)
+    )),
     m("ListDomains", "flags u", "domains ao", "virConnectListAllDomains").served(object!(
         ListAllDomains,
         |flags: u32| Ok(flags),
         |at, domains| { domains.iter().map(|domain| domain_path(at, domain)).collect::<Vec<_>>() }
     )),
-    m("ListInterfaces", "flags u", "interfaces ao", "virConnectListAllInterfaces"),
+    m("ListInterfaces", "flags u", "interfaces ao", "virConnectListAllInterfaces").served(object!(
+        ListAllInterfaces,
+        |flags: u32| Ok(flags),
+        |at, interfaces| interfaces.iter().map(|interface| interface_path(at, interface)).collect::<Vec<_>>()
+    )),
     m("ListNetworks", "flags u", "networks ao", "virConnectListAllNetworks").served(object!(
         ListAllNetworks,
         |flags: u32| Ok(flags),
@@ -175,7 +220,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |at, devices| devices.iter().map(|device| device_path(at, device)).collect::<Vec<_>>()
     )),
-    m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters"),
+    m("ListNWFilters", "flags u", "nwfilters ao", "virConnectListAllNWFilters").served(object!(
+        ListAllNwFilters,
+        |flags: u32| Ok(flags),
+        |at, filters| filters.iter().map(|filter| filter_path(at, filter)).collect::<Vec<_>>()
+    )),
     m("ListSecrets", "flags u", "secrets ao", "virConnectListAllSecrets").served(object!(
         ListAllSecrets,
         |flags: u32| Ok(flags),
@@ -206,7 +255,11 @@ const METHODS: &[Method] = &[
         |text: String| parse_uuid(&text, "virNetworkLookupByUUIDString"),
         |at, network| network_path(at, &network)
     )),
-    m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML"),
+    m("NodeDeviceCreateXML", "xml s, flags u", "dev o", "virNodeDeviceCreateXML").served(object!(
+        NodeDeviceCreateXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, device| device_path(at, &device)
+    )),
     m("NodeDeviceLookupByName", "name s", "dev o", "virNodeDeviceLookupByName").served(object!(
         NodeDeviceLookupByName,
         |name: String| Ok(name),
@@ -217,9 +270,21 @@ const METHODS: &[Method] = &[
             at, &device
         )),
     ),
-    m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML"),
-    m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName"),
-    m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString"),
+    m("NWFilterDefineXML", "xml s", "nwfilter o", "virNWFilterDefineXML").served(object!(
+        NwFilterDefineXml,
+        |xml: String| Ok(XmlFlags { xml, flags: 0 }),
+        |at, filter| filter_path(at, &filter)
+    )),
+    m("NWFilterLookupByName", "name s", "nwfilter o", "virNWFilterLookupByName").served(object!(
+        NwFilterLookupByName,
+        |name: String| Ok(name),
+        |at, filter| filter_path(at, &filter)
+    )),
+    m("NWFilterLookupByUUID", "uuid s", "nwfilter o", "virNWFilterLookupByUUIDString").served(object!(
+        NwFilterLookupByUuid,
+        |text: String| parse_uuid(&text, "virNWFilterLookupByUUIDString"),
+        |at, filter| filter_path(at, &filter)
+    )),
     m("NodeGetCPUMap", "flags u", "res ab", "virNodeGetCPUMap").served(object!(
         NodeGetCpuMap,
         |flags: u32| Ok(flags),

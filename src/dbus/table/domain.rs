@@ -1,5 +1,6 @@
 //! `org.libvirt.Domain`: the members of a domain.
 
+use super::snapshot::{snapshot_path, snapshot_paths};
 use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{fact, object, property, set_switch};
 use crate::dbus::codec::{self, Params, Tags, optional};
@@ -9,10 +10,12 @@ use crate::engine::api::{
     AddressesArgs, AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo,
     GetDomainHostname, GetEmulatorPinInfo, GetInterfaceAddresses, GetJobInfo, GetMemoryParameters, GetMetadata,
     GetNumaParameters, GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetStats,
-    GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo, MemoryArgs,
-    MemoryStats, MetadataArgs, ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume,
-    SetAutostart, SetBlkioParameters, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
-    SetSchedulerParameters, SetVcpus, Shutdown, StatsArgs, Suspend, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
+    GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo,
+    ListAllSnapshots, ManagedSave, ManagedSaveRemove, MemoryArgs, MemoryStats, MetadataArgs, ParamsArgs, PinArgs,
+    PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters, SetMemory,
+    SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown,
+    SnapshotCreateXml, SnapshotCurrent, SnapshotLookupByName, StatsArgs, Suspend, Undefine, UpdateDevice, VcpusArgs,
+    XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
 use std::collections::HashMap;
@@ -192,9 +195,21 @@ const METHODS: &[Method] = &[
         |(source, flags)| Ok(AddressesArgs { source, flags }),
         |_, found| addresses(found)
     )),
-    m("ListDomainSnapshots", "flags u", "domainSnapshots ao", "virDomainListAllSnapshots"),
-    m("ManagedSave", "flags u", "", "virDomainManagedSave"),
-    m("ManagedSaveRemove", "flags u", "", "virDomainManagedSaveRemove"),
+    m("ListDomainSnapshots", "flags u", "domainSnapshots ao", "virDomainListAllSnapshots").served(object!(
+        ListAllSnapshots,
+        |flags: u32| Ok(flags),
+        |at, snapshots| snapshot_paths(at, &snapshots)
+    )),
+    m("ManagedSave", "flags u", "", "virDomainManagedSave").served(object!(
+        ManagedSave,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
+    m("ManagedSaveRemove", "flags u", "", "virDomainManagedSaveRemove").served(object!(
+        ManagedSaveRemove,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
     m("MemoryPeek", "offset t, size t, flags u", "buffer ay", "virDomainMemoryPeek"),
     m("MemoryStats", "flags u", "stats a{it}", "virDomainMemoryStats").served(object!(
         MemoryStats,
@@ -286,9 +301,21 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, ()| ()
     )),
-    m("SnapshotCurrent", "flags u", "domainSnapshot o", "virDomainSnapshotCurrent"),
-    m("SnapshotCreateXML", "xml s, flags u", "domainSnapshot o", "virDomainSnapshotCreateXML"),
-    m("SnapshotLookupByName", "name s, flags u", "domainSnapshot o", "virDomainSnapshotLookupByName"),
+    m("SnapshotCurrent", "flags u", "domainSnapshot o", "virDomainSnapshotCurrent").served(object!(
+        SnapshotCurrent,
+        |flags: u32| Ok(flags),
+        |at, snapshot| snapshot_path(at, &snapshot)
+    )),
+    m("SnapshotCreateXML", "xml s, flags u", "domainSnapshot o", "virDomainSnapshotCreateXML").served(object!(
+        SnapshotCreateXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |at, snapshot| snapshot_path(at, &snapshot)
+    )),
+    m("SnapshotLookupByName", "name s, flags u", "domainSnapshot o", "virDomainSnapshotLookupByName").served(object!(
+        SnapshotLookupByName,
+        |args: (String, u32)| Ok(args),
+        |at, snapshot| snapshot_path(at, &snapshot)
+    )),
     m("Suspend", "", "", "virDomainSuspend").served(object!(Suspend, |()| Ok(()), |_, ()| ())),
     m("Undefine", "flags u", "", "virDomainUndefineFlags").served(object!(
         Undefine,

@@ -2,7 +2,7 @@
 
 use super::{Interface, Method, Property, Signal, m, p};
 use crate::dbus::call::{fact, object, property};
-use crate::engine::api::{NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceListCaps};
+use crate::engine::api::{NodeDeviceDestroy, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceListCaps};
 use crate::engine::node_device::NodeDevice;
 
 /// libvirt-dbus's interface of a node device.
@@ -24,7 +24,7 @@ const PROPERTIES: &[Property] = &[
 ];
 
 const METHODS: &[Method] = &[
-    m("Destroy", "", "", "virNodeDeviceDestroy"),
+    m("Destroy", "", "", "virNodeDeviceDestroy").served(object!(NodeDeviceDestroy, |()| Ok(()), |_, ()| ())),
     m("Detach", "driverName s, flags u", "", "virNodeDeviceDetachFlags"),
     m("GetXMLDesc", "flags u", "xml s", "virNodeDeviceGetXMLDesc").served(object!(
         NodeDeviceGetXmlDesc,

@@ -1,6 +1,9 @@
 //! `org.libvirt.NWFilter`: the members of a network filter.
 
 use super::{Interface, Method, Property, Signal, m, p};
+use crate::dbus::call::{fact, object};
+use crate::engine::api::{NwFilterGetXmlDesc, NwFilterUndefine};
+use crate::engine::nwfilter::NwFilter;
 
 /// libvirt-dbus's interface of a network filter.
 pub static INTERFACE: Interface = Interface {
@@ -12,10 +15,20 @@ pub static INTERFACE: Interface = Interface {
     signals: SIGNALS,
 };
 
-const PROPERTIES: &[Property] =
-    &[p("Name", "s", "virNWFilterGetName").constant(), p("UUID", "s", "virNWFilterGetUUIDString").constant()];
+const PROPERTIES: &[Property] = &[
+    p("Name", "s", "virNWFilterGetName").constant().get(|at| fact(at, |filter: &NwFilter| filter.name().to_string())),
+    p("UUID", "s", "virNWFilterGetUUIDString")
+        .constant()
+        .get(|at| fact(at, |filter: &NwFilter| filter.uuid().to_string())),
+];
 
-const METHODS: &[Method] =
-    &[m("GetXMLDesc", "flags u", "xml s", "virNWFilterGetXMLDesc"), m("Undefine", "", "", "virNWFilterUndefine")];
+const METHODS: &[Method] = &[
+    m("GetXMLDesc", "flags u", "xml s", "virNWFilterGetXMLDesc").served(object!(
+        NwFilterGetXmlDesc,
+        |flags: u32| Ok(flags),
+        |_, xml| xml
+    )),
+    m("Undefine", "", "", "virNWFilterUndefine").served(object!(NwFilterUndefine, |()| Ok(()), |_, ()| ())),
+];
 
 const SIGNALS: &[Signal] = &[];

@@ -485,13 +485,13 @@ impl StorageSource {
 }
 
 /// Reads `<metadata_cache>` in a `<format>` or `<driver>`: the most it may take, bytes.
-pub(super) fn read_metadata_cache(node: Node<'_>) -> Result<Option<u64>> {
+pub(crate) fn read_metadata_cache(node: Node<'_>) -> Result<Option<u64>> {
     let size = node.child("metadata_cache").and_then(|cache| cache.child("max_size"));
     size.map(crate::domain_xml::memory::read_bytes).transpose()
 }
 
 /// Writes it.
-pub(super) fn write_metadata_cache(w: &mut Writer, max: Option<u64>) {
+pub(crate) fn write_metadata_cache(w: &mut Writer, max: Option<u64>) {
     let Some(bytes) = max else { return };
     w.element("metadata_cache", |w| {
         w.start("max_size");

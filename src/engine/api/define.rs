@@ -11,7 +11,6 @@ use crate::engine::cleanup::fault_point;
 use crate::engine::domain::{NewDefinition, Op, Seed};
 use crate::engine::driver::Plan;
 use crate::engine::registry::Claim;
-use crate::engine::state::shutoff;
 use crate::engine::{Connection, Domain, secret, storage};
 use crate::error::{Code, Error, Result};
 use crate::types::{MacAddr, Uuid, flags};
@@ -119,14 +118,7 @@ call! {
                 fault_point("define.store")?;
                 runtime.persist().put_definition(runtime.kind(), uuid, text).await?;
                 fault_point("define.stored")?;
-                let seed = Seed {
-                    uuid,
-                    name,
-                    inactive: Some(new.def),
-                    autostart: false,
-                    messages: new.messages,
-                    reason: shutoff::UNKNOWN,
-                };
+                let seed = Seed { inactive: Some(new.def), messages: new.messages, ..Seed::new(uuid, name) };
                 let domain = Domain::spawn(runtime.clone(), seed);
                 reservation.commit(domain.clone());
                 domain.announce_defined();
@@ -160,14 +152,7 @@ call! {
                 domain
             }
             Claim::New(reservation) => {
-                let seed = Seed {
-                    uuid,
-                    name,
-                    inactive: None,
-                    autostart: false,
-                    messages: new.messages.clone(),
-                    reason: shutoff::UNKNOWN,
-                };
+                let seed = Seed { messages: new.messages.clone(), ..Seed::new(uuid, name) };
                 let domain = Domain::spawn(runtime.clone(), seed);
                 reservation.commit(domain.clone());
                 domain

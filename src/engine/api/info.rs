@@ -232,15 +232,6 @@ call! {
 }
 
 call! {
-    /// Whether a managed save image exists: there is no managed save yet, hence never.
-    HasManagedSaveImage = "virDomainHasManagedSaveImage", Read, "domain:read";
-    (caller, on: Domain, flags => u32) -> bool {
-        check_flags(on, flags, 0, "virDomainHasManagedSaveImage")?;
-        Ok(false)
-    }
-}
-
-call! {
     /// Security labels of the running guest and whether they are enforced.
     GetSecurityLabelList = "virDomainGetSecurityLabelList", Read, "domain:read";
     (caller, on: Domain, () => ()) -> Vec<(String, bool)> {

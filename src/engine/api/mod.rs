@@ -19,6 +19,7 @@ mod guest_info;
 mod hands;
 mod images;
 mod info;
+mod interface;
 mod interface_tune;
 mod iothread;
 mod lifecycle;
@@ -28,7 +29,9 @@ mod native;
 mod network;
 mod node;
 mod node_device;
+mod nwfilter;
 mod secret;
+mod snapshot;
 mod stats;
 mod storage_pool;
 mod storage_vol;
@@ -74,8 +77,12 @@ pub use images::{
 pub use info::{
     AbortJob, ControlInfo, CpuStats, CpuStatsArgs, DomainInfo, GetAutostart, GetControlInfo, GetCpuStats,
     GetDomainHostname, GetInfo, GetJobInfo, GetJobStats, GetMaxMemory, GetMessages, GetMetadata, GetOsType,
-    GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated,
-    JobInfo, MetadataArgs,
+    GetSecurityLabelList, GetState, GetVcpus, GetXmlDesc, IsActive, IsPersistent, IsUpdated, JobInfo, MetadataArgs,
+};
+pub use interface::{
+    InterfaceChangeBegin, InterfaceChangeCommit, InterfaceChangeRollback, InterfaceCreate, InterfaceDefineXml,
+    InterfaceDestroy, InterfaceGetMac, InterfaceGetName, InterfaceGetXmlDesc, InterfaceIsActive, InterfaceLookupByMac,
+    InterfaceLookupByName, InterfaceUndefine, ListAllInterfaces,
 };
 pub use interface_tune::{GetInterfaceParameters, InterfaceTuneArgs, SetInterfaceParameters};
 pub use iothread::{AddIoThread, DelIoThread, GetIoThreadInfo, IoThreadArgs, IoThreadInfo};
@@ -91,16 +98,27 @@ pub use network::{
     NetworkUndefine, NetworkUpdate, NetworkUpdateArgs,
 };
 pub use node::{
-    FreePagesArgs, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages,
-    NodeGetInfo, NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel, NodeSetMemoryParameters,
+    FreePagesArgs, GetSysinfo, NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory,
+    NodeGetFreePages, NodeGetInfo, NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel,
+    NodeSetMemoryParameters,
 };
 pub use node_device::{
-    ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,
-    NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName, NodeDeviceLookupScsiHostByWwn, NodeListDevices,
+    ListAllNodeDevices, NodeDeviceCreateXml, NodeDeviceDestroy, NodeDeviceGetAutostart, NodeDeviceGetParent,
+    NodeDeviceGetXmlDesc, NodeDeviceIsActive, NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName,
+    NodeDeviceLookupScsiHostByWwn, NodeListDevices,
+};
+pub use nwfilter::{
+    ListAllNwFilters, NwFilterDefineXml, NwFilterGetXmlDesc, NwFilterLookupByName, NwFilterLookupByUuid,
+    NwFilterUndefine,
 };
 pub use secret::{
     ListAllSecrets, SecretDefineXml, SecretGetValue, SecretGetXmlDesc, SecretLookupByUsage, SecretLookupByUuid,
     SecretSetValue, SecretUndefine, SecretValueArgs,
+};
+pub use snapshot::{
+    HasCurrentSnapshot, HasManagedSaveImage, ListAllSnapshots, ManagedSave, ManagedSaveRemove, RevertToSnapshot,
+    SnapshotCreateXml, SnapshotCurrent, SnapshotDelete, SnapshotGetParent, SnapshotGetXmlDesc, SnapshotHasMetadata,
+    SnapshotIsCurrent, SnapshotListAllChildren, SnapshotLookupByName,
 };
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
 pub use storage_pool::{
@@ -141,6 +159,9 @@ pub enum ObjectKind {
     StorageVol,
     Secret,
     NodeDevice,
+    Interface,
+    NwFilter,
+    DomainSnapshot,
 }
 
 /// Whether a call changes anything: a read-only caller may make `Read` calls only.
@@ -288,7 +309,9 @@ pub trait On {
 /// The error domain of a function about an object of the host, whatever it is called on: libvirt has a driver of its own
 /// for each kind, beside the drivers of domains.
 fn subsystem_of(function: &str) -> Option<Subsystem> {
-    const BY_WORD: [(&str, Subsystem); 6] = [
+    const BY_WORD: [(&str, Subsystem); 8] = [
+        ("NWFilter", Subsystem::Nwfilter),
+        ("Interface", Subsystem::Interface),
         ("Network", Subsystem::Network),
         ("Storage", Subsystem::Storage),
         ("Secret", Subsystem::Secret),
@@ -313,8 +336,13 @@ fn check_host_flags(given: u32, known: u32, function: &str) -> Result<()> {
         Some(Subsystem::Network) => "network",
         Some(Subsystem::Storage) => "storage",
         Some(Subsystem::Secret) => "secret",
+        Some(Subsystem::Interface) => "interface",
+        Some(Subsystem::Nwfilter) => "nwfilter",
         _ => "node",
     };
+    if let Some(rest) = rest.strip_prefix("NWFilter") {
+        return crate::types::flags::check(given, known, &format!("nwfilter{rest}"));
+    }
     let mut letters = rest.chars();
     let name = match letters.next() {
         Some(first) if !rest.starts_with("Connect") => format!("{}{}", first.to_ascii_lowercase(), letters.as_str()),

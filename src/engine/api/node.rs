@@ -16,7 +16,12 @@ call! {
 call! {
     /// Model, memory, CPUs and their topology.
     NodeGetInfo = "virNodeGetInfo", Read, "connect:read";
-    (caller, on: Connection, () => ()) -> host::NodeInfo { run_blocking(host::node_info).await }
+    (caller, on: Connection, () => ()) -> host::NodeInfo {
+        match on.runtime().driver().simulated_host() {
+            Some(simulated) => Ok(simulated.info),
+            None => run_blocking(host::node_info).await,
+        }
+    }
 }
 
 call! {
@@ -24,7 +29,10 @@ call! {
     NodeGetCpuMap = "virNodeGetCPUMap", Read, "connect:read";
     (caller, on: Connection, flags => u32) -> Vec<bool> {
         check_flags(on, flags, 0, "virNodeGetCPUMap")?;
-        run_blocking(host::cpu_map).await
+        match on.runtime().driver().simulated_host() {
+            Some(simulated) => Ok(simulated.online),
+            None => run_blocking(host::cpu_map).await,
+        }
     }
 }
 
@@ -97,5 +105,17 @@ call! {
         check_flags(on, flags, 0, "virNodeSetMemoryParameters")?;
         check_params(&params, &host::MERGING_SETTINGS.map(|(name, _)| (name, ParamKind::Uint)))?;
         run_blocking(move || host::set_merging(&params)).await
+    }
+}
+
+call! {
+    /// What the firmware says of the host.
+    GetSysinfo = "virConnectGetSysinfo", Read, "connect:read";
+    (caller, on: Connection, flags => u32) -> String {
+        check_flags(on, flags, 0, "virConnectGetSysinfo")?;
+        match on.runtime().driver().simulated_host() {
+            Some(simulated) => Ok(simulated.sysinfo),
+            None => run_blocking(host::sysinfo).await,
+        }
     }
 }

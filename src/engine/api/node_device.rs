@@ -1,10 +1,11 @@
 //! Devices of the host.
 
-use super::{call, check_host_flags};
+use super::{XmlFlags, call, check_host_flags};
 use crate::engine::Connection;
 use crate::engine::node_device::NodeDevice;
 use crate::error::Error;
-use crate::host::node_device::{CAPS, list};
+use crate::host::node_device::{CAPS, Device, list};
+use crate::types::flags;
 
 /// `VIR_NODE_DEVICE_XML_INACTIVE`
 const XML_INACTIVE: u32 = 1;
@@ -102,4 +103,20 @@ call! {
     /// Whether it comes with the host.
     NodeDeviceGetAutostart = "virNodeDeviceGetAutostart", Read, "node_device:read";
     (caller, on: NodeDevice, () => ()) -> bool { Ok(on.device().await?.parent.is_none()) }
+}
+
+call! {
+    /// Makes a device: a virtual port of a Fibre Channel host (`virNodeDeviceCreateXMLFlags`).
+    NodeDeviceCreateXml = "virNodeDeviceCreateXML", Write, "node_device:write";
+    (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> NodeDevice {
+        check_host_flags(flags, flags::define::VALIDATE, "virNodeDeviceCreateXML")?;
+        let name = on.host().node_devices.create(&Device::parse(&xml)?).await?;
+        Ok(on.host().node_devices.named(&name))
+    }
+}
+
+call! {
+    /// Takes such a device away.
+    NodeDeviceDestroy = "virNodeDeviceDestroy", Write, "node_device:stop";
+    (caller, on: NodeDevice, () => ()) -> () { on.destroy().await }
 }

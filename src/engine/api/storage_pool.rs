@@ -87,7 +87,7 @@ call! {
     FindStoragePoolSources = "virConnectFindStoragePoolSources", Write, "connect:detect_storage_pools";
     (caller, on: Connection, args => FindSourcesArgs) -> String {
         check_host_flags(args.flags, 0, "virConnectFindStoragePoolSources")?;
-        storage::find_sources(&args.kind, args.spec.as_deref()).await
+        storage::find_sources(&args.kind, args.spec.as_deref(), on.host().context.set).await
     }
 }
 

@@ -85,9 +85,17 @@ call! {
         let instance = snapshot.instance.clone().ok_or_else(|| {
             Error::invalid_state("cannot retrieve vcpu information for inactive domain")
         })?;
-        let host = run_blocking(host::cpu_map).await?;
+        let host = usable_cpus(on).await?;
         let vcpus = instance.vcpus().await?;
         Ok(vcpus.into_iter().map(|info| { let map = bits(&info.affinity, host.len()); (info, map) }).collect())
+    }
+}
+
+/// One entry per host CPU: whether a guest can be on it.
+async fn usable_cpus(on: &Domain) -> Result<Vec<bool>> {
+    match on.runtime().driver().simulated_host() {
+        Some(simulated) => Ok(simulated.usable),
+        None => run_blocking(host::cpu_map).await,
     }
 }
 
@@ -131,7 +139,7 @@ call! {
         refuse_containers(on, "virDomainGetVcpuPinInfo")?;
         let snapshot = on.snapshot();
         let def = info::pick(&snapshot, flags)?;
-        let host = run_blocking(host::cpu_map).await?;
+        let host = usable_cpus(on).await?;
         let one = |number: u32| {
             let own = def.cputune.vcpupin.iter().find(|pin| pin.vcpu == number).map(|pin| &pin.cpuset);
             map(own.or(def.vcpu.cpuset.as_ref()), &host)
@@ -172,7 +180,7 @@ call! {
         refuse_containers(on, "virDomainGetEmulatorPinInfo")?;
         let snapshot = on.snapshot();
         let def = info::pick(&snapshot, flags)?;
-        let host = run_blocking(host::cpu_map).await?;
+        let host = usable_cpus(on).await?;
         Ok(map(def.cputune.emulatorpin.as_ref().or(def.vcpu.cpuset.as_ref()), &host))
     }
 }

@@ -29,6 +29,14 @@ pub enum JobKind {
     Autostart,
     /// A setting or device of the guest, of the definition, or of both.
     Modify,
+    /// The present moment is kept.
+    Snapshot,
+    /// What is known of former moments changes.
+    Moments,
+    /// Back to a former moment: ends the guest, if there is one, then perhaps starts it.
+    Revert,
+    /// The guest's state is kept for the next start, and the guest ends.
+    Save,
 }
 
 impl JobKind {
@@ -48,12 +56,16 @@ impl JobKind {
             JobKind::Rename => "rename",
             JobKind::Autostart => "autostart",
             JobKind::Modify => "modify",
+            JobKind::Snapshot => "snapshot",
+            JobKind::Moments => "snapshot change",
+            JobKind::Revert => "revert",
+            JobKind::Save => "save",
         }
     }
 
     /// Whether this job takes the domain to shut off.
     pub fn stops(self) -> bool {
-        matches!(self, JobKind::Destroy | JobKind::Ending)
+        matches!(self, JobKind::Destroy | JobKind::Ending | JobKind::Revert)
     }
 
     /// Changes the persistent definition or its marks only, and needs no turn.
@@ -86,7 +98,7 @@ pub fn admit(kind: JobKind, phase: Phase, reason: i32, running: Option<JobKind>)
     match running {
         Some(job) if job.stops() => return Decision::Wait,
         Some(JobKind::Start) if kind == JobKind::Destroy => return Decision::CancelStart,
-        Some(_) if kind.stops() => {}
+        Some(_) if kind.stops() && kind != JobKind::Revert => {}
         Some(_) => return Decision::Wait,
         None => {}
     }
@@ -100,7 +112,13 @@ pub fn admit(kind: JobKind, phase: Phase, reason: i32, running: Option<JobKind>)
             Phase::Shutoff => Decision::Run,
             _ => refuse("cannot rename active domain"),
         },
-        JobKind::Undefine | JobKind::Define | JobKind::Autostart | JobKind::Modify => Decision::Run,
+        JobKind::Undefine
+        | JobKind::Define
+        | JobKind::Autostart
+        | JobKind::Modify
+        | JobKind::Snapshot
+        | JobKind::Moments
+        | JobKind::Revert => Decision::Run,
         _ if !phase.is_active() => refuse("domain is not running"),
         JobKind::Suspend => match phase {
             Phase::Paused => Decision::Done,
@@ -113,7 +131,9 @@ pub fn admit(kind: JobKind, phase: Phase, reason: i32, running: Option<JobKind>)
             Phase::Paused if reason == paused::STARTING_UP => Decision::Wait,
             _ => Decision::Run,
         },
-        JobKind::Shutdown | JobKind::Reboot | JobKind::Reset | JobKind::Destroy | JobKind::Ending => Decision::Run,
+        JobKind::Shutdown | JobKind::Reboot | JobKind::Reset | JobKind::Destroy | JobKind::Ending | JobKind::Save => {
+            Decision::Run
+        }
     }
 }
 

@@ -9,7 +9,9 @@
 //! The task never waits for a guest: work runs in a job beside it. The task alone changes the snapshot.
 
 pub(crate) mod change;
+mod handle;
 pub mod job;
+pub mod moments;
 pub mod snapshot;
 mod start;
 mod stop;
@@ -25,12 +27,15 @@ use super::driver::{InstanceEvent, Launched};
 use super::event::{EventKind, lifecycle};
 use super::record::RunFile;
 use super::runtime::DriverRuntime;
-use super::state::Phase;
+use super::state::{Phase, shutoff};
 use super::work::Use;
 use crate::domain_xml::DomainDef;
+use crate::domain_xml::snapshot::SnapshotDef;
 use crate::error::{Code, Error, Result};
 use crate::types::Uuid;
+pub use handle::DomainSnapshot;
 use job::JobKind;
+use moments::{Reach, Saved, Tree};
 pub use snapshot::Snapshot;
 
 /// A handle to a domain. Cheap to clone; stays valid (with "Domain not found" answers) after the domain is gone.
@@ -78,6 +83,31 @@ pub(crate) enum Op {
     SetAutostart(bool),
     /// Change the guest, the definition or both.
     Change(Box<change::Change>),
+    /// Keep the present moment, complete but for the state; `halt`: and end the guest.
+    TakeSnapshot {
+        def: Box<SnapshotDef>,
+        halt: bool,
+    },
+    /// Change the tree of snapshots without touching what they are made of.
+    EditMoments(Box<Edit>),
+    /// Go back to a moment. `running`: whether the guest runs then; `None`: as it did.
+    Revert {
+        name: String,
+        running: Option<bool>,
+    },
+    /// Keep the guest's state for the next start and end it. `running` as above.
+    Save {
+        running: Option<bool>,
+    },
+    /// Forget the kept state.
+    ForgetSaved,
+}
+
+/// A change of the tree of snapshots.
+#[derive(Debug)]
+pub(crate) enum Edit {
+    Redefine { def: Box<SnapshotDef>, current: bool },
+    Delete { name: String, reach: Reach },
 }
 
 impl Op {
@@ -95,6 +125,10 @@ impl Op {
             Op::Rename { .. } => JobKind::Rename,
             Op::SetAutostart(_) => JobKind::Autostart,
             Op::Change(_) => JobKind::Modify,
+            Op::TakeSnapshot { .. } => JobKind::Snapshot,
+            Op::EditMoments(_) | Op::ForgetSaved => JobKind::Moments,
+            Op::Revert { .. } => JobKind::Revert,
+            Op::Save { .. } => JobKind::Save,
         }
     }
 }
@@ -141,6 +175,17 @@ pub(crate) enum Outcome {
     /// Suspend, resume, shutdown, reboot, reset.
     Done(Result<()>),
     Changed(Box<change::Changed>),
+    /// The moment is kept, or is not.
+    SnapshotTaken {
+        result: Result<()>,
+        def: Box<SnapshotDef>,
+        halt: bool,
+    },
+    /// The guest's state is kept, or is not.
+    Saved {
+        result: Result<()>,
+        saved: Box<Saved>,
+    },
 }
 
 /// A run that was built.
@@ -170,6 +215,24 @@ pub(crate) struct Seed {
     pub messages: Arc<Vec<String>>,
     /// Reason of the shut-off state it begins in.
     pub reason: i32,
+    pub moments: Tree,
+    pub saved: Option<Saved>,
+}
+
+impl Seed {
+    /// A domain without a definition, that never ran.
+    pub(crate) fn new(uuid: Uuid, name: String) -> Seed {
+        Seed {
+            uuid,
+            name,
+            inactive: None,
+            autostart: false,
+            messages: Arc::default(),
+            reason: shutoff::UNKNOWN,
+            moments: Tree::default(),
+            saved: None,
+        }
+    }
 }
 
 impl Domain {
@@ -188,6 +251,8 @@ impl Domain {
             updated: false,
             job: None,
             instance: None,
+            moments: Arc::new(seed.moments),
+            saved: seed.saved.map(Arc::new),
             messages: seed.messages,
         };
         let domain =

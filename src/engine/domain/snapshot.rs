@@ -7,6 +7,7 @@ use super::super::driver::Instance;
 use super::super::event::DomainId;
 use super::super::state::{Phase, State, StateReason};
 use super::job::JobKind;
+use super::moments::{Saved, Tree};
 use crate::domain_xml::DomainDef;
 use crate::types::Uuid;
 
@@ -31,6 +32,10 @@ pub struct Snapshot {
     pub job: Option<JobView>,
     /// The running guest, for reads that go straight to it.
     pub instance: Option<Arc<dyn Instance>>,
+    /// Its snapshots.
+    pub moments: Arc<Tree>,
+    /// What the next start goes on with.
+    pub saved: Option<Arc<Saved>>,
     /// Doubtful points of the definition (`virDomainGetMessages`).
     pub messages: Arc<Vec<String>>,
 }
@@ -94,9 +99,9 @@ impl Snapshot {
                 (list::SHUTOFF, state == State::Shutoff),
                 (list::OTHER, other),
             ])
-            && any(&[(list::MANAGEDSAVE, false), (list::NO_MANAGEDSAVE, true)])
+            && any(&[(list::MANAGEDSAVE, self.saved.is_some()), (list::NO_MANAGEDSAVE, self.saved.is_none())])
             && any(&[(list::AUTOSTART, self.autostart), (list::NO_AUTOSTART, !self.autostart)])
-            && any(&[(list::HAS_SNAPSHOT, false), (list::NO_SNAPSHOT, true)])
+            && any(&[(list::HAS_SNAPSHOT, !self.moments.is_empty()), (list::NO_SNAPSHOT, self.moments.is_empty())])
             && any(&[(list::HAS_CHECKPOINT, false), (list::NO_CHECKPOINT, true)])
     }
 }

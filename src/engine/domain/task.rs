@@ -1,5 +1,7 @@
 //! The task that owns a domain. It never awaits a guest; jobs do, beside it, and post their outcome back.
 
+mod restore;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use super::{Adopted, Domain, Message, NewDefinition, Op, Outcome, StartedRun};
 use crate::domain_xml::{self, FormatOptions};
 use crate::error::{Code, Error, Result};
 use crate::types::flags;
+use restore::{Cause, Revert};
 
 type Reply = oneshot::Sender<Result<()>>;
 
@@ -60,6 +63,10 @@ struct Job {
     destroyers: Vec<(Op, Reply)>,
     /// A start of a definition that is not persistent.
     transient: bool,
+    /// Of a start.
+    cause: Cause,
+    /// Of the end of a guest: where to go then.
+    revert: Option<Revert>,
 }
 
 struct Waiting {
@@ -179,6 +186,17 @@ impl Task {
                 let result = self.undefine(flags).await;
                 answer(reply, result);
             }
+            Op::TakeSnapshot { def, halt } => self.begin_snapshot(*def, halt, reply),
+            Op::EditMoments(edit) => {
+                let result = self.edit_moments(*edit).await;
+                answer(reply, result);
+            }
+            Op::Revert { name, running } => self.begin_revert(name, running, reply).await,
+            Op::Save { running } => self.begin_save(running, reply),
+            Op::ForgetSaved => {
+                let result = self.forget_saved().await;
+                answer(reply, result);
+            }
             Op::Start { flags, transient } => self.begin_start(flags, transient.as_deref(), reply),
             Op::Destroy { flags } => {
                 self.begin_stop(kind, shutoff::DESTROYED, flags & flags::destroy::GRACEFUL != 0, Some(reply));
@@ -211,9 +229,27 @@ impl Task {
     fn begin_start(&mut self, flags: u32, transient: Option<&NewDefinition>, reply: Reply) {
         let snapshot = self.domain.snapshot();
         let is_transient = transient.is_some() && snapshot.inactive.is_none();
+        if transient.is_none()
+            && let Some((def, paused)) = self.saved_start(flags)
+        {
+            let flags = if paused { flags | flags::create::PAUSED } else { flags };
+            return self.start_with(def, false, flags, Cause::Restore, Some(reply));
+        }
         let Some(def) = transient.map(|new| new.def.clone()).or_else(|| snapshot.inactive.clone()) else {
             return answer(reply, Err(self.domain.gone()));
         };
+        self.start_with(def, is_transient, flags, Cause::Boot, Some(reply));
+    }
+
+    fn start_with(
+        &mut self,
+        def: Arc<domain_xml::DomainDef>,
+        is_transient: bool,
+        flags: u32,
+        cause: Cause,
+        reply: Option<Reply>,
+    ) {
+        let snapshot = self.domain.snapshot();
         let start = StartJob {
             runtime: self.domain.runtime().clone(),
             uuid: self.domain.uuid(),
@@ -227,9 +263,10 @@ impl Task {
             snapshot.live = Some(def);
         });
         let (cancel, cancelled) = oneshot::channel();
-        self.spawn_job(JobKind::Start, Some(reply), Some(cancel), start.run(cancelled));
+        self.spawn_job(JobKind::Start, reply, Some(cancel), start.run(cancelled));
         if let Some(job) = self.jobs.last_mut() {
             job.transient = is_transient;
+            job.cause = cause;
         }
     }
 
@@ -268,6 +305,8 @@ impl Task {
             cancel,
             destroyers: Vec::new(),
             transient: false,
+            cause: Cause::default(),
+            revert: None,
         });
         self.publish(|snapshot| snapshot.job = Some(JobView { kind, since: std::time::Instant::now() }));
         let domain = self.domain.clone();
@@ -279,7 +318,7 @@ impl Task {
                     let error = Error::internal(format!("the {} job panicked", kind.word())).with_source(error);
                     match kind {
                         JobKind::Start => Outcome::StartFailed(error),
-                        JobKind::Destroy | JobKind::Ending => Outcome::StopFailed(error),
+                        kind if kind.stops() => Outcome::StopFailed(error),
                         _ => Outcome::Done(Err(error)),
                     }
                 }
@@ -290,12 +329,13 @@ impl Task {
 
     async fn job_ended(&mut self, number: u64, outcome: Outcome) {
         let Some(at) = self.jobs.iter().position(|job| job.number == number) else { return };
-        let job = self.jobs.remove(at);
+        let mut job = self.jobs.remove(at);
         let left = self.jobs.first().map(|job| JobView { kind: job.kind, since: job.since.into_std() });
         self.publish(|snapshot| snapshot.job = left);
         match outcome {
             Outcome::Started(started) => {
-                self.started(*started);
+                self.started(*started, &job.cause).await;
+                self.after_start(&job.cause).await;
                 self.settle(job.reply, Ok(()));
                 for (op, reply) in job.destroyers {
                     self.waiting.push_front(Waiting { op, reply, deadline: Instant::now() + job::WAIT });
@@ -308,7 +348,7 @@ impl Task {
                     snapshot.live = None;
                 });
                 if job.transient {
-                    self.forget();
+                    self.forget().await;
                 }
                 for (_, reply) in job.destroyers {
                     answer(reply, Ok(()));
@@ -316,10 +356,25 @@ impl Task {
                 self.settle(job.reply, Err(error));
             }
             Outcome::Stopped { reason } => {
-                self.stopped(reason);
-                self.settle(job.reply, Ok(()));
+                let revert = job.take_revert();
+                self.stopped(reason, revert.is_some()).await;
+                match revert {
+                    Some(revert) => self.revert_stopped(revert, job.reply).await,
+                    None => self.settle(job.reply, Ok(())),
+                }
             }
-            Outcome::StopFailed(error) => self.settle(job.reply, Err(error)),
+            Outcome::StopFailed(error) => {
+                // A guest that runs on has no use for a state that was kept to end it.
+                if let Err(error) = self.forget_saved().await {
+                    tracing::error!(domain = %self.domain.name(), %error, "cannot forget the saved state");
+                }
+                self.settle(job.reply, Err(error));
+            }
+            Outcome::SnapshotTaken { result: Err(error), .. } | Outcome::Saved { result: Err(error), .. } => {
+                self.settle(job.reply, Err(error));
+            }
+            Outcome::SnapshotTaken { def, halt, .. } => self.snapshot_taken(*def, halt, job.reply).await,
+            Outcome::Saved { saved, .. } => self.state_saved(*saved, job.reply).await,
             Outcome::Changed(changed) => {
                 let result = self.changed(*changed).await;
                 self.settle(job.reply, result);
@@ -330,6 +385,9 @@ impl Task {
                     match job.kind {
                         JobKind::Suspend => self.change(Phase::Paused, paused::USER).await,
                         JobKind::Resume => self.change(Phase::Running, running::UNPAUSED).await,
+                        JobKind::Shutdown if self.run.as_ref().is_some_and(|run| run.instance.obeys_at_once()) => {
+                            return self.begin_stop(JobKind::Ending, shutoff::SHUTDOWN, false, job.reply);
+                        }
                         _ => {}
                     }
                 }
@@ -354,12 +412,30 @@ impl Task {
         let _ = adopted.done.send(());
     }
 
-    fn started(&mut self, started: StartedRun) {
+    async fn started(&mut self, mut started: StartedRun, cause: &Cause) {
         let is_paused = started.launched.phase == Phase::Paused;
+        let (running, suspended, reasons) = match cause {
+            Cause::Boot => (lifecycle::STARTED_BOOTED, lifecycle::SUSPENDED_PAUSED, None),
+            Cause::Restore => {
+                let reasons = Some((running::RESTORED, paused::USER));
+                (lifecycle::STARTED_RESTORED, lifecycle::SUSPENDED_RESTORED, reasons)
+            }
+            Cause::Revert(_) => {
+                let reasons = Some((running::FROM_SNAPSHOT, paused::FROM_SNAPSHOT));
+                (lifecycle::STARTED_FROM_SNAPSHOT, lifecycle::SUSPENDED_FROM_SNAPSHOT, reasons)
+            }
+        };
+        if let Some((when_running, when_paused)) = reasons {
+            let reason = if is_paused { when_paused } else { when_running };
+            started.launched.reason = reason;
+            if let Err(error) = started.file.update(false, |record| record.reason = reason).await {
+                tracing::error!(domain = %self.domain.name(), %error, "cannot note the state in the status record");
+            }
+        }
         self.install(started);
-        self.emit(lifecycle::STARTED, lifecycle::STARTED_BOOTED);
+        self.emit(lifecycle::STARTED, running);
         if is_paused {
-            self.emit(lifecycle::SUSPENDED, lifecycle::SUSPENDED_PAUSED);
+            self.emit(lifecycle::SUSPENDED, suspended);
         }
     }
 
@@ -389,7 +465,8 @@ impl Task {
         });
     }
 
-    fn stopped(&mut self, reason: i32) {
+    /// No guest is there any more; `keep`: another comes at once, so a domain without a definition stays.
+    async fn stopped(&mut self, reason: i32, keep: bool) {
         if let Some(run) = self.run.take() {
             self.domain.runtime().registry().clear_id(run.id);
         }
@@ -403,8 +480,8 @@ impl Task {
         });
         tracing::info!(domain = %self.domain.name(), reason, "shut off");
         let persistent = self.domain.snapshot().persistent();
-        if !persistent {
-            self.forget();
+        if !persistent && !keep {
+            self.forget().await;
         }
         self.emit(
             lifecycle::STOPPED,
@@ -412,13 +489,21 @@ impl Task {
                 shutoff::SHUTDOWN => lifecycle::STOPPED_SHUTDOWN,
                 shutoff::DESTROYED => lifecycle::STOPPED_DESTROYED,
                 shutoff::CRASHED => lifecycle::STOPPED_CRASHED,
+                shutoff::SAVED => lifecycle::STOPPED_SAVED,
+                shutoff::FROM_SNAPSHOT => lifecycle::STOPPED_FROM_SNAPSHOT,
                 _ => lifecycle::STOPPED_FAILED,
             },
         );
     }
 
     /// The domain leaves the registry and its task ends.
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
+        if !self.domain.snapshot().moments.is_empty() {
+            let (persist, kind) = (self.domain.runtime().persist().clone(), self.domain.runtime().kind());
+            if let Err(error) = persist.put_moments(kind, self.domain.uuid(), None).await {
+                tracing::error!(domain = %self.domain.name(), %error, "cannot remove what is known of the snapshots");
+            }
+        }
         self.domain.runtime().registry().remove(&self.domain.uuid(), &self.domain.name());
         self.over = true;
     }
@@ -563,6 +648,7 @@ impl Task {
         if !before.persistent() {
             return Err(Error::invalid_state("cannot undefine transient domain"));
         }
+        self.check_undefine(flags)?;
         let nvram = nvram_file(&before);
         let (remove, keep) = (flags & flags::undefine::NVRAM != 0, flags & flags::undefine::KEEP_NVRAM != 0);
         let nvram = match nvram {
@@ -581,6 +667,7 @@ impl Task {
         if let Some(run) = &self.run {
             run.file.update(false, |record| record.persistent = false).await?;
         }
+        self.forget_saved().await?;
         runtime.persist().remove_definition(runtime.kind(), self.domain.uuid()).await?;
         fault_point("undefine.stored")?;
         if let Some(path) = nvram
@@ -595,7 +682,7 @@ impl Task {
             snapshot.updated = false;
         });
         if !before.active() {
-            self.forget();
+            self.forget().await;
         }
         self.emit(lifecycle::UNDEFINED, lifecycle::UNDEFINED_REMOVED);
         Ok(())

@@ -4,7 +4,9 @@
 //! The kernel says when something changed. What changed, a comparison of two looks says: no announcement can be missed,
 //! and a device that came and went between two looks was nobody's.
 
-use std::sync::Arc;
+mod memory;
+
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
@@ -14,9 +16,8 @@ use super::cleanup::run_blocking;
 use super::event::{HostEvent, HostSet, node_device_lifecycle};
 use super::host::{Context, HostObjects};
 use crate::error::{Code, Error, Result, Subsystem};
-use crate::host::node_device::{Capability, Device, Roots, System, scan, scan_interfaces};
+use crate::host::node_device::{Capability, Device, Roots, scan, scan_interfaces};
 use crate::sys::netnews::{self, News};
-use crate::types::Uuid;
 
 /// How long a look at sysfs answers for.
 const FRESH: Duration = Duration::from_millis(500);
@@ -60,11 +61,14 @@ impl NodeDevice {
 pub struct NodeDevices {
     context: Arc<Context>,
     seen: Mutex<Option<(Instant, Arc<Vec<Device>>)>>,
+    /// The test driver's, by name.
+    memory: std::sync::Mutex<Arc<Vec<Device>>>,
 }
 
 impl NodeDevices {
     pub(super) fn new(context: Arc<Context>) -> NodeDevices {
-        NodeDevices { context, seen: Mutex::default() }
+        let memory = if context.set == HostSet::Test { memory::devices() } else { Vec::new() };
+        NodeDevices { context, seen: Mutex::default(), memory: std::sync::Mutex::new(Arc::new(memory)) }
     }
 
     /// What a client means by this name.
@@ -75,7 +79,7 @@ impl NodeDevices {
     /// All devices, by name.
     pub async fn all(&self) -> Result<Arc<Vec<Device>>> {
         if self.context.set == HostSet::Test {
-            return Ok(Arc::new(vec![computer()]));
+            return Ok(self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone());
         }
         let mut seen = self.seen.lock().await;
         if let Some((_, devices)) = seen.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
@@ -184,21 +188,6 @@ pub(super) fn watch(host: &Arc<HostObjects>) {
             }
         }
     });
-}
-
-/// The one device of the test driver.
-fn computer() -> Device {
-    let system = System {
-        product: None,
-        vendor: Some("Libvirt".into()),
-        version: Some("Test driver".into()),
-        serial: Some("123456".into()),
-        uuid: Uuid::from_u128(0x1111_1111_2222_3333_4444_5555_5555_5555),
-        firmware_vendor: Some("Libvirt".into()),
-        firmware_version: Some("Test Driver".into()),
-        firmware_date: Some("01/22/2007".into()),
-    };
-    Device { name: "computer".into(), capabilities: vec![Capability::System(system)], ..Device::default() }
 }
 
 #[cfg(test)]

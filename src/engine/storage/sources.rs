@@ -1,5 +1,6 @@
 //! `virConnectFindStoragePoolSources`: what on the host or on a server could become a pool.
 
+use super::super::event::HostSet;
 use crate::disk::pool::{PoolType, mount::program};
 use crate::error::{Code, Error, Result};
 use crate::sys::exec;
@@ -7,22 +8,32 @@ use crate::xml::{Document, Writer};
 
 /// The `<sources>` document of a pool type. `spec`: a `<source>` element with the host to ask, for netfs. Errors: code 1
 /// for an unknown type, 3 for types without discovery, 8 without a host, 9 when there is nothing.
-pub async fn find_sources(kind: &str, spec: Option<&str>) -> Result<String> {
+pub async fn find_sources(kind: &str, spec: Option<&str>, set: HostSet) -> Result<String> {
     let kind: PoolType = kind.parse().map_err(|_| Error::internal(format!("unknown storage pool type {kind}")))?;
     match kind {
+        PoolType::Netfs if set == HostSet::Test => Ok(shares(&asked_host(spec)?, &["/testshare"])),
+        PoolType::Logical if set == HostSet::Test => {
+            Ok(volume_groups(&[("testvg1", vec!["/dev/sda20"]), ("testvg2", vec!["/dev/sda21"])]))
+        }
         PoolType::Netfs => exports(spec).await,
         PoolType::Logical => groups().await,
         other => Err(Error::no_support(format!("pool type '{other}' does not support source discovery"))),
     }
 }
 
-async fn exports(spec: Option<&str>) -> Result<String> {
+/// The host that a `<source>` element asks about. Error: code 8.
+fn asked_host(spec: Option<&str>) -> Result<String> {
     let missing = || Error::invalid_arg("hostname must be specified for netfs sources");
     let document = Document::parse(spec.ok_or_else(missing)?, "storage_source_spec")?;
     let host = document.root().child("host").and_then(|host| host.attr("name")).unwrap_or_default().to_string();
     if host.is_empty() || host.starts_with('-') {
         return Err(missing());
     }
+    Ok(host)
+}
+
+async fn exports(spec: Option<&str>) -> Result<String> {
+    let host = asked_host(spec)?;
     let nothing = |why: &str| Error::failed(format!("no storage pools were found on host '{host}'{why}"));
     let showmount = program("showmount").map_err(|error| nothing(&format!(": {}", error.detail)))?;
     let output = exec::run(&showmount, &["--no-headers", "--exports", &host], exec::Options::default())
@@ -35,17 +46,21 @@ async fn exports(spec: Option<&str>) -> Result<String> {
     if paths.is_empty() {
         return Err(nothing(""));
     }
+    Ok(shares(&host, &paths))
+}
+
+fn shares(host: &str, paths: &[&str]) -> String {
     let mut w = Writer::new();
     w.element("sources", |w| {
         for path in paths {
             w.element("source", |w| {
-                w.element("host", |w| w.attr("name", &host));
+                w.element("host", |w| w.attr("name", host));
                 w.element("dir", |w| w.attr("path", path));
                 w.element("format", |w| w.attr("type", "nfs"));
             });
         }
     });
-    Ok(w.finish())
+    w.finish()
 }
 
 async fn groups() -> Result<String> {
@@ -63,6 +78,10 @@ async fn groups() -> Result<String> {
             None => groups.push((group, vec![device])),
         }
     }
+    Ok(volume_groups(&groups))
+}
+
+fn volume_groups(groups: &[(&str, Vec<&str>)]) -> String {
     let mut w = Writer::new();
     w.start("sources");
     for (name, devices) in groups {
@@ -75,5 +94,5 @@ async fn groups() -> Result<String> {
         });
     }
     w.end_wide();
-    Ok(w.finish())
+    w.finish()
 }

@@ -8,9 +8,9 @@ use crate::engine::api::{
     self, AllStatsArgs, BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, Class, CompareArgs,
     CompareCpu, CompareHypervisorArgs, CompareHypervisorCpu, DomainCapsArgs, DomainXmlFromNative, DomainXmlToNative,
     FreePagesArgs, GetAllDomainStats, GetCapabilities, GetCpuModelNames, GetDomainCapabilities, GetHostname,
-    GetLibVersion, GetMaxVcpus, GetType, GetVersion, IsSecure, ListAllDomains, NativeArgs, NodeGetCellsFreeMemory,
-    NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages, NodeGetInfo, NodeGetMemoryParameters,
-    NodeGetMemoryStats, NodeGetSecurityModel, NodeSetMemoryParameters,
+    GetLibVersion, GetMaxVcpus, GetSysinfo, GetType, GetVersion, IsSecure, ListAllDomains, NativeArgs,
+    NodeGetCellsFreeMemory, NodeGetCpuMap, NodeGetCpuStats, NodeGetFreeMemory, NodeGetFreePages, NodeGetInfo,
+    NodeGetMemoryParameters, NodeGetMemoryStats, NodeGetSecurityModel, NodeSetMemoryParameters,
 };
 use crate::engine::driver::DomainCapsQuery;
 use crate::host::NodeInfo;
@@ -224,7 +224,8 @@ pub(super) const CONNECT: &[Procedure] = &[
         .served((Class::Read, session::register_legacy_event)),
     c(168, "CONNECT_DOMAIN_EVENT_DEREGISTER_ANY", "virConnectDomainEventDeregisterAny")
         .served((Class::Read, session::deregister_legacy_event)),
-    c(203, "CONNECT_GET_SYSINFO", "virConnectGetSysinfo"),
+    c(203, "CONNECT_GET_SYSINFO", "virConnectGetSysinfo")
+        .served(connection!(GetSysinfo, |flags: u32| flags, |xml| xml)),
     c(227, "NODE_GET_CPU_STATS", "virNodeGetCPUStats").served((Class::Read, cpu_stats)),
     c(228, "NODE_GET_MEMORY_STATS", "virNodeGetMemoryStats").served((Class::Read, memory_stats)),
     c(250, "NODE_SUSPEND_FOR_DURATION", "virNodeSuspendForDuration"),

@@ -15,13 +15,13 @@ use crate::engine::api::{
     GetSchedulerType, GetSecurityLabelList, GetState, GetTime, GetVcpuInfo, GetVcpuPinInfo, GetVcpus, GetXmlDesc,
     GuestInfoArgs, GuestVcpusArgs, HasManagedSaveImage, InjectNmi, InterfaceCounters, InterfaceStats, IoThreadArgs,
     IsActive, IsPersistent, IsUpdated, JobInfo, KeysArgs, LifecycleArgs, LookupById, LookupByName, LookupByUuid,
-    MemoryArgs, MemoryPeek, MemoryStats, MetadataArgs, MonitorArgs, OpenConsole, ParamsArgs, PasswordArgs, PeriodArgs,
-    PinArgs, PinEmulator, PinVcpu, PmSuspend, PmSuspendArgs, PmWakeup, QemuAgentCommand, QemuMonitorCommand, Reboot,
-    Rename, RenameArgs, Reset, Resume, SendKey, SendProcessSignal, SetAutostart, SetBlkioParameters, SetBlockIoTune,
-    SetBlockThreshold, SetGuestVcpus, SetInterfaceParameters, SetLifecycleAction, SetMemory, SetMemoryParameters,
-    SetMemoryStatsPeriod, SetMetadata, SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetTime,
-    SetUserPassword, SetVcpus, Shutdown, SignalArgs, Suspend, ThresholdArgs, TimeArgs, TrimArgs, Undefine,
-    UpdateDevice, VcpusArgs, XmlFlags,
+    ManagedSave, ManagedSaveRemove, MemoryArgs, MemoryPeek, MemoryStats, MetadataArgs, MonitorArgs, OpenConsole,
+    ParamsArgs, PasswordArgs, PeriodArgs, PinArgs, PinEmulator, PinVcpu, PmSuspend, PmSuspendArgs, PmWakeup,
+    QemuAgentCommand, QemuMonitorCommand, Reboot, Rename, RenameArgs, Reset, Resume, SendKey, SendProcessSignal,
+    SetAutostart, SetBlkioParameters, SetBlockIoTune, SetBlockThreshold, SetGuestVcpus, SetInterfaceParameters,
+    SetLifecycleAction, SetMemory, SetMemoryParameters, SetMemoryStatsPeriod, SetMetadata, SetMetadataArgs,
+    SetNumaParameters, SetSchedulerParameters, SetTime, SetUserPassword, SetVcpus, Shutdown, SignalArgs, Suspend,
+    ThresholdArgs, TimeArgs, TrimArgs, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
@@ -300,13 +300,17 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(164, "DOMAIN_ABORT_JOB", "virDomainAbortJob").served(object!(AbortJob, |()| 0, |()| ())),
     c(174, "DOMAIN_UPDATE_DEVICE_FLAGS", "virDomainUpdateDeviceFlags")
         .served(object!(UpdateDevice, xml_flags, |()| ())),
-    c(182, "DOMAIN_MANAGED_SAVE", "virDomainManagedSave"),
+    c(182, "DOMAIN_MANAGED_SAVE", "virDomainManagedSave").served(object!(ManagedSave, |flags: u32| flags, |()| ())),
     c(183, "DOMAIN_HAS_MANAGED_SAVE_IMAGE", "virDomainHasManagedSaveImage").served(object!(
         HasManagedSaveImage,
         |flags: u32| flags,
         |has| has
     )),
-    c(184, "DOMAIN_MANAGED_SAVE_REMOVE", "virDomainManagedSaveRemove"),
+    c(184, "DOMAIN_MANAGED_SAVE_REMOVE", "virDomainManagedSaveRemove").served(object!(
+        ManagedSaveRemove,
+        |flags: u32| flags,
+        |()| ()
+    )),
     c(194, "DOMAIN_GET_BLOCK_INFO", "virDomainGetBlockInfo").served(object!(
         GetBlockInfo,
         |(disk, flags): (String, u32)| BlockInfoArgs { disk, flags },

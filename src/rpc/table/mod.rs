@@ -6,9 +6,11 @@
 mod connect;
 mod domain;
 mod guest;
+mod interface;
 mod moment;
 mod network;
 mod node_device;
+mod nwfilter;
 mod secret;
 mod storage;
 
@@ -71,8 +73,8 @@ pub static GROUPS: [Group; 12] = [
     group("Snapshots and checkpoints", REMOTE, moment::SNAPSHOT),
     group("Migration", REMOTE, moment::MIGRATE),
     group("Networks", REMOTE, network::NETWORK),
-    group("Host interfaces", REMOTE, network::INTERFACE),
-    group("Network filters", REMOTE, network::NWFILTER),
+    group("Host interfaces", REMOTE, interface::INTERFACE),
+    group("Network filters", REMOTE, nwfilter::NWFILTER),
     group("Storage", REMOTE, storage::STORAGE),
     group("Node devices", REMOTE, node_device::NODE_DEVICE),
     group("Secrets", REMOTE, secret::SECRET),

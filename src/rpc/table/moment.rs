@@ -1,24 +1,110 @@
 //! Procedures of snapshots, checkpoints and migration.
 
+#![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
+
 use super::{Procedure, c};
+use crate::engine::api::{
+    HasCurrentSnapshot, ListAllSnapshots, RevertToSnapshot, SnapshotCreateXml, SnapshotCurrent, SnapshotDelete,
+    SnapshotGetParent, SnapshotGetXmlDesc, SnapshotHasMetadata, SnapshotIsCurrent, SnapshotListAllChildren,
+    SnapshotLookupByName, XmlFlags,
+};
+use crate::engine::domain::DomainSnapshot;
+use crate::rpc::call::object;
+use crate::rpc::wire::{Remote, SnapshotHandle};
+
+fn count(snapshots: &[DomainSnapshot]) -> i32 {
+    i32::try_from(snapshots.len()).unwrap_or(i32::MAX)
+}
+
+fn names(snapshots: Vec<DomainSnapshot>) -> Vec<String> {
+    snapshots.into_iter().map(|snapshot| snapshot.name).collect()
+}
+
+fn handles(snapshots: Vec<DomainSnapshot>) -> (Vec<SnapshotHandle>, i32) {
+    (snapshots.iter().map(Remote::handle).collect(), count(&snapshots))
+}
 
 pub(super) const SNAPSHOT: &[Procedure] = &[
-    c(185, "DOMAIN_SNAPSHOT_CREATE_XML", "virDomainSnapshotCreateXML"),
-    c(186, "DOMAIN_SNAPSHOT_GET_XML_DESC", "virDomainSnapshotGetXMLDesc"),
-    c(187, "DOMAIN_SNAPSHOT_NUM", "virDomainSnapshotNum"),
-    c(188, "DOMAIN_SNAPSHOT_LIST_NAMES", "virDomainSnapshotListNames"),
-    c(189, "DOMAIN_SNAPSHOT_LOOKUP_BY_NAME", "virDomainSnapshotLookupByName"),
-    c(190, "DOMAIN_HAS_CURRENT_SNAPSHOT", "virDomainHasCurrentSnapshot"),
-    c(191, "DOMAIN_SNAPSHOT_CURRENT", "virDomainSnapshotCurrent"),
-    c(192, "DOMAIN_REVERT_TO_SNAPSHOT", "virDomainRevertToSnapshot"),
-    c(193, "DOMAIN_SNAPSHOT_DELETE", "virDomainSnapshotDelete"),
-    c(244, "DOMAIN_SNAPSHOT_GET_PARENT", "virDomainSnapshotGetParent"),
-    c(246, "DOMAIN_SNAPSHOT_NUM_CHILDREN", "virDomainSnapshotNumChildren"),
-    c(247, "DOMAIN_SNAPSHOT_LIST_CHILDREN_NAMES", "virDomainSnapshotListChildrenNames"),
-    c(271, "DOMAIN_SNAPSHOT_IS_CURRENT", "virDomainSnapshotIsCurrent"),
-    c(272, "DOMAIN_SNAPSHOT_HAS_METADATA", "virDomainSnapshotHasMetadata"),
-    c(274, "DOMAIN_LIST_ALL_SNAPSHOTS", "virDomainListAllSnapshots"),
-    c(275, "DOMAIN_SNAPSHOT_LIST_ALL_CHILDREN", "virDomainSnapshotListAllChildren"),
+    c(185, "DOMAIN_SNAPSHOT_CREATE_XML", "virDomainSnapshotCreateXML").served(object!(
+        SnapshotCreateXml,
+        |(xml, flags): (String, u32)| XmlFlags { xml, flags },
+        |snapshot| snapshot.handle()
+    )),
+    c(186, "DOMAIN_SNAPSHOT_GET_XML_DESC", "virDomainSnapshotGetXMLDesc").served(object!(
+        SnapshotGetXmlDesc,
+        |flags: u32| flags,
+        |xml| xml
+    )),
+    c(187, "DOMAIN_SNAPSHOT_NUM", "virDomainSnapshotNum").served(object!(
+        ListAllSnapshots,
+        |flags: u32| flags,
+        |snapshots| count(&snapshots)
+    )),
+    c(188, "DOMAIN_SNAPSHOT_LIST_NAMES", "virDomainSnapshotListNames").served(object!(
+        ListAllSnapshots,
+        |(_most, flags): (i32, u32)| flags,
+        names
+    )),
+    c(189, "DOMAIN_SNAPSHOT_LOOKUP_BY_NAME", "virDomainSnapshotLookupByName").served(object!(
+        SnapshotLookupByName,
+        |args: (String, u32)| args,
+        |snapshot| snapshot.handle()
+    )),
+    c(190, "DOMAIN_HAS_CURRENT_SNAPSHOT", "virDomainHasCurrentSnapshot").served(object!(
+        HasCurrentSnapshot,
+        |flags: u32| flags,
+        i32::from
+    )),
+    c(191, "DOMAIN_SNAPSHOT_CURRENT", "virDomainSnapshotCurrent").served(object!(
+        SnapshotCurrent,
+        |flags: u32| flags,
+        |snapshot| snapshot.handle()
+    )),
+    c(192, "DOMAIN_REVERT_TO_SNAPSHOT", "virDomainRevertToSnapshot").served(object!(
+        RevertToSnapshot,
+        |flags: u32| flags,
+        |()| ()
+    )),
+    c(193, "DOMAIN_SNAPSHOT_DELETE", "virDomainSnapshotDelete").served(object!(
+        SnapshotDelete,
+        |flags: u32| flags,
+        |()| ()
+    )),
+    c(244, "DOMAIN_SNAPSHOT_GET_PARENT", "virDomainSnapshotGetParent").served(object!(
+        SnapshotGetParent,
+        |flags: u32| flags,
+        |snapshot| snapshot.handle()
+    )),
+    c(246, "DOMAIN_SNAPSHOT_NUM_CHILDREN", "virDomainSnapshotNumChildren").served(object!(
+        SnapshotListAllChildren,
+        |flags: u32| flags,
+        |snapshots| count(&snapshots)
+    )),
+    c(247, "DOMAIN_SNAPSHOT_LIST_CHILDREN_NAMES", "virDomainSnapshotListChildrenNames").served(object!(
+        SnapshotListAllChildren,
+        |(_most, flags): (i32, u32)| flags,
+        names
+    )),
+    c(271, "DOMAIN_SNAPSHOT_IS_CURRENT", "virDomainSnapshotIsCurrent").served(object!(
+        SnapshotIsCurrent,
+        |flags: u32| flags,
+        i32::from
+    )),
+    c(272, "DOMAIN_SNAPSHOT_HAS_METADATA", "virDomainSnapshotHasMetadata").served(object!(
+        SnapshotHasMetadata,
+        |flags: u32| flags,
+        i32::from
+    )),
+    c(274, "DOMAIN_LIST_ALL_SNAPSHOTS", "virDomainListAllSnapshots").served(object!(
+        ListAllSnapshots,
+        |(_need_results, flags): (bool, u32)| flags,
+        handles
+    )),
+    c(275, "DOMAIN_SNAPSHOT_LIST_ALL_CHILDREN", "virDomainSnapshotListAllChildren").served(object!(
+        SnapshotListAllChildren,
+        |(_need_results, flags): (bool, u32)| flags,
+        handles
+    )),
     c(411, "DOMAIN_CHECKPOINT_CREATE_XML", "virDomainCheckpointCreateXML"),
     c(412, "DOMAIN_CHECKPOINT_GET_XML_DESC", "virDomainCheckpointGetXMLDesc"),
     c(413, "DOMAIN_LIST_ALL_CHECKPOINTS", "virDomainListAllCheckpoints"),

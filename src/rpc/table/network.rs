@@ -180,39 +180,3 @@ pub(super) const NETWORK: &[Procedure] = &[
         |text| text
     )),
 ];
-
-pub(super) const INTERFACE: &[Procedure] = &[
-    c(126, "CONNECT_NUM_OF_INTERFACES", "virConnectNumOfInterfaces"),
-    c(127, "CONNECT_LIST_INTERFACES", "virConnectListInterfaces"),
-    c(128, "INTERFACE_LOOKUP_BY_NAME", "virInterfaceLookupByName"),
-    c(129, "INTERFACE_LOOKUP_BY_MAC_STRING", "virInterfaceLookupByMACString"),
-    c(130, "INTERFACE_GET_XML_DESC", "virInterfaceGetXMLDesc"),
-    c(131, "INTERFACE_DEFINE_XML", "virInterfaceDefineXML"),
-    c(132, "INTERFACE_UNDEFINE", "virInterfaceUndefine"),
-    c(133, "INTERFACE_CREATE", "virInterfaceCreate"),
-    c(134, "INTERFACE_DESTROY", "virInterfaceDestroy"),
-    c(137, "CONNECT_NUM_OF_DEFINED_INTERFACES", "virConnectNumOfDefinedInterfaces"),
-    c(138, "CONNECT_LIST_DEFINED_INTERFACES", "virConnectListDefinedInterfaces"),
-    c(156, "INTERFACE_IS_ACTIVE", "virInterfaceIsActive"),
-    c(220, "INTERFACE_CHANGE_BEGIN", "virInterfaceChangeBegin"),
-    c(221, "INTERFACE_CHANGE_COMMIT", "virInterfaceChangeCommit"),
-    c(222, "INTERFACE_CHANGE_ROLLBACK", "virInterfaceChangeRollback"),
-    c(284, "CONNECT_LIST_ALL_INTERFACES", "virConnectListAllInterfaces"),
-];
-
-pub(super) const NWFILTER: &[Procedure] = &[
-    c(175, "NWFILTER_LOOKUP_BY_NAME", "virNWFilterLookupByName"),
-    c(176, "NWFILTER_LOOKUP_BY_UUID", "virNWFilterLookupByUUID"),
-    c(177, "NWFILTER_GET_XML_DESC", "virNWFilterGetXMLDesc"),
-    c(178, "CONNECT_NUM_OF_NWFILTERS", "virConnectNumOfNWFilters"),
-    c(179, "CONNECT_LIST_NWFILTERS", "virConnectListNWFilters"),
-    c(180, "NWFILTER_DEFINE_XML", "virNWFilterDefineXML"),
-    c(181, "NWFILTER_UNDEFINE", "virNWFilterUndefine"),
-    c(286, "CONNECT_LIST_ALL_NWFILTERS", "virConnectListAllNWFilters"),
-    c(397, "NWFILTER_BINDING_LOOKUP_BY_PORT_DEV", "virNWFilterBindingLookupByPortDev"),
-    c(398, "NWFILTER_BINDING_GET_XML_DESC", "virNWFilterBindingGetXMLDesc"),
-    c(399, "NWFILTER_BINDING_CREATE_XML", "virNWFilterBindingCreateXML"),
-    c(400, "NWFILTER_BINDING_DELETE", "virNWFilterBindingDelete"),
-    c(401, "CONNECT_LIST_ALL_NWFILTER_BINDINGS", "virConnectListAllNWFilterBindings"),
-    c(431, "NWFILTER_DEFINE_XML_FLAGS", "virNWFilterDefineXMLFlags"),
-];

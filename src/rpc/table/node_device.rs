@@ -4,8 +4,9 @@
 
 use super::{Procedure, c};
 use crate::engine::api::{
-    Class, ListAllNodeDevices, NodeDeviceGetAutostart, NodeDeviceGetParent, NodeDeviceGetXmlDesc, NodeDeviceIsActive,
-    NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName, NodeDeviceLookupScsiHostByWwn, NodeListDevices,
+    Class, ListAllNodeDevices, NodeDeviceCreateXml, NodeDeviceDestroy, NodeDeviceGetAutostart, NodeDeviceGetParent,
+    NodeDeviceGetXmlDesc, NodeDeviceIsActive, NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName,
+    NodeDeviceLookupScsiHostByWwn, NodeListDevices, XmlFlags,
 };
 use crate::engine::node_device::NodeDevice;
 use crate::rpc::call::{connection, list, object};
@@ -56,8 +57,12 @@ pub(super) const NODE_DEVICE: &[Procedure] = &[
     c(118, "NODE_DEVICE_DETTACH", "virNodeDeviceDettach"),
     c(119, "NODE_DEVICE_RE_ATTACH", "virNodeDeviceReAttach"),
     c(120, "NODE_DEVICE_RESET", "virNodeDeviceReset"),
-    c(123, "NODE_DEVICE_CREATE_XML", "virNodeDeviceCreateXML"),
-    c(124, "NODE_DEVICE_DESTROY", "virNodeDeviceDestroy"),
+    c(123, "NODE_DEVICE_CREATE_XML", "virNodeDeviceCreateXML").served(connection!(
+        NodeDeviceCreateXml,
+        |(xml, flags): (String, u32)| XmlFlags { xml, flags },
+        |device| device.handle()
+    )),
+    c(124, "NODE_DEVICE_DESTROY", "virNodeDeviceDestroy").served(object!(NodeDeviceDestroy, |()| (), |()| ())),
     c(285, "CONNECT_LIST_ALL_NODE_DEVICES", "virConnectListAllNodeDevices").served(list!(ListAllNodeDevices)),
     c(297, "NODE_DEVICE_LOOKUP_SCSI_HOST_BY_WWN", "virNodeDeviceLookupSCSIHostByWWN").served(connection!(
         NodeDeviceLookupScsiHostByWwn,

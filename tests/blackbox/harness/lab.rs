@@ -27,8 +27,9 @@ use super::{Bus, DEADLINE, Out, eventually, is_root, leaks, program, repository,
 /// Guests boot on the CPU: more than two at once only make each other slow.
 static SEATS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
 
-/// The network `default` would be left behind by every test.
+/// The network `default` would be left behind by every test, and lists are easier without the domain `test`.
 const NO_NETWORK: &str = "[network]\nship_default = false\n";
+const NO_DOMAIN: &str = "[test]\ndomain = false\n";
 
 /// A daemon and where it lives.
 pub struct Lab {
@@ -114,7 +115,7 @@ impl Lab {
         }
         // A configuration of its own, so that the machine's is not read.
         let config = base.join("domusd.toml");
-        fs::write(&config, NO_NETWORK).unwrap();
+        fs::write(&config, format!("{NO_NETWORK}{NO_DOMAIN}")).unwrap();
         let mut all = vec!["--config".to_string(), config.to_str().unwrap().to_string()];
         all.extend(arguments.iter().map(ToString::to_string));
         Lab {
@@ -159,7 +160,8 @@ impl Lab {
     /// The configuration file from the next start on.
     pub fn configure(&self, text: &str) {
         let network = if text.contains("[network]") { "" } else { NO_NETWORK };
-        fs::write(self.base.join("domusd.toml"), format!("{text}\n{network}")).unwrap();
+        let domain = if text.contains("[test]") { "" } else { NO_DOMAIN };
+        fs::write(self.base.join("domusd.toml"), format!("{text}\n{network}{domain}")).unwrap();
     }
 
     pub fn root(&self) -> PathBuf {
