@@ -7,6 +7,8 @@
 //! Cargo has no crt-static for one binary of a package, so the flags that rustc would use are added to its link line.
 //! Whether that works with this toolchain a small program finds out; if it does not, the supervisor is dynamic too.
 
+#![allow(clippy::disallowed_methods)] // nothing here runs on a user's host
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

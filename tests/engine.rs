@@ -422,3 +422,65 @@ async fn damaged_and_newer_files_are_left_alone() {
     assert_eq!(lab.connection().domains().len(), 1);
     assert!(broken.exists() && newer.exists());
 }
+
+/// What Nova asks of the host at its start and in its inventory, with the flags that it uses.
+#[tokio::test]
+async fn novas_questions_about_the_host() {
+    const INACTIVE: u32 = 1 << 30;
+    let lab = Lab::new().await;
+    let (caller, host) = (root(), lab.connection());
+    assert_eq!(dispatch::<api::GetType>(&caller, &host, ()).await.unwrap(), "TEST");
+    assert!(dispatch::<api::GetLibVersion>(&caller, &host, ()).await.unwrap() >= 8_000_000);
+    assert!(!dispatch::<api::GetHostname>(&caller, &host, ()).await.unwrap().is_empty());
+    assert!(dispatch::<api::GetCapabilities>(&caller, &host, ()).await.unwrap().starts_with("<capabilities>"));
+    // Active ones, then those with the inactive.
+    lab.define("off").await;
+    assert_eq!(dispatch::<api::ListAllDomains>(&caller, &host, 1).await.unwrap().len(), 0);
+    assert_eq!(dispatch::<api::ListAllDomains>(&caller, &host, 3).await.unwrap().len(), 1);
+    let info = dispatch::<api::NodeGetInfo>(&caller, &host, ()).await.unwrap();
+    let map = dispatch::<api::NodeGetCpuMap>(&caller, &host, 0).await.unwrap();
+    assert!(info.cpus > 0 && map.iter().filter(|online| **online).count() > 0);
+    // -1: of all CPUs together.
+    let times = dispatch::<api::NodeGetCpuStats>(&caller, &host, (-1, 0)).await.unwrap();
+    for name in ["kernel", "idle", "user", "iowait"] {
+        assert!(times.iter().any(|(found, _)| found == name), "{name} of {times:?}");
+    }
+    let mdevs = (1 << 14) | INACTIVE;
+    assert!(dispatch::<api::ListAllNodeDevices>(&caller, &host, mdevs).await.unwrap().is_empty());
+    for capability in ["pci", "net", "mdev_types"] {
+        let named = (Some(capability.to_string()), 0);
+        assert!(dispatch::<api::NodeListDevices>(&caller, &host, named).await.unwrap().is_empty());
+    }
+    for device in dispatch::<api::ListAllNodeDevices>(&caller, &host, 0).await.unwrap() {
+        assert!(!dispatch::<api::NodeDeviceListCaps>(&caller, &device, ()).await.unwrap().is_empty());
+        assert!(dispatch::<api::NodeDeviceGetXmlDesc>(&caller, &device, 0).await.unwrap().starts_with("<device>"));
+        let parent = dispatch::<api::NodeDeviceGetParent>(&caller, &device, ()).await.unwrap();
+        assert_eq!(parent.is_none(), device.name == "computer");
+        let found = dispatch::<api::NodeDeviceLookupByName>(&caller, &host, device.name.clone()).await.unwrap();
+        assert_eq!(found.name, device.name);
+    }
+}
+
+/// Nova's secrets: of volumes, Ceph, iSCSI and TPMs; looked up by what they are for, made when there is none.
+#[rstest]
+#[case("volume", 1, "<volume>pool/image</volume>", "pool/image")]
+#[case("ceph", 2, "<name>client.cinder secret</name>", "client.cinder secret")]
+#[case("iscsi", 3, "<target>iqn.2026-01.example:t</target>", "iqn.2026-01.example:t")]
+#[case("vtpm", 5, "<name>a-vtpm</name>", "a-vtpm")]
+#[tokio::test]
+async fn novas_secrets(#[case] usage: &str, #[case] number: i32, #[case] element: &str, #[case] id: &str) {
+    let lab = Lab::new().await;
+    let (caller, host) = (root(), lab.connection());
+    let missing = dispatch::<api::SecretLookupByUsage>(&caller, &host, (number, id.to_string())).await.unwrap_err();
+    assert_eq!(missing.code, Code::NoSecret);
+    let xml = format!("<secret ephemeral='no' private='no'><usage type='{usage}'>{element}</usage></secret>");
+    let defined = dispatch::<api::SecretDefineXml>(&caller, &host, api::XmlFlags { xml, flags: 0 }).await.unwrap();
+    let empty = dispatch::<api::SecretGetValue>(&caller, &defined, 0).await.unwrap_err();
+    assert_eq!(empty.code, Code::NoSecret);
+    let value = api::SecretValueArgs::new(b"s3cret".to_vec(), 0);
+    dispatch::<api::SecretSetValue>(&caller, &defined, value).await.unwrap();
+    let found = dispatch::<api::SecretLookupByUsage>(&caller, &host, (number, id.to_string())).await.unwrap();
+    assert_eq!(dispatch::<api::SecretGetValue>(&caller, &found, 0).await.unwrap().bytes(), b"s3cret");
+    dispatch::<api::SecretUndefine>(&caller, &found, ()).await.unwrap();
+    assert!(dispatch::<api::SecretLookupByUsage>(&caller, &host, (number, id.to_string())).await.is_err());
+}
