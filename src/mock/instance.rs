@@ -223,6 +223,12 @@ impl Instance for MockInstance {
         }
     }
 
+    async fn disk_errors(&self) -> Result<Vec<(String, i32)>> {
+        // As libvirt's test driver: unspecified, no space, and so on in turn.
+        let targets = self.def.disks.iter().filter_map(|disk| disk.target.dev.clone());
+        Ok(targets.zip([1, 2].into_iter().cycle()).collect())
+    }
+
     async fn take_snapshot(&self, _snapshot: &SnapshotDef) -> Result<()> {
         self.obey().await;
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
 
-use zbus::{OwnedVariant, Variant};
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::harness::bus::{CONNECT, DOMAIN, LXC, PROPERTIES, QEMU, TEST};
 use crate::harness::{Bus, DEADLINE, Lab, eventually, program, run, skip, test_name};
@@ -248,4 +248,51 @@ print([int(x) for x in domain.GetState(dbus.UInt32(0))], props.GetAll('org.libvi
     with_tool(python, |address, domain| {
         vec![(vec!["-c".into(), script.into(), address.into(), domain.into()], "[5, 0] one")]
     });
+}
+
+#[test]
+fn a_hundred_clients_see_a_thousand_events_in_order() {
+    const CLIENTS: usize = 100;
+    const ROUNDS: usize = 250;
+    let lab = Lab::mock();
+    let caller = lab.bus();
+    let path = caller.define(TEST, &xml("one"));
+    let clients: Vec<Bus> = (0..CLIENTS).map(|_| lab.bus()).collect();
+    // A call first: whoever was answered is listened to.
+    let mut listeners: Vec<_> = clients
+        .iter()
+        .map(|bus| {
+            let signals = bus.listen();
+            assert_eq!(bus.state(&path), (5, 0));
+            signals
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    for _ in 0..ROUNDS {
+        for member in ["Create", "Destroy"] {
+            let _: () = caller.call(&path, DOMAIN, member, &(0u32,));
+        }
+        for paused in [false, true] {
+            let _: () = caller.call(&path, DOMAIN, "SetMetadata", &(0i32, format!("{paused}"), "", "", 2u32));
+        }
+    }
+    let spent = began.elapsed();
+    // started booted, stopped destroyed; changes of the metadata stand between them on the domain's own path.
+    let round = [("DomainEvent", 2), ("DomainEvent", 5), ("MetadataChange", 0), ("MetadataChange", 0)];
+    for (number, signals) in listeners.iter_mut().enumerate() {
+        for at in 0..ROUNDS * round.len() {
+            let (_, member, message) = signals.next(DEADLINE).unwrap_or_else(|| panic!("client {number}: event {at}"));
+            let event = match member.as_str() {
+                "DomainEvent" => message.body().deserialize::<(OwnedObjectPath, i32, i32)>().unwrap().1,
+                _ => message.body().deserialize::<(i32, String)>().unwrap().0,
+            };
+            assert_eq!((member.as_str(), event), round[at % round.len()], "client {number}, event {at}");
+        }
+    }
+    let events = ROUNDS * round.len();
+    eprintln!("{CLIENTS} clients saw {events} events each; they took {spent:?} to happen");
+    drop(listeners);
+    drop(clients);
+    drop(caller);
+    lab.finish();
 }

@@ -8,14 +8,14 @@ use crate::dbus::fault::Fault;
 use crate::engine::Domain;
 use crate::engine::api::{
     AddressesArgs, AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo,
-    GetDomainHostname, GetEmulatorPinInfo, GetInterfaceAddresses, GetJobInfo, GetMemoryParameters, GetMetadata,
-    GetNumaParameters, GetOsType, GetSchedulerParameters, GetSchedulerType, GetSecurityLabelList, GetState, GetStats,
-    GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive, IsPersistent, IsUpdated, JobInfo,
-    ListAllSnapshots, ManagedSave, ManagedSaveRemove, MemoryArgs, MemoryStats, MetadataArgs, ParamsArgs, PinArgs,
-    PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart, SetBlkioParameters, SetMemory,
-    SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters, SetSchedulerParameters, SetVcpus, Shutdown,
-    SnapshotCreateXml, SnapshotCurrent, SnapshotLookupByName, StatsArgs, Suspend, Undefine, UpdateDevice, VcpusArgs,
-    XmlFlags,
+    GetDiskErrors, GetDomainHostname, GetEmulatorPinInfo, GetInterfaceAddresses, GetJobInfo, GetJobStats,
+    GetMemoryParameters, GetMetadata, GetNumaParameters, GetOsType, GetSchedulerParameters, GetSchedulerType,
+    GetSecurityLabelList, GetState, GetStats, GetVcpuPinInfo, GetVcpus, GetXmlDesc, HasManagedSaveImage, IsActive,
+    IsPersistent, IsUpdated, JobInfo, ListAllSnapshots, ManagedSave, ManagedSaveRemove, MemoryArgs, MemoryStats,
+    MetadataArgs, ParamsArgs, PinArgs, PinEmulator, PinVcpu, Reboot, Rename, RenameArgs, Reset, Resume, SetAutostart,
+    SetBlkioParameters, SetMemory, SetMemoryParameters, SetMetadata, SetMetadataArgs, SetNumaParameters,
+    SetSchedulerParameters, SetVcpus, Shutdown, SnapshotCreateXml, SnapshotCurrent, SnapshotLookupByName, StatsArgs,
+    Suspend, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
 use std::collections::HashMap;
@@ -114,7 +114,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, info| ((info.state, info.details, info.state_time),)
     )),
-    m("GetDiskErrors", "flags u", "diskErrors a(si)", "virDomainGetDiskErrors"),
+    m("GetDiskErrors", "flags u", "diskErrors a(si)", "virDomainGetDiskErrors").served(object!(
+        GetDiskErrors,
+        |flags: u32| Ok(flags),
+        |_, errors| errors
+    )),
     m("GetEmulatorPinInfo", "flags u", "cpumap ab", "virDomainGetEmulatorPinInfo").served(object!(
         GetEmulatorPinInfo,
         |flags: u32| Ok(flags),
@@ -134,7 +138,11 @@ const METHODS: &[Method] = &[
         |()| Ok(()),
         |_, info| (job_info(&info),)
     )),
-    m("GetJobStats", "flags u", "stats (ia{sv})", "virDomainGetJobStats"),
+    m("GetJobStats", "flags u", "stats (ia{sv})", "virDomainGetJobStats").served(object!(
+        GetJobStats,
+        |flags: u32| Ok(flags),
+        |_, (kind, params)| ((kind, Params(params)),)
+    )),
     m("GetMemoryParameters", "flags u", "memoryParameters a{sv}", "virDomainGetMemoryParameters").served(object!(
         GetMemoryParameters,
         |flags: u32| Ok(flags),

@@ -6,7 +6,7 @@ use super::{call, check_flags};
 use crate::domain_xml::DomainDef;
 use crate::engine::Domain;
 use crate::engine::domain::Op;
-use crate::engine::domain::change::{Applied, Change, Edit};
+use crate::engine::domain::change::{Applied, Change, Edit, impact};
 use crate::engine::event::EventKind;
 use crate::error::{Code, Error, Result};
 use crate::types::flags::affect;
@@ -82,6 +82,10 @@ call! {
         check(&args)?;
         let flags = args.flags;
         let event = EventKind::MetadataChange { kind: args.kind, uri: args.uri.clone().unwrap_or_default() };
+        let told = event.clone();
+        // Of a change of the definition alone, no guest tells.
+        let before = on.snapshot();
+        let (guest, _) = impact(flags, before.active(), before.persistent())?;
         let edit: Edit = Arc::new(move |def| edit(def, &args));
         let live = edit.clone();
         let change = Change {
@@ -94,7 +98,11 @@ call! {
                 Box::pin(std::future::ready(Ok(applied)))
             }),
         };
-        on.request(Op::Change(Box::new(change))).await
+        on.request(Op::Change(Box::new(change))).await?;
+        if !guest {
+            on.runtime().emit(on.snapshot().domain_id(), told);
+        }
+        Ok(())
     }
 }
 
