@@ -377,4 +377,31 @@ mod tests {
         let error = SnapshotDef::validate("<domainsnapshot><foo/></domainsnapshot>").unwrap_err();
         assert_eq!(error.code, Code::XmlInvalidSchema, "{error}");
     }
+
+    const SEED: &str = "<domainsnapshot><name>a</name><description>d</description><state>running</state><parent><name>p</name>\
+                        </parent><creationTime>5</creationTime><memory snapshot='external' file='/m'/><disks><disk name='vda' \
+                        snapshot='external' type='file'><driver type='qcow2'/><source file='/n'/></disk></disks><domain \
+                        type='test'><name>d</name><memory>1024</memory><os><type>hvm</type></os></domain><inactiveDomain \
+                        type='test'><name>d</name><memory>24</memory><os><type>hvm</type></os></inactiveDomain><cookie><x \
+                        y='z'/></cookie></domainsnapshot>";
+
+    /// Every document that differs from a good one in a byte is read or refused, never worse; what is read is written so that
+    /// it reads back the same.
+    #[test]
+    fn broken_documents_do_no_harm() {
+        for (at, _) in SEED.char_indices() {
+            let (before, after) = SEED.split_at(at);
+            let mut rest = after.chars();
+            rest.next();
+            for put in ["", "'", "<", "/", "$", "9999999999", "\u{e9}"] {
+                let text = format!("{before}{put}{}", rest.as_str());
+                if let Ok(def) = SnapshotDef::parse(&text, true) {
+                    let written = def.to_xml(true);
+                    let again =
+                        SnapshotDef::parse(&written, true).unwrap_or_else(|error| panic!("{text}\n{written}: {error}"));
+                    assert_eq!(again.to_xml(true), written, "{text}");
+                }
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::cleanup::run_blocking;
 use super::domain::moments::{Saved, Tree};
-use super::domain::{Adopted, Domain, Message, Seed, StartedRun};
+use super::domain::{Adopted, Domain, Message, Op, Seed, StartedRun};
 use super::driver::{Reattached, RunRecord};
 use super::event::{EventKind, lifecycle};
 use super::record::{Record, RunFile};
@@ -138,6 +138,10 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record, moments: Tree) -> 
             let run = StartedRun { id: record.id, launched, file, held: Vec::new() };
             domain.tell(Message::Adopt(Box::new(Adopted { run, done })));
             let _ = adopted.await;
+            // It runs: either it went on from there already, or the daemon that was to end it was killed before it did.
+            if domain.snapshot().saved.is_some() {
+                domain.request(Op::ForgetSaved).await?;
+            }
             tracing::info!(domain = record.name, id = record.id, "found running");
             Ok(())
         }

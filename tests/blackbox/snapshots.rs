@@ -133,3 +133,56 @@ fn a_driver_that_cannot_says_so() {
     lab.ok(&["undefine", "one"]);
     lab.finish();
 }
+
+#[test]
+fn a_snapshot_that_cannot_be_stored_is_none() {
+    let mut lab = Lab::bare(&["--mock"]);
+    lab.start_with(&[("DOMUS_FAULT", "snapshot.store:fail")]);
+    lab.wait_ready();
+    let bus = lab.bus();
+    let domain = bus.define(TEST, &xml("one"));
+    let refused = bus.refused(&domain, DOMAIN, "SnapshotCreateXML", &(snapshot("a"), 0u32));
+    assert!(refused.message.contains("snapshot.store"), "{}", refused.message);
+    let none: Vec<OwnedObjectPath> = bus.call(&domain, DOMAIN, "ListDomainSnapshots", &(0u32,));
+    assert!(none.is_empty());
+    drop(bus);
+    lab.finish();
+}
+
+/// Killed after the state was noted and before the guest ended, or after it went on and before that was noted: the guest
+/// runs, and nothing of an older moment waits for its next start.
+#[test]
+fn a_daemon_killed_while_saving_leaves_a_guest_or_its_state() {
+    for (point, member, runs) in
+        [("save.noted", "ManagedSave", true), ("stop.killed", "ManagedSave", false), ("start.status", "Create", true)]
+    {
+        let mut lab = Lab::mock();
+        let bus = lab.bus();
+        let domain = bus.define(TEST, &xml("one"));
+        let _: () = bus.call(&domain, DOMAIN, "Create", &(0u32,));
+        if member == "Create" {
+            let _: () = bus.call(&domain, DOMAIN, "ManagedSave", &(0u32,));
+        }
+        drop(bus);
+        lab.stop();
+        lab.start_with(&[("DOMUS_FAULT", &format!("{point}:kill"))]);
+        lab.wait_ready();
+        let bus = lab.bus();
+        let lost = bus.refused(&domain, DOMAIN, member, &(0u32,));
+        assert_eq!(lost.name, "connection lost", "{point}: {}", lost.message);
+        drop(bus);
+        lab.wait_end();
+        lab.start();
+        let bus = lab.bus();
+        let saved: bool = bus.call(&domain, DOMAIN, "HasManagedSaveImage", &(0u32,));
+        let state = bus.state(&domain);
+        assert_eq!((state.0 == 1, saved), (runs, !runs), "{point}: {state:?}");
+        if !runs {
+            assert_eq!(state, (5, 5), "{point}");
+            let _: () = bus.call(&domain, DOMAIN, "Create", &(0u32,));
+            assert_eq!(bus.state(&domain), (1, 3), "{point}");
+        }
+        drop(bus);
+        lab.finish();
+    }
+}

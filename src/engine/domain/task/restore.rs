@@ -12,6 +12,7 @@ use super::{Job, Reply, Task, answer};
 use crate::domain_xml::device::{Disk, DiskDevice};
 use crate::domain_xml::snapshot::{SnapshotDef, SnapshotDisk, SnapshotLocation, SnapshotState};
 use crate::domain_xml::{self, DomainDef, FormatOptions};
+use crate::engine::cleanup::fault_point;
 use crate::engine::domain::job::JobKind;
 use crate::engine::domain::moments::{Saved, Tree, missing};
 use crate::engine::domain::snapshot::Snapshot;
@@ -48,6 +49,7 @@ impl Task {
     async fn keep_moments(&mut self, tree: Tree) -> Result<()> {
         let runtime = self.domain.runtime().clone();
         let xml = if tree.is_empty() { None } else { Some(tree.to_xml()) };
+        fault_point("snapshot.store")?;
         runtime.persist().put_moments(runtime.kind(), self.domain.uuid(), xml).await?;
         self.publish(|snapshot| snapshot.moments = Arc::new(tree));
         Ok(())
@@ -179,6 +181,9 @@ impl Task {
             return self.settle(reply, Err(error));
         }
         self.publish(|snapshot| snapshot.saved = Some(Arc::new(saved)));
+        if let Err(error) = fault_point("save.noted") {
+            tracing::warn!(%error, "fault point");
+        }
         self.begin_stop(JobKind::Ending, shutoff::SAVED, false, reply);
     }
 
