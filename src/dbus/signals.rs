@@ -145,17 +145,16 @@ fn build_domain(
         EventKind::ControlError => on_domain.emit("ControlError", &()),
         EventKind::JobCompleted(params) => on_domain.emit("JobCompleted", &(Params(params.clone()),)),
         EventKind::Tunable(params) => on_domain.emit("Tunable", &(Params(params.clone()),)),
-        EventKind::BlockThreshold { .. } | EventKind::Monitor { .. } => Err(zbus::Error::Unsupported),
+        EventKind::BlockThreshold { device, path, threshold, excess } => {
+            on_domain.emit("BlockThreshold", &(device, path, threshold, excess))
+        }
+        EventKind::Monitor { .. } => Err(zbus::Error::Unsupported),
     }
 }
 
 /// Whether libvirt-dbus has a signal for it.
 pub fn has_signal(event: &Event) -> bool {
-    let kind = match &event.about {
-        About::Domain { kind, .. } => kind,
-        About::Host { .. } => return true,
-    };
-    !matches!(kind, EventKind::BlockThreshold { .. } | EventKind::Monitor { .. })
+    !matches!(&event.about, About::Domain { kind: EventKind::Monitor { .. }, .. })
 }
 
 struct Emitter<'e> {
@@ -208,6 +207,7 @@ mod tests {
             EventKind::ControlError,
             EventKind::JobCompleted(params.clone()),
             EventKind::Tunable(params),
+            EventKind::BlockThreshold { device: "vda".into(), path: "/d".into(), threshold: 1, excess: 2 },
         ]
     }
 

@@ -1,7 +1,9 @@
 //! What a running guest is asked and made to do, through Debian's own virsh: its agent, keys, disks, threads, QEMU's monitor.
 
+use std::collections::HashMap;
 use std::process::Stdio;
 
+use crate::harness::bus::{CONNECT, DOMAIN, TEST};
 use crate::harness::container::Container;
 use crate::harness::guest::BOOT;
 use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually, run, soon};
@@ -69,6 +71,54 @@ fn an_agent_is_asked_under_virsh() {
     let reader = Virsh::on(&lab, "test:///default", "libvirt-sock-ro").unwrap();
     reader.fails(&["domtime", "one"], "read only");
     virsh.ok(&["destroy", "one"]);
+    lab.finish();
+}
+
+#[test]
+fn the_same_over_dbus() {
+    type Dictionary = HashMap<String, zbus::OwnedVariant>;
+    let lab = Lab::mock();
+    let bus = lab.bus();
+    let image = lab.write("disk.raw", "domus");
+    let disk = format!(
+        "<devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{image}'/>\
+         <target dev='vda' bus='virtio'/></disk></devices></domain>"
+    );
+    let path = bus.define(TEST, &xml("one").replace("</domain>", &disk));
+    let () = bus.call(&path, DOMAIN, "Create", &(0u32,));
+    let () = bus.call(&path, DOMAIN, "SetTime", &(5u64, 0u32, 0u32));
+    let (time,): ((u64, u32),) = bus.call(&path, DOMAIN, "GetTime", &(0u32,));
+    assert!((5..1000).contains(&time.0), "{time:?}");
+    let none: Vec<String> = Vec::new();
+    assert_eq!(bus.call::<_, u32>(&path, DOMAIN, "FSFreeze", &(&none, 0u32)), 2);
+    assert_eq!(bus.call::<_, u32>(&path, DOMAIN, "FSThaw", &(&none, 0u32)), 2);
+    let () = bus.call(&path, DOMAIN, "FSTrim", &("", 0u64, 0u32));
+    let mounts: Vec<(String, String, String, Vec<String>)> = bus.call(&path, DOMAIN, "GetFSInfo", &(0u32,));
+    assert_eq!((mounts[1].0.as_str(), mounts[1].1.as_str()), ("/boot", "vda2"));
+    let (vcpus,): (Dictionary,) = bus.call(&path, DOMAIN, "GetGuestVcpus", &(0u32,));
+    assert_eq!(vcpus.len(), 3);
+    let () = bus.call(&path, DOMAIN, "AddIOThread", &(4u32, 2u32));
+    let threads: Vec<(u32, Vec<bool>)> = bus.call(&path, DOMAIN, "GetIOThreadInfo", &(2u32,));
+    assert_eq!(threads[0].0, 4);
+    let limit = HashMap::from([("total_iops_sec", zbus::Variant::U64(50))]);
+    let () = bus.call(&path, DOMAIN, "SetBlockIOTune", &("vda", limit, 1u32));
+    let (limits,): (Dictionary,) = bus.call(&path, DOMAIN, "GetBlockIOTune", &("vda", 1u32));
+    assert_eq!(limits.len(), 20);
+    let () = bus.call(&path, DOMAIN, "BlockResize", &("vda", 1024u64, 0u32));
+    let () = bus.call(&path, DOMAIN, "InjectNMI", &(0u32,));
+    let () = bus.call(&path, DOMAIN, "SendKey", &(0u32, 0u32, vec![30u32], 0u32));
+    let () = bus.call(&path, DOMAIN, "SetUserPassword", &("root", "secret", 0u32));
+    let bytes: Vec<u8> = bus.call(&path, DOMAIN, "BlockPeek", &("vda", 1u64, 3u64, 0u32));
+    assert_eq!(bytes, b"omu");
+    let (job,): ((i32, Dictionary),) = bus.call(&path, DOMAIN, "GetJobStats", &(0u32,));
+    assert_eq!(job.0, 0);
+    assert!(bus.refused(&path, DOMAIN, "AbortJob", &()).message.contains("no job is active"));
+    assert!(
+        bus.refused(&path, DOMAIN, "GetInterfaceParameters", &("x", 0u32)).message.contains("not a known interface")
+    );
+    let (merging,): (Dictionary,) = bus.call(TEST, CONNECT, "NodeGetMemoryParameters", &(0u32,));
+    assert_eq!(merging.is_empty(), !std::path::Path::new("/sys/kernel/mm/ksm").is_dir());
+    drop(bus);
     lab.finish();
 }
 

@@ -7,6 +7,7 @@ use crate::dbus::codec::{Counters, Params, Path, optional};
 use crate::dbus::fault::Fault;
 use crate::dbus::path::{self, Kind};
 use crate::engine::Domain;
+use crate::engine::api;
 use crate::engine::api::{
     AllStatsArgs, BaselineArgs, BaselineCpu, CompareArgs, CompareCpu, CreateStoragePoolXml, CreateXml,
     DefineStoragePoolXml, DefineXml, DomainCapsArgs, FindSourcesArgs, FindStoragePoolSources, GetAllDomainStats,
@@ -300,7 +301,11 @@ const METHODS: &[Method] = &[
         |()| Ok(()),
         |_, bytes| bytes
     )),
-    m("NodeGetMemoryParameters", "flags u", "memoryParameters a{sv}", "virNodeGetMemoryParameters"),
+    m("NodeGetMemoryParameters", "flags u", "memoryParameters a{sv}", "virNodeGetMemoryParameters").served(object!(
+        api::NodeGetMemoryParameters,
+        |flags: u32| Ok(flags),
+        |_, params| (Params(params),)
+    )),
     m("NodeGetMemoryStats", "cellNum i, flags u", "stats a{st}", "virNodeGetMemoryStats").served(object!(
         NodeGetMemoryStats,
         |args: (i32, u32)| Ok(args),
@@ -311,7 +316,14 @@ const METHODS: &[Method] = &[
         |()| Ok(()),
         |_, model| (model,)
     )),
-    m("NodeSetMemoryParameters", "params a{sv}, flags u", "", "virNodeSetMemoryParameters"),
+    m("NodeSetMemoryParameters", "params a{sv}, flags u", "", "virNodeSetMemoryParameters").served(object!(
+        api::NodeSetMemoryParameters,
+        |(given, flags): (std::collections::HashMap<String, zbus::OwnedVariant>, u32)| Ok((
+            crate::dbus::codec::params(given)?,
+            flags
+        )),
+        |_, ()| ()
+    )),
     m("SecretDefineXML", "xml s, flags u", "secret o", "virSecretDefineXML").served(object!(
         SecretDefineXml,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),

@@ -6,6 +6,7 @@ use crate::dbus::call::{fact, object, property, set_switch};
 use crate::dbus::codec::{self, Params, Tags, optional};
 use crate::dbus::fault::Fault;
 use crate::engine::Domain;
+use crate::engine::api;
 use crate::engine::api::{
     AddressesArgs, AttachDevice, Create, Destroy, DetachDevice, GetAutostart, GetBlkioParameters, GetControlInfo,
     GetDiskErrors, GetDomainHostname, GetEmulatorPinInfo, GetInterfaceAddresses, GetJobInfo, GetJobStats,
@@ -18,6 +19,7 @@ use crate::engine::api::{
     Suspend, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
+use crate::types::TypedParams;
 use std::collections::HashMap;
 use zbus::OwnedVariant;
 
@@ -74,8 +76,12 @@ const PROPERTIES: &[Property] = &[
 ];
 
 const METHODS: &[Method] = &[
-    m("AbortJob", "", "", "virDomainAbortJob"),
-    m("AddIOThread", "iothreadId u, flags u", "", "virDomainAddIOThread"),
+    m("AbortJob", "", "", "virDomainAbortJob").served(object!(api::AbortJob, |()| Ok(0), |_, ()| ())),
+    m("AddIOThread", "iothreadId u, flags u", "", "virDomainAddIOThread").served(object!(
+        api::AddIoThread,
+        |(id, flags)| Ok(api::IoThreadArgs { id, flags }),
+        |_, ()| ()
+    )),
     m("AttachDevice", "xml s, flags u", "", "virDomainAttachDeviceFlags").served(object!(
         AttachDevice,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
@@ -84,30 +90,67 @@ const METHODS: &[Method] = &[
     m("BlockCommit", "disk s, base s, top s, bandwidth t, flags u", "", "virDomainBlockCommit"),
     m("BlockCopy", "disk s, destxml s, params a{sv}, flags u", "", "virDomainBlockCopy"),
     m("BlockJobAbort", "disk s, flags u", "", "virDomainBlockJobAbort"),
-    m("BlockPeek", "disk s, offset t, size t, flags u", "buffer ay", "virDomainBlockPeek"),
+    m("BlockPeek", "disk s, offset t, size t, flags u", "buffer ay", "virDomainBlockPeek").served(object!(
+        api::BlockPeek,
+        |(disk, offset, size, flags): (String, u64, u64, u32)| Ok(api::PeekArgs {
+            disk,
+            offset,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            flags
+        }),
+        |_, bytes| bytes
+    )),
     m("BlockPull", "disk s, bandwidth t, flags u", "", "virDomainBlockPull"),
     m("BlockRebase", "disk s, base s, bandwidth t, flags u", "", "virDomainBlockRebase"),
-    m("BlockResize", "disk s, size t, flags u", "", "virDomainBlockResize"),
+    m("BlockResize", "disk s, size t, flags u", "", "virDomainBlockResize").served(object!(
+        api::BlockResize,
+        |(disk, size, flags)| Ok(api::BlockResizeArgs { disk, size, flags }),
+        |_, ()| ()
+    )),
     m("BlockJobSetSpeed", "disk s, bandwidth t, flags u", "", "virDomainBlockJobSetSpeed"),
     m("CoreDump", "to s, dumpformat u, flags u", "", "virDomainCoreDumpWithFormat"),
     m("Create", "flags u", "", "virDomainCreateWithFlags").served(object!(Create, |flags: u32| Ok(flags), |_, ()| ())),
     m("CreateWithFiles", "files ah, flags u", "", "virDomainCreateWithFiles"),
-    m("DelIOThread", "iothreadId u, flags u", "", "virDomainDelIOThread"),
+    m("DelIOThread", "iothreadId u, flags u", "", "virDomainDelIOThread").served(object!(
+        api::DelIoThread,
+        |(id, flags)| Ok(api::IoThreadArgs { id, flags }),
+        |_, ()| ()
+    )),
     m("Destroy", "flags u", "", "virDomainDestroyFlags").served(object!(Destroy, |flags: u32| Ok(flags), |_, ()| ())),
     m("DetachDevice", "xml s, flags u", "", "virDomainDetachDeviceFlags").served(object!(
         DetachDevice,
         |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
         |_, ()| ()
     )),
-    m("FSFreeze", "mountpoints as, flags u", "frozenFilesystems u", "virDomainFSFreeze"),
-    m("FSThaw", "mountpoints as, flags u", "thawedFilesystems u", "virDomainFSThaw"),
-    m("FSTrim", "mountpoint s, minimum t, flags u", "", "virDomainFSTrim"),
+    m("FSFreeze", "mountpoints as, flags u", "frozenFilesystems u", "virDomainFSFreeze").served(object!(
+        api::FsFreeze,
+        |(mountpoints, flags)| Ok(api::FreezeArgs { mountpoints, flags }),
+        |_, count| u32::try_from(count).unwrap_or(0)
+    )),
+    m("FSThaw", "mountpoints as, flags u", "thawedFilesystems u", "virDomainFSThaw").served(object!(
+        api::FsThaw,
+        |(mountpoints, flags)| Ok(api::FreezeArgs { mountpoints, flags }),
+        |_, count| u32::try_from(count).unwrap_or(0)
+    )),
+    m("FSTrim", "mountpoint s, minimum t, flags u", "", "virDomainFSTrim").served(object!(
+        api::FsTrim,
+        |(mountpoint, minimum, flags): (String, u64, u32)| Ok(api::TrimArgs {
+            mountpoint: optional(mountpoint),
+            minimum,
+            flags
+        }),
+        |_, ()| ()
+    )),
     m("GetBlockIOParameters", "flags u", "BlkioParameters a{sv}", "virDomainGetBlkioParameters").served(object!(
         GetBlkioParameters,
         |flags: u32| Ok(flags),
         |_, params| (Params(params),)
     )),
-    m("GetBlockIOTune", "disk s, flags u", "blockIOTune a{sv}", "virDomainGetBlockIoTune"),
+    m("GetBlockIOTune", "disk s, flags u", "blockIOTune a{sv}", "virDomainGetBlockIoTune").served(object!(
+        api::GetBlockIoTune,
+        |(disk, flags): (String, u32)| Ok(api::BlockTuneArgs { disk: Some(disk), flags: flags | 4 }),
+        |_, params| (Params(params),)
+    )),
     m("GetBlockJobInfo", "disk s, flags u", "blockJobInfo (ittt)", "virDomainGetBlockJobInfo"),
     m("GetControlInfo", "flags u", "controlInfo (uut)", "virDomainGetControlInfo").served(object!(
         GetControlInfo,
@@ -124,15 +167,32 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, map| (map,)
     )),
-    m("GetFSInfo", "flags u", "fsInfo a(sssas)", "virDomainGetFSInfo"),
-    m("GetGuestVcpus", "flags u", "vcpus a{sv}", "virDomainGetGuestVcpus"),
+    m("GetFSInfo", "flags u", "fsInfo a(sssas)", "virDomainGetFSInfo").served(object!(
+        api::GetFsInfo,
+        |flags: u32| Ok(flags),
+        |_, all| all.into_iter().map(|fs| (fs.mountpoint, fs.name, fs.kind, fs.disks)).collect::<Vec<_>>()
+    )),
+    m("GetGuestVcpus", "flags u", "vcpus a{sv}", "virDomainGetGuestVcpus").served(object!(
+        api::GetGuestVcpus,
+        |flags: u32| Ok(flags),
+        |_, params| (Params(params),)
+    )),
     m("GetHostname", "flags u", "hostname s", "virDomainGetHostname").served(object!(
         GetDomainHostname,
         |flags: u32| Ok(flags),
         |_, name| name
     )),
-    m("GetInterfaceParameters", "device s, flags u", "interfaceParameters a{sv}", "virDomainGetInterfaceParameters"),
-    m("GetIOThreadInfo", "flags u", "ioThreadInfo a(uab)", "virDomainGetIOThreadInfo"),
+    m("GetInterfaceParameters", "device s, flags u", "interfaceParameters a{sv}", "virDomainGetInterfaceParameters")
+        .served(object!(
+            api::GetInterfaceParameters,
+            |(device, flags): (String, u32)| Ok(api::InterfaceTuneArgs { device, params: TypedParams::new(), flags }),
+            |_, params| (Params(params),)
+        )),
+    m("GetIOThreadInfo", "flags u", "ioThreadInfo a(uab)", "virDomainGetIOThreadInfo").served(object!(
+        api::GetIoThreadInfo,
+        |flags: u32| Ok(flags),
+        |_, all| all.into_iter().map(|thread| (thread.id, thread.cpus)).collect::<Vec<_>>()
+    )),
     m("GetJobInfo", "", "jobInfo (ittttttttttt)", "virDomainGetJobInfo").served(object!(
         GetJobInfo,
         |()| Ok(()),
@@ -176,7 +236,11 @@ const METHODS: &[Method] = &[
         |(stats, flags): (u32, u32)| Ok(StatsArgs { stats, flags }),
         |_, params| (Params(params),)
     )),
-    m("GetTime", "flags u", "time (tu)", "virDomainGetTime"),
+    m("GetTime", "flags u", "time (tu)", "virDomainGetTime").served(object!(
+        api::GetTime,
+        |flags: u32| Ok(flags),
+        |_, (seconds, ns)| ((u64::try_from(seconds).unwrap_or(0), ns),)
+    )),
     m("GetVcpuPinInfo", "flags u", "vcpuPinInfo aab", "virDomainGetVcpuPinInfo").served(object!(
         GetVcpuPinInfo,
         |flags: u32| Ok(flags),
@@ -197,7 +261,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, has| has
     )),
-    m("InjectNMI", "flags u", "", "virDomainInjectNMI"),
+    m("InjectNMI", "flags u", "", "virDomainInjectNMI").served(object!(
+        api::InjectNmi,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
     m("InterfaceAddresses", "source u, flags u", "ifaces a(ssa(isu))", "virDomainInterfaceAddresses").served(object!(
         GetInterfaceAddresses,
         |(source, flags)| Ok(AddressesArgs { source, flags }),
@@ -243,7 +311,11 @@ const METHODS: &[Method] = &[
         |(vcpu, cpus, flags): (u32, Vec<bool>, u32)| Ok(PinArgs { vcpu, cpus, flags }),
         |_, ()| ()
     )),
-    m("PMWakeup", "flags u", "", "virDomainPMWakeup"),
+    m("PMWakeup", "flags u", "", "virDomainPMWakeup").served(object!(
+        api::PmWakeup,
+        |flags: u32| Ok(flags),
+        |_, ()| ()
+    )),
     m("Reboot", "flags u", "", "virDomainReboot").served(object!(Reboot, |flags: u32| Ok(flags), |_, ()| ())),
     m("Rename", "name s, flags u", "", "virDomainRename").served(object!(
         Rename,
@@ -253,17 +325,46 @@ const METHODS: &[Method] = &[
     m("Reset", "flags u", "", "virDomainReset").served(object!(Reset, |flags: u32| Ok(flags), |_, ()| ())),
     m("Resume", "", "", "virDomainResume").served(object!(Resume, |()| Ok(()), |_, ()| ())),
     m("Save", "to s, xml s, flags u", "", "virDomainSaveFlags"),
-    m("SendKey", "codeset u, holdtime u, keycodes au, flags u", "", "virDomainSendKey"),
-    m("SendProcessSignal", "pidValue x, sigNum u, flags u", "", "virDomainSendProcessSignal"),
+    m("SendKey", "codeset u, holdtime u, keycodes au, flags u", "", "virDomainSendKey").served(object!(
+        api::SendKey,
+        |(codeset, hold_ms, keys, flags)| Ok(api::SendKeyArgs { codeset, hold_ms, keys, flags }),
+        |_, ()| ()
+    )),
+    m("SendProcessSignal", "pidValue x, sigNum u, flags u", "", "virDomainSendProcessSignal").served(object!(
+        api::SendProcessSignal,
+        |(pid, signal, flags)| Ok(api::SignalArgs { pid, signal, flags }),
+        |_, ()| ()
+    )),
     m("SetBlockIOParameters", "params a{sv}, flags u", "", "virDomainSetBlkioParameters").served(object!(
         SetBlkioParameters,
         params_args,
         |_, ()| ()
     )),
-    m("SetBlockIOTune", "disk s, params a{sv}, flags u", "", "virDomainSetBlockIoTune"),
-    m("SetBlockThreshold", "dev s, threshold t, flags u", "", "virDomainSetBlockThreshold"),
+    m("SetBlockIOTune", "disk s, params a{sv}, flags u", "", "virDomainSetBlockIoTune").served(object!(
+        api::SetBlockIoTune,
+        |(disk, given, flags): (String, HashMap<String, OwnedVariant>, u32)| Ok(api::SetBlockTuneArgs {
+            disk,
+            limits: params_args((given, flags))?
+        }),
+        |_, ()| ()
+    )),
+    m("SetBlockThreshold", "dev s, threshold t, flags u", "", "virDomainSetBlockThreshold").served(object!(
+        api::SetBlockThreshold,
+        |(device, threshold, flags)| Ok(api::ThresholdArgs { device, threshold, flags }),
+        |_, ()| ()
+    )),
     m("SetGuestVcpus", "vcpumap ab, state i, flags u", "", "virDomainSetGuestVcpus"),
-    m("SetInterfaceParameters", "device s, params a{sv}, flags u", "", "virDomainSetInterfaceParameters"),
+    m("SetInterfaceParameters", "device s, params a{sv}, flags u", "", "virDomainSetInterfaceParameters").served(
+        object!(
+            api::SetInterfaceParameters,
+            |(device, given, flags): (String, HashMap<String, OwnedVariant>, u32)| Ok(api::InterfaceTuneArgs {
+                device,
+                params: codec::params(given)?,
+                flags
+            }),
+            |_, ()| ()
+        ),
+    ),
     m("SetMemory", "memory t, flags u", "", "virDomainSetMemoryFlags").served(object!(
         SetMemory,
         |(memory, flags): (u64, u32)| Ok(MemoryArgs { memory, flags }),
@@ -274,7 +375,11 @@ const METHODS: &[Method] = &[
         params_args,
         |_, ()| ()
     )),
-    m("SetMemoryStatsPeriod", "period i, flags u", "", "virDomainSetMemoryStatsPeriod"),
+    m("SetMemoryStatsPeriod", "period i, flags u", "", "virDomainSetMemoryStatsPeriod").served(object!(
+        api::SetMemoryStatsPeriod,
+        |(period, flags)| Ok(api::PeriodArgs { period, flags }),
+        |_, ()| ()
+    )),
     m("SetMetadata", "type i, metadata s, key s, uri s, flags u", "", "virDomainSetMetadata").served(object!(
         SetMetadata,
         |(kind, metadata, key, uri, flags): (i32, String, String, String, u32)| Ok(SetMetadataArgs {
@@ -297,8 +402,20 @@ const METHODS: &[Method] = &[
         params_args,
         |_, ()| ()
     )),
-    m("SetUserPassword", "user s, password s, flags u", "", "virDomainSetUserPassword"),
-    m("SetTime", "seconds t, nseconds u, flags u", "", "virDomainSetTime"),
+    m("SetUserPassword", "user s, password s, flags u", "", "virDomainSetUserPassword").served(object!(
+        api::SetUserPassword,
+        |(user, password, flags)| Ok(api::PasswordArgs { user, password, flags }),
+        |_, ()| ()
+    )),
+    m("SetTime", "seconds t, nseconds u, flags u", "", "virDomainSetTime").served(object!(
+        api::SetTime,
+        |(seconds, nanoseconds, flags): (u64, u32, u32)| Ok(api::TimeArgs {
+            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+            nanoseconds,
+            flags
+        }),
+        |_, ()| ()
+    )),
     m("SetVcpus", "vcpus u, flags u", "", "virDomainSetVcpusFlags").served(object!(
         SetVcpus,
         |(count, flags): (u32, u32)| Ok(VcpusArgs { count, flags }),

@@ -62,9 +62,9 @@ async fn wrong_arguments_are_refused_before_anything_else(#[case] member: &str, 
 async fn unserved_rows_name_libvirts_function() {
     let lab = Lab::new().await;
     let peer = lab.peer().await;
-    let (name, message) = peer.refused(TEST, CONNECT, "NodeGetMemoryParameters", &0u32).await;
+    let (name, message) = peer.refused(TEST, CONNECT, "DomainSaveImageGetXMLDesc", &("/image", 0u32)).await;
     assert_eq!(name, "org.libvirt.Error");
-    assert_eq!(message, "this function is not supported by the connection driver: virNodeGetMemoryParameters");
+    assert_eq!(message, "this function is not supported by the connection driver: virDomainSaveImageGetXMLDesc");
 }
 
 #[rstest]
