@@ -296,9 +296,10 @@ impl Client {
             let packet = call.answer(Kind::Reply, Status::Error).packet(|out| wire::put_error(&error, out));
             return self.outbound_push(packet, Vec::new());
         }
+        let stream = stream.map(|end| self.streams.prepare(call, end));
         self.outbound_push(packet, fds);
-        if let Some(end) = stream {
-            self.streams.open(self, call, end);
+        if let Some(stream) = stream {
+            stream.start(self);
         }
         if last {
             let client = self.clone();

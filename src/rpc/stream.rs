@@ -70,44 +70,11 @@ impl Streams {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries `end` over the serial of `call` until either side ends it.
-    pub(super) fn open(&self, client: &Arc<Client>, call: Header, end: StreamEnd) {
-        match end {
-            StreamEnd::Fd(fd) => self.open_fd(client, call, fd),
-            StreamEnd::Download(volume) => {
-                let (_, ended) = self.register(call, false);
-                let client = client.clone();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = ended => {}
-                        () = client.outbound.closed() => {}
-                        () = send(&client, call, volume) => {}
-                    }
-                });
-            }
-            StreamEnd::File(file) => {
-                let (_, ended) = self.register(call, false);
-                let client = client.clone();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = ended => {}
-                        () = client.outbound.closed() => {}
-                        () = send_file(&client, call, file) => {}
-                    }
-                });
-            }
-            StreamEnd::Upload(volume) => {
-                let (incoming, ended) = self.register(call, true);
-                let client = client.clone();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        // Aborted, or the connection is gone: what was written stays.
-                        _ = ended => {}
-                        () = receive(&client, call, volume, incoming) => {}
-                    }
-                });
-            }
-        }
+    /// Takes packets for the serial of `call` from now on: before the client is told that the stream is open, for it may
+    /// send at once.
+    pub(super) fn prepare(&self, call: Header, end: StreamEnd) -> Prepared {
+        let (incoming, ended) = self.register(call, matches!(end, StreamEnd::Upload(_)));
+        Prepared { call, end, incoming, ended }
     }
 
     fn register(&self, call: Header, confirms: bool) -> (mpsc::Receiver<Packet>, oneshot::Receiver<()>) {
@@ -115,33 +82,6 @@ impl Streams {
         let (end, ended) = oneshot::channel();
         self.lock().insert(call.serial, Handle { data, confirms, _end: end });
         (incoming, ended)
-    }
-
-    fn open_fd(&self, client: &Arc<Client>, call: Header, fd: OwnedFd) {
-        let fd = match AsyncStream::new(fd) {
-            Ok(fd) => Arc::new(fd),
-            Err(error) => {
-                let error = Error::system("cannot use the stream", error).with_subsystem(Subsystem::Streams);
-                return fail(client, call, &error);
-            }
-        };
-        let (mut incoming, mut ended) = self.register(call, false);
-        let writer = fd.clone();
-        tokio::spawn(async move {
-            while let Some(Packet::Data(bytes)) = incoming.recv().await {
-                if writer.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let client = client.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = &mut ended => {}
-                () = client.outbound.closed() => {}
-                () = read(&client, call, &fd) => {}
-            }
-        });
     }
 
     /// A packet of the client for one of its streams; for one that is not open it is dropped, as libvirt does.
@@ -182,6 +122,87 @@ impl Streams {
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
+}
+
+/// A stream whose packets are taken, and which carries nothing yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    call: Header,
+    end: StreamEnd,
+    incoming: mpsc::Receiver<Packet>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Prepared {
+    /// Carries it until either side ends it; after the call was answered.
+    pub(super) fn start(self, client: &Arc<Client>) {
+        let Prepared { call, end, incoming, ended } = self;
+        let client = client.clone();
+        match end {
+            StreamEnd::Fd(fd) => carry(&client, call, fd, incoming, ended),
+            StreamEnd::Download(volume) => {
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = ended => {}
+                        () = client.outbound.closed() => {}
+                        () = send(&client, call, volume) => {}
+                    }
+                });
+            }
+            StreamEnd::File(file) => {
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = ended => {}
+                        () = client.outbound.closed() => {}
+                        () = send_file(&client, call, file) => {}
+                    }
+                });
+            }
+            StreamEnd::Upload(volume) => {
+                tokio::spawn(async move {
+                    tokio::select! {
+                        // Aborted, or the connection is gone: what was written stays, up to the volume's former end.
+                        _ = ended => {}
+                        () = receive(&client, call, volume, incoming) => {}
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// A descriptor, both ways.
+fn carry(
+    client: &Arc<Client>,
+    call: Header,
+    fd: OwnedFd,
+    mut incoming: mpsc::Receiver<Packet>,
+    mut ended: oneshot::Receiver<()>,
+) {
+    let fd = match AsyncStream::new(fd) {
+        Ok(fd) => Arc::new(fd),
+        Err(error) => {
+            client.streams.lock().remove(&call.serial);
+            let error = Error::system("cannot use the stream", error).with_subsystem(Subsystem::Streams);
+            return fail(client, call, &error);
+        }
+    };
+    let writer = fd.clone();
+    tokio::spawn(async move {
+        while let Some(Packet::Data(bytes)) = incoming.recv().await {
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let client = client.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = &mut ended => {}
+            () = client.outbound.closed() => {}
+            () = read(&client, call, &fd) => {}
+        }
+    });
 }
 
 /// A volume to the client, holes as holes; an empty packet is the end.

@@ -92,7 +92,7 @@ pub fn complete_chains(live: &mut DomainDef) -> Result<()> {
         let dev = disk.dev().to_string();
         let layer = last_layer(&mut disk.source);
         if let (StorageKind::Network, Backing::Unknown, Some(network)) = (layer.kind, &layer.backing, &layer.network) {
-            // QEMU would open whatever the header names, which may have been written by a guest.
+            // QEMU would open whatever the header names, and it can open the disks of other guests.
             let format = layer.format.unwrap_or(StorageFormat::Raw);
             if format != StorageFormat::Raw {
                 return Err(Error::unsupported_config(format!(
