@@ -30,7 +30,8 @@ fn texts(value: &Value, name: &str) -> Vec<String> {
 }
 
 impl MockAgent {
-    pub fn answer(&self, command: &AgentCommand, vcpus: u32) -> AgentAnswer {
+    /// `domain`: the guest's name; its own name for itself is libvirt's test driver's.
+    pub fn answer(&self, command: &AgentCommand, vcpus: u32, domain: &str) -> AgentAnswer {
         let arguments = &command.arguments;
         let no = |text: &'static str| AgentRefusal { class: "GenericError".into(), text: text.into() };
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +67,7 @@ impl MockAgent {
                 Ok(Value::Array((0..vcpus).map(one).collect()))
             }
             "guest-set-vcpus" => Ok(json!(arguments.get("vcpus").and_then(Value::as_array).map_or(0, Vec::len))),
-            "guest-get-host-name" => Ok(json!({"host-name": "test"})),
+            "guest-get-host-name" => Ok(json!({"host-name": format!("{domain}host")})),
             "guest-get-osinfo" => {
                 Ok(json!({"id": "test", "name": "Test", "pretty-name": "Test OS", "machine": "x86_64"}))
             }

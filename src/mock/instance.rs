@@ -206,7 +206,7 @@ impl Instance for MockInstance {
 
     async fn agent(&self, command: AgentCommand) -> Result<Option<AgentAnswer>> {
         self.obey().await;
-        let answer = self.agent.answer(&command, self.vcpus.load(Ordering::Relaxed));
+        let answer = self.agent.answer(&command, self.vcpus.load(Ordering::Relaxed), &self.def.name);
         // 0: whoever asked waits for no answer.
         Ok(Some(answer).filter(|_| command.timeout != Some(0)))
     }

@@ -63,7 +63,7 @@ fn an_agent_is_asked_under_virsh() {
     virsh.ok(&["guest-agent-timeout", "one", "--timeout", "5"]);
     assert!(virsh.ok(&["qemu-agent-command", "one", "{\"execute\": \"guest-ping\"}"]).contains("{\"return\":{}}"));
     virsh.fails(&["qemu-agent-command", "one", "guest-ping"], "is no JSON");
-    assert_eq!(virsh.ok(&["domhostname", "one"]).trim(), "test");
+    assert_eq!(virsh.ok(&["domhostname", "one"]).trim(), "onehost");
     assert!(virsh.ok(&["domifaddr", "one", "--source", "agent"]).contains("127.0.0.1/8"));
     virsh.ok(&["suspend", "one"]);
     virsh.fails(&["domtime", "one"], "domain is not running");

@@ -267,7 +267,7 @@ call! {
 }
 
 call! {
-    /// The guest's own name for itself: needs an agent or leases, which come later.
+    /// The guest's own name for itself, from its agent. From leases: not supported.
     GetDomainHostname = "virDomainGetHostname", Read, "domain:read";
     (caller, on: Domain, flags => u32) -> String {
         check_flags(on, flags, HOSTNAME_LEASE | HOSTNAME_AGENT, "virDomainGetHostname")?;
