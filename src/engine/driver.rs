@@ -15,7 +15,7 @@ use super::secret::GuestSecrets;
 use super::state::{Phase, StateReason};
 use super::undo::Step;
 use crate::cgroup::Settings;
-use crate::domain_xml::device::Channel;
+use crate::domain_xml::device::{Channel, Graphics};
 use crate::domain_xml::snapshot::SnapshotDef;
 use crate::domain_xml::tune::BlkioDevice;
 use crate::domain_xml::{Device, DomainDef, Warning};
@@ -461,6 +461,18 @@ pub trait Instance: Send + Sync + fmt::Debug {
     async fn screenshot(&self, live: &DomainDef, screen: u32) -> Result<(String, std::fs::File)> {
         let _ = (live, screen);
         Err(Error::no_support("virDomainScreenshot"))
+    }
+
+    /// Shows a display of the live definition to whoever is at the other end of `client`; `trusted`: no password is asked.
+    async fn show_display(&self, display: &Graphics, client: std::os::fd::OwnedFd, trusted: bool) -> Result<()> {
+        let _ = (display, client, trusted);
+        Err(Error::no_support("virDomainOpenGraphicsFD"))
+    }
+
+    /// Writes the guest's memory to a file, in one of `virDomainCoreDumpFormat`'s forms, and returns when it is there.
+    async fn dump_memory(&self, file: std::os::fd::OwnedFd, format: u32) -> Result<()> {
+        let _ = (file, format);
+        Err(Error::no_support("virDomainCoreDumpWithFormat"))
     }
 
     /// A command in the hypervisor's own words, JSON or for humans.

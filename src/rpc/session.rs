@@ -21,10 +21,10 @@ const AUTH_NONE: i32 = 0;
 /// Of the flags that come with the opening only this one means anything here, as to libvirtd: the others are the client's
 /// notes to itself (2: a user's session, 4: it may start a daemon, which every ordinary user's client says).
 const OPEN_READ_ONLY: u32 = 1;
-/// `VIR_DRV_FEATURE_*` that are there: typed parameters with strings (9), keepalive (10), XML for another host (11),
+/// `VIR_DRV_FEATURE_*` that are there: descriptors beside calls and answers (8), typed parameters with strings (9), keepalive (10), XML for another host (11),
 /// several events of one kind (14), close callbacks (15), command and section of a network update in the order in which
-/// they are declared (16). Descriptors in calls (8) and migration are not.
-const FEATURES: [i32; 6] = [9, 10, 11, 14, 15, 16];
+/// they are declared (16). Migration is not.
+const FEATURES: [i32; 7] = [8, 9, 10, 11, 14, 15, 16];
 const FEATURE_KEEPALIVE: i32 = 10;
 /// `REMOTE_PROC_CONNECT_EVENT_CONNECTION_CLOSED` and its reason `VIR_CONNECT_CLOSE_REASON_EOF`.
 const CONNECTION_CLOSED: i32 = 362;

@@ -47,6 +47,18 @@ pub fn send_fd(socket: impl AsFd, fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends as much of `data` as fits now, with `fd` on its first byte; nothing is sent without the other.
+pub fn send_with_fd(socket: impl AsFd, data: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::from_raw_os_error(nix::libc::EMSGSIZE));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(data)], &mut control, flags)?)
+}
+
 /// A socket, pipe or terminal, read and written as its readiness allows.
 #[derive(Debug)]
 pub struct AsyncStream {

@@ -232,6 +232,13 @@ fn qemu_is_handled_under_virsh() {
     assert!(virsh.ok(&["dumpxml", name, "--inactive"]).contains("<stats period='3'/>"));
     virsh.ok(&["domblkthreshold", name, "vda", "1M"]);
     assert!(virsh.ok(&["cpu-stats", name, "--total"]).contains("cpu_time"));
+    let dump = lab.work().join("memory.elf");
+    virsh.ok(&["dump", name, dump.to_str().unwrap(), "--memory-only"]);
+    assert!(std::fs::read(&dump).unwrap().starts_with(b"\x7fELF"));
+    assert_eq!(virsh.ok(&["domstate", name]).trim(), "running");
+    virsh.fails(&["dump", name, "/nonexistent/x", "--memory-only"], "failed to create file '/nonexistent/x'");
+    virsh.fails(&["dump", name, dump.to_str().unwrap()], "ask for the memory only");
+    std::fs::remove_file(&dump).unwrap();
     let nic = "52:54:00:ac:ce:01";
     virsh.ok(&["domiftune", name, nic, "--inbound", "1000,2000,64", "--config"]);
     let rates = virsh.ok(&["domiftune", name, nic, "--config"]);

@@ -1,10 +1,11 @@
 //! What is done to a running guest from outside: keys, a non-maskable interrupt, another size of a disk, QEMU's monitor.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{call, check_flags};
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::{BalloonModel, Disk, StorageFormat, StorageKind};
+use crate::domain_xml::device::{BalloonModel, Disk, Graphics, StorageFormat, StorageKind};
 use crate::engine::Domain;
 use crate::engine::cleanup::run_blocking;
 use crate::engine::control::Control;
@@ -347,6 +348,108 @@ call! {
         check_flags(on, flags, 0, "virDomainScreenshot")?;
         let (instance, live) = running(on)?;
         instance.screenshot(&live, screen).await
+    }
+}
+
+/// Arguments of `virDomainOpenGraphicsFD`.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphicsArgs {
+    /// Position among the displays.
+    pub index: u32,
+    /// 1: no password is asked.
+    pub flags: u32,
+}
+
+fn display(on: &Domain, args: GraphicsArgs, function: &'static str) -> Result<(Arc<dyn Instance>, Graphics)> {
+    check_flags(on, args.flags, 1, function)?;
+    let (instance, live) = running(on)?;
+    let found = live.graphics.get(args.index as usize).cloned();
+    let found = found.ok_or_else(|| Error::internal(format!("No graphics backend with index {}", args.index)))?;
+    Ok((instance, found))
+}
+
+call! {
+    /// A connection to a display; what is spoken over it is the display's own protocol.
+    OpenGraphicsFd = "virDomainOpenGraphicsFD", Write, "domain:open_graphics";
+    (caller, on: Domain, args => GraphicsArgs) -> OwnedFd {
+        let (instance, display) = display(on, args, "virDomainOpenGraphicsFD")?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()
+            .map_err(|error| Error::system("cannot make a pair of sockets", error))?;
+        instance.show_display(&display, theirs.into(), args.flags & 1 != 0).await?;
+        Ok(ours.into())
+    }
+}
+
+call! {
+    /// Shows a display to whoever is at the other end of a socket of the caller's.
+    OpenGraphics = "virDomainOpenGraphics", Write, "domain:open_graphics";
+    (caller, on: Domain, (args, client) => (GraphicsArgs, OwnedFd)) -> () {
+        let (instance, display) = display(on, args, "virDomainOpenGraphics")?;
+        instance.show_display(&display, client, args.flags & 1 != 0).await
+    }
+}
+
+/// Arguments of `virDomainCoreDumpWithFormat`.
+#[derive(Clone, Debug)]
+pub struct DumpArgs {
+    /// Absolute path.
+    pub to: String,
+    /// `virDomainCoreDumpFormat`.
+    pub format: u32,
+    /// `virDomainCoreDumpFlags`.
+    pub flags: u32,
+}
+
+/// `VIR_DUMP_CRASH`, `_LIVE`, `_RESET`, `_MEMORY_ONLY`.
+const DUMP_CRASH: u32 = 1;
+const DUMP_LIVE: u32 = 2;
+const DUMP_RESET: u32 = 8;
+const DUMP_MEMORY_ONLY: u32 = 16;
+
+call! {
+    /// Writes the guest's memory to a file, which is replaced. The guest stands still meanwhile, unless flag 2 says otherwise; then it is
+    /// ended (1) or reset (8).
+    CoreDump = "virDomainCoreDumpWithFormat", Write, "domain:core_dump";
+    (caller, on: Domain, DumpArgs { to, format, flags } => DumpArgs) -> () {
+        check_flags(on, flags, DUMP_CRASH | DUMP_LIVE | DUMP_RESET | DUMP_MEMORY_ONLY | 4, "virDomainCoreDumpWithFormat")?;
+        if flags & DUMP_MEMORY_ONLY == 0 {
+            let text = "a dump with the state of the devices is not there yet: ask for the memory only (--memory-only)";
+            return Err(Error::new(Code::OperationUnsupported, text));
+        }
+        if flags & (DUMP_CRASH | DUMP_LIVE) == DUMP_CRASH | DUMP_LIVE || flags & (DUMP_CRASH | DUMP_RESET) == DUMP_CRASH | DUMP_RESET {
+            return Err(Error::bare_arg("crash, live and reset exclude each other"));
+        }
+        let (instance, _) = running(on)?;
+        let path = std::path::PathBuf::from(&to);
+        let failed = move |error| Error::system(format!("failed to create file '{to}'"), error);
+        let place = path.clone();
+        let file = run_blocking(move || {
+            use std::os::unix::fs::OpenOptionsExt;
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&place).map_err(failed)
+        })
+        .await?;
+        let pause = flags & DUMP_LIVE == 0 && on.snapshot().state().state == State::Running;
+        let dumped = async {
+            if pause {
+                on.request(Op::Suspend).await?;
+            }
+            let dumped = instance.dump_memory(file.into(), format).await;
+            // Whatever became of the dump, the guest goes on.
+            if pause && flags & DUMP_CRASH == 0 {
+                on.request(Op::Resume).await?;
+            }
+            dumped
+        };
+        if let Err(error) = dumped.await {
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        if flags & DUMP_CRASH != 0 {
+            on.request(Op::Destroy { flags: 0 }).await?;
+        } else if flags & DUMP_RESET != 0 {
+            on.request(Op::Reset).await?;
+        }
+        Ok(())
     }
 }
 

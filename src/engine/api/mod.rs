@@ -67,9 +67,9 @@ pub use device::{AliasArgs, AttachDevice, DetachDevice, DetachDeviceAlias, Updat
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
 pub use hands::{
-    BlockPeek, BlockResize, BlockResizeArgs, InjectNmi, MemoryPeek, MonitorArgs, PeekArgs, PeriodArgs, PmWakeup,
-    QemuMonitorCommand, Screenshot, ScreenshotArgs, SendKey, SendKeyArgs, SendProcessSignal, SetBlockThreshold,
-    SetMemoryStatsPeriod, SignalArgs, ThresholdArgs,
+    BlockPeek, BlockResize, BlockResizeArgs, CoreDump, DumpArgs, GraphicsArgs, InjectNmi, MemoryPeek, MonitorArgs,
+    OpenGraphics, OpenGraphicsFd, PeekArgs, PeriodArgs, PmWakeup, QemuMonitorCommand, Screenshot, ScreenshotArgs,
+    SendKey, SendKeyArgs, SendProcessSignal, SetBlockThreshold, SetMemoryStatsPeriod, SignalArgs, ThresholdArgs,
 };
 pub use images::{
     CreateImageOverlay, ImageInfo, ImportArgs, ImportImage, ListImages, OverlayArgs, PruneArgs, PruneImages,

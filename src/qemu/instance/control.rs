@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,13 +11,15 @@ use serde_json::{Value, json};
 
 use super::{QUICK_DEADLINE, QemuInstance};
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::{Backing, Disk, Video};
+use crate::domain_xml::device::{Backing, Disk, Graphics, GraphicsKind, Video};
 use crate::engine::control::Control;
 use crate::error::{Code, Error, Result};
 use crate::qemu::command::node_names;
 
 /// QEMU may have to write to a slow disk first.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a dump is done.
+const DUMP_LOOK: Duration = Duration::from_millis(100);
 /// A command of the user's own may be anything.
 const MONITOR_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -139,6 +142,53 @@ impl QemuInstance {
         let failed = |error| Error::system(format!("cannot read '{}'", scratch.0.display()), error);
         let file = File::open(&scratch.0).map_err(failed)?;
         Ok(("image/x-portable-pixmap".into(), file))
+    }
+
+    /// See `Instance::show_display`.
+    pub(super) async fn add_client(&self, display: &Graphics, client: OwnedFd, trusted: bool) -> Result<()> {
+        let protocol = match &display.kind {
+            GraphicsKind::Vnc(_) => "vnc",
+            GraphicsKind::Spice(_) => "spice",
+            _ => return Err(Error::invalid_arg("Can only open VNC or SPICE graphics backends")),
+        };
+        let qmp = self.qmp()?;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("graphics{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        qmp.pass_fd(&name, client, QUICK_DEADLINE).await?;
+        let arguments = json!({ "protocol": protocol, "fdname": name, "skipauth": trusted });
+        let added = qmp.execute_raw("add_client", arguments, QUICK_DEADLINE).await;
+        if added.is_err() {
+            let _ = qmp.try_execute("closefd", json!({ "fdname": name }), QUICK_DEADLINE).await;
+        }
+        added.map(drop)
+    }
+
+    /// See `Instance::dump_memory`.
+    pub(super) async fn dump(&self, file: OwnedFd, format: u32) -> Result<()> {
+        let format = match format {
+            0 => "elf",
+            1 => "kdump-zlib",
+            2 => "kdump-lzo",
+            3 => "kdump-snappy",
+            4 => "win-dmp",
+            other => return Err(Error::invalid_arg(format!("unknown dumpformat '{other}'"))),
+        };
+        let qmp = self.qmp()?;
+        qmp.pass_fd("dump", file, QUICK_DEADLINE).await?;
+        // Beside QEMU's main loop, so that its monitor and its guest's screen stay alive.
+        let arguments = json!({ "paging": false, "protocol": "fd:dump", "detach": true, "format": format });
+        if let Err(error) = qmp.execute_raw("dump-guest-memory", arguments, QUICK_DEADLINE).await {
+            let _ = qmp.try_execute("closefd", json!({ "fdname": "dump" }), QUICK_DEADLINE).await;
+            return Err(error);
+        }
+        loop {
+            let state = qmp.execute_value("query-dump", Value::Null, DISK_DEADLINE).await?;
+            match state.get("status").and_then(Value::as_str) {
+                Some("completed") => return Ok(()),
+                Some("active") => tokio::time::sleep(DUMP_LOOK).await,
+                _ => return Err(Error::failed("QEMU could not write the guest's memory: its log may say why")),
+            }
+        }
     }
 
     /// See `Instance::monitor_command`.

@@ -34,7 +34,7 @@ use super::process::GuestProcess;
 use super::qmp::Qmp;
 use crate::cgroup::{Group, Manager, Settings};
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::{Channel, CharKind};
+use crate::domain_xml::device::{Channel, CharKind, Graphics};
 use crate::engine::control::{AgentAnswer, AgentCommand, Control};
 use crate::engine::driver::{Instance, InstanceInfo, Tune, VcpuInfo};
 use crate::error::{Code, Error, Result};
@@ -340,6 +340,14 @@ impl Instance for QemuInstance {
 
     async fn screenshot(&self, live: &DomainDef, screen: u32) -> Result<(String, std::fs::File)> {
         self.picture(live, screen).await
+    }
+
+    async fn show_display(&self, display: &Graphics, client: OwnedFd, trusted: bool) -> Result<()> {
+        self.add_client(display, client, trusted).await
+    }
+
+    async fn dump_memory(&self, file: OwnedFd, format: u32) -> Result<()> {
+        self.dump(file, format).await
     }
 
     async fn monitor_command(&self, command: &str, human: bool) -> Result<String> {

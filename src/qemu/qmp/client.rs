@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::wire::{Event, Greeting, LineBuffer, MAX_LINE, Message, QmpError, parse_line};
 use crate::error::{Code, Error, Result};
+use crate::sys;
 
 pub use qapi::Command;
 
@@ -37,6 +39,8 @@ pub struct Qmp {
 struct Request {
     id: u64,
     line: Vec<u8>,
+    /// Travels with the line's first byte.
+    fd: Option<OwnedFd>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -77,6 +81,7 @@ impl Qmp {
             shared: shared.clone(),
             lines: LineBuffer::new(max_line),
             unsent: VecDeque::new(),
+            fds: VecDeque::new(),
             waiting: HashMap::new(),
         };
         tokio::spawn(task.run());
@@ -124,6 +129,18 @@ impl Qmp {
 
     /// As [`Qmp::execute_raw`], with QEMU's own refusal apart from failures of the connection.
     pub async fn try_execute(&self, name: &str, arguments: Value, deadline: Duration) -> Result<Answer> {
+        self.submit(name, arguments, None, deadline).await
+    }
+
+    /// Gives QEMU a descriptor under a name of our choice (`getfd`), for a command that takes one. It keeps it until a
+    /// command has taken it, or until `closefd`.
+    pub async fn pass_fd(&self, fd_name: &str, fd: OwnedFd, deadline: Duration) -> Result<()> {
+        let arguments = serde_json::json!({ "fdname": fd_name });
+        let answer = self.submit("getfd", arguments, Some(fd), deadline).await?;
+        answer.map(drop).map_err(|error| refused("getfd", &error))
+    }
+
+    async fn submit(&self, name: &str, arguments: Value, fd: Option<OwnedFd>, deadline: Duration) -> Result<Answer> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut command = serde_json::Map::new();
         command.insert("execute".into(), name.into());
@@ -135,7 +152,7 @@ impl Qmp {
         line.push(b'\n');
         tracing::trace!(id, command = name, "qmp command");
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request { id, line, reply }).is_err() {
+        if self.requests.send(Request { id, line, fd, reply }).is_err() {
             return Err(self.closed_error());
         }
         match tokio::time::timeout(deadline, answer).await {
@@ -190,6 +207,8 @@ struct Task {
     shared: Arc<Shared>,
     lines: LineBuffer,
     unsent: VecDeque<u8>,
+    /// Descriptors, each with the number of unsent bytes that go before it.
+    fds: VecDeque<(usize, OwnedFd)>,
     waiting: HashMap<u64, Waiter>,
 }
 
@@ -246,6 +265,9 @@ impl Task {
             // Callers that gave up leave their entry behind; a QEMU that never answers must not make us grow.
             self.waiting.retain(|_, waiter| !waiter.reply.is_closed());
         }
+        if let Some(fd) = request.fd {
+            self.fds.push_back((self.unsent.len(), fd));
+        }
         self.unsent.extend(request.line);
         self.waiting.insert(request.id, Waiter { reply: request.reply, since: Instant::now() });
     }
@@ -258,12 +280,28 @@ impl Task {
     fn send(&mut self) -> std::result::Result<(), String> {
         while !self.unsent.is_empty() {
             let (front, _) = self.unsent.as_slices();
-            match self.stream.try_write(front) {
-                Ok(count) => drop(self.unsent.drain(..count)),
+            let sent = match self.fds.front() {
+                Some((0, fd)) => {
+                    let stream = &self.stream;
+                    stream.try_io(Interest::WRITABLE, || sys::stream::send_with_fd(stream, front, fd.as_fd()))
+                }
+                // Up to where the next descriptor goes.
+                Some((before, _)) => self.stream.try_write(front.get(..*before).unwrap_or(front)),
+                None => self.stream.try_write(front),
+            };
+            match sent {
+                Ok(count) => {
+                    if self.fds.front().is_some_and(|(before, _)| *before == 0) {
+                        self.fds.pop_front();
+                    }
+                    self.fds.iter_mut().for_each(|(before, _)| *before = before.saturating_sub(count));
+                    self.unsent.drain(..count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     // What QEMU said before it closed may still be readable; the read side reports the end.
                     self.unsent.clear();
+                    self.fds.clear();
                     return Ok(());
                 }
                 Err(error) => return Err(format!("Unable to write to monitor: {error}")),
@@ -454,6 +492,38 @@ mod tests {
             let error = task.await.unwrap().unwrap_err();
             assert!(error.detail.contains(text), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_travels_with_its_command() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (qmp, _events) = Qmp::start(ours);
+        let (one, _other) = UnixStream::pair().unwrap();
+        let fd = std::os::fd::OwnedFd::from(one.into_std().unwrap());
+        let first = qmp.execute_raw("before", Value::Null, LONG);
+        let passed = qmp.pass_fd("x", fd, LONG);
+        let server = async {
+            let (mut text, mut fds) = (Vec::new(), Vec::new());
+            while text.iter().filter(|byte| **byte == b'\n').count() < 2 {
+                theirs.readable().await.unwrap();
+                let mut part = [0; 4096];
+                let read = theirs.try_io(Interest::READABLE, || sys::stream::recv(&theirs, &mut part));
+                if let Ok((count, received)) = read {
+                    text.extend_from_slice(&part[..count]);
+                    fds.extend(received);
+                }
+            }
+            for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let value: Value = serde_json::from_slice(line).unwrap();
+                let answer = format!("{}\n", json!({"return": {}, "id": value["id"]}));
+                theirs.try_write(answer.as_bytes()).unwrap();
+            }
+            (String::from_utf8(text).unwrap(), fds.len())
+        };
+        let (first, passed, (text, fds)) = tokio::join!(first, passed, server);
+        assert!(first.is_ok() && passed.is_ok());
+        assert_eq!(fds, 1);
+        assert!(text.contains("\"getfd\"") && text.contains("\"fdname\":\"x\""), "{text}");
     }
 
     #[tokio::test]

@@ -250,7 +250,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(33, "DOMAIN_SHUTDOWN", "virDomainShutdown").served(object!(Shutdown, |()| 0, |()| ())),
     c(34, "DOMAIN_SUSPEND", "virDomainSuspend").served(object!(Suspend, |()| (), |()| ())),
     c(35, "DOMAIN_UNDEFINE", "virDomainUndefine").served(object!(Undefine, |()| 0, |()| ())),
-    c(53, "DOMAIN_CORE_DUMP", "virDomainCoreDump"),
+    c(53, "DOMAIN_CORE_DUMP", "virDomainCoreDump").served(object!(
+        api::CoreDump,
+        |(to, flags)| api::DumpArgs { to, format: 0, flags },
+        |()| ()
+    )),
     c(54, "DOMAIN_RESTORE", "virDomainRestore"),
     c(55, "DOMAIN_SAVE", "virDomainSave"),
     c(56, "DOMAIN_GET_SCHEDULER_TYPE", "virDomainGetSchedulerType").served(object!(
@@ -389,7 +393,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         })
     })),
     c(245, "DOMAIN_RESET", "virDomainReset").served(object!(Reset, |flags: u32| flags, |()| ())),
-    c(249, "DOMAIN_OPEN_GRAPHICS", "virDomainOpenGraphics"),
+    c(249, "DOMAIN_OPEN_GRAPHICS", "virDomainOpenGraphics").served((Class::Write, guest::show_graphics)),
     c(251, "DOMAIN_BLOCK_RESIZE", "virDomainBlockResize").served(object!(
         BlockResize,
         |(disk, size, flags): (String, u64, u32)| BlockResizeArgs { disk, size, flags },
@@ -479,7 +483,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     )),
     c(309, "DOMAIN_CREATE_XML_WITH_FILES", "virDomainCreateXMLWithFiles"),
     c(310, "DOMAIN_CREATE_WITH_FILES", "virDomainCreateWithFiles"),
-    c(334, "DOMAIN_CORE_DUMP_WITH_FORMAT", "virDomainCoreDumpWithFormat"),
+    c(334, "DOMAIN_CORE_DUMP_WITH_FORMAT", "virDomainCoreDumpWithFormat").served(object!(
+        api::CoreDump,
+        |(to, format, flags)| api::DumpArgs { to, format, flags },
+        |()| ()
+    )),
     c(335, "DOMAIN_FSFREEZE", "virDomainFSFreeze").served(object!(FsFreeze, guest::mountpoints, |count| count)),
     c(336, "DOMAIN_FSTHAW", "virDomainFSThaw").served(object!(FsThaw, guest::mountpoints, |count| count)),
     c(337, "DOMAIN_GET_TIME", "virDomainGetTime").served(object!(GetTime, |flags: u32| flags, |time| time)),
@@ -488,7 +496,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(seconds, nanoseconds, flags): (i64, u32, u32)| TimeArgs { seconds, nanoseconds, flags },
         |()| ()
     )),
-    c(343, "DOMAIN_OPEN_GRAPHICS_FD", "virDomainOpenGraphicsFD"),
+    c(343, "DOMAIN_OPEN_GRAPHICS_FD", "virDomainOpenGraphicsFD").served((Class::Write, guest::open_graphics)),
     c(345, "DOMAIN_BLOCK_COPY", "virDomainBlockCopy"),
     c(349, "DOMAIN_GET_FSINFO", "virDomainGetFSInfo").served(object!(
         GetFsInfo,

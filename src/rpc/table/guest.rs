@@ -7,6 +7,7 @@ use crate::engine::api::{
     IoThreadInfo, KeysArgs, OpenChannel, OpenNamespace, ParamsArgs, PeekArgs, Screenshot, ScreenshotArgs, SendKeyArgs,
     SetBlockTuneArgs,
 };
+use crate::error::{Code, Error};
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply};
 use crate::rpc::stream::StreamEnd;
 use crate::rpc::wire::{DomainHandle, Params};
@@ -122,4 +123,30 @@ pub(super) fn interface((device, asked, flags): (String, i32, u32)) -> (Interfac
 
 pub(super) fn set_interface((device, params, flags): (String, Params, u32)) -> InterfaceTuneArgs {
     InterfaceTuneArgs { device, params: params.0, flags }
+}
+
+/// A connection to a display, passed as a descriptor.
+pub(super) fn open_graphics(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, index, flags): (DomainHandle, u32, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let fd = api::dispatch::<api::OpenGraphicsFd>(&caller, &domain, api::GraphicsArgs { index, flags }).await?;
+        Ok(Answer { fds: vec![fd], ..Answer::default() })
+    })
+}
+
+/// The caller's own socket, which comes beside the call, becomes a display's client.
+pub(super) fn show_graphics(mut at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, index, flags): (DomainHandle, u32, u32) = at.arguments()?;
+        let Some(client) = at.fds.pop() else {
+            return Err(Error::new(Code::InvalidArg, "no descriptor came with the call"));
+        };
+        let domain = connection.domain(&handle.uuid)?;
+        let arguments = (api::GraphicsArgs { index, flags }, client);
+        api::dispatch::<api::OpenGraphics>(&caller, &domain, arguments).await?;
+        Ok(Answer::default())
+    })
 }

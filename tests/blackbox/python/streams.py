@@ -1,5 +1,6 @@
 """Volumes up and down, with holes, given up half way; a console both ways."""
 import os
+import socket
 import sys
 
 import libvirt
@@ -114,6 +115,21 @@ def channel():
     # Nobody in the guest reads it, but QEMU takes it.
     assert second.send(b"hello") == 5
     second.finish()
+    # A display's own greeting comes over a descriptor that libvirt passed.
+    screen = dom.openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)
+    assert os.read(screen, 12).startswith(b"RFB 003."), "a VNC server"
+    os.close(screen)
+    ours, theirs = socket.socketpair()
+    dom.openGraphics(0, theirs.fileno(), libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)
+    theirs.close()
+    assert ours.recv(12).startswith(b"RFB 003."), "the same over a socket of ours"
+    memory = dom.memoryPeek(0xFFFF0, 16, libvirt.VIR_MEMORY_PHYSICAL)
+    assert len(memory) == 16 and any(memory), "where a PC begins"
+    try:
+        dom.openGraphicsFD(7, 0)
+        raise SystemExit("a display that is not there")
+    except libvirt.libvirtError as error:
+        assert "No graphics backend with index 7" in str(error), error
     try:
         dom.openChannel("org.example.1", conn.newStream(), 0)
         raise SystemExit("a channel that is not there")
