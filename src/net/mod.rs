@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod filter;
 pub mod host_interface;
 pub mod link;
+pub mod macvtap;
 pub mod network;
 pub mod tap;
 

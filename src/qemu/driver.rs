@@ -310,13 +310,14 @@ fn doubt(path: &str, message: String) -> Warning {
 
 fn link(nic: &crate::domain_xml::device::Interface) -> Option<PlannedLink> {
     let in_network = matches!(nic.source, InterfaceSource::Network(_));
-    if !nic.source.is_tap() && !in_network {
+    let direct = nic.source.direct().is_some();
+    if !nic.source.is_tap() && !in_network && !direct {
         return None;
     }
     let bridge = nic.source.bridge().map(String::from);
     Some(PlannedLink {
-        name: nic.target.dev.clone().unwrap_or_else(|| "vnet%d".into()),
-        kind: "tap".into(),
+        name: nic.target.dev.clone().unwrap_or_else(|| if direct { "macvtap%d" } else { "vnet%d" }.into()),
+        kind: if direct { "macvtap" } else { "tap" }.into(),
         mac: nic.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         mtu: nic.mtu,
         bridge,

@@ -75,6 +75,82 @@ pub fn open(name: Option<&str>, options: Options) -> io::Result<(OwnedFd, String
     Ok((file.into(), actual))
 }
 
+/// Opens the queues of a macvtap by the index and name of its link.
+///
+/// Its character device is known by number from a sysfs of the calling thread's own network namespace: nodes in `/dev` are
+/// named after the index, of which each namespace has its own.
+pub fn open_macvtap(link: &str, index: u32, queues: u32) -> io::Result<Vec<OwnedFd>> {
+    use rustix::fs::{Mode, OFlags};
+    let text = {
+        let sysfs = own_sysfs()?;
+        let path = format!("class/net/{link}/tap{index}/dev");
+        let file = rustix::fs::openat(&sysfs, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        io::read_to_string(std::fs::File::from(file))?
+    };
+    let number = text
+        .trim()
+        .split_once(':')
+        .and_then(|(major, minor)| Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?)));
+    let number = number.ok_or_else(|| io::Error::other(format!("the device number of '{link}' is '{text}'")))?;
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if queues > 1 {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    let node = Node::of(number, index)?;
+    (0..queues)
+        .map(|_| {
+            let flags_open = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&node.path, flags_open, Mode::empty())?;
+            let mut request = IfReq { name: [0; libc::IFNAMSIZ], flags: 0, pad: [0; 22] };
+            for (to, from) in request.name.iter_mut().zip(link.bytes().take(MAX_NAME)) {
+                *to = from as c_char;
+            }
+            request.flags = flags as u16 as c_short;
+            // SAFETY: `request` is a complete `struct ifreq` that outlives the call; the descriptor is open.
+            unsafe { ioctls::tunsetiff(fd.as_raw_fd(), &raw const request) }?;
+            Ok(fd)
+        })
+        .collect()
+}
+
+/// A detached mount of sysfs that shows this network namespace.
+fn own_sysfs() -> io::Result<OwnedFd> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+    let context = fsopen("sysfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+}
+
+/// A node of a character device: the one in `/dev`, or one made for a moment.
+struct Node {
+    path: std::path::PathBuf,
+    made: bool,
+}
+
+impl Node {
+    fn of(number: u64, index: u32) -> io::Result<Node> {
+        use rustix::fs::{CWD, FileType, Mode};
+        let path = std::path::PathBuf::from(format!("/dev/tap{index}"));
+        if rustix::fs::lstat(&path).is_ok_and(|stat| {
+            stat.st_rdev == number && FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        }) {
+            return Ok(Node { path, made: false });
+        }
+        // `/dev` is where nodes work; a run directory's file system may forbid them.
+        let path = std::path::PathBuf::from(format!("/dev/.domus-tap-{}-{number:x}", std::process::id()));
+        rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, number)?;
+        Ok(Node { path, made: true })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.made {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// The name of the device behind a tap descriptor.
 pub fn name_of(fd: BorrowedFd<'_>) -> io::Result<String> {
     let mut request = IfReq { name: [0; libc::IFNAMSIZ], flags: 0, pad: [0; 22] };

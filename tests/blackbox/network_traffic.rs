@@ -485,3 +485,106 @@ fn two_hundred_networks_start() {
     // The bridges go with the test's namespace.
     tear_down(lab, &[]);
 }
+
+/// Whether macvtaps can be made here.
+fn has_macvtap() -> bool {
+    let probe = "link add link uplink name mvprobe type macvtap mode bridge";
+    let made = Command::new(program("ip").unwrap()).args(probe.split(' ')).status().unwrap().success();
+    if made {
+        ip("link del mvprobe");
+    } else {
+        skip(&test_name(), "this kernel has no macvtap");
+    }
+    made
+}
+
+fn macvtaps() -> Vec<String> {
+    ip("-o link show type macvtap").lines().map(str::to_string).collect()
+}
+
+/// A machine that never runs an instruction, with its interface in a network or on a device.
+fn machine(lab: &Lab, number: u8, source: &str) -> String {
+    let mut guest = Guest::files(lab, number, None);
+    let bridge = guest.bridge.clone();
+    let kind = if source.starts_with("network") { "network" } else { "direct" };
+    guest.change("<interface type=\"bridge\">", &format!("<interface type=\"{kind}\">"));
+    guest.change(&format!("bridge=\"{bridge}\""), source);
+    let from = guest.xml.find("<mtu").unwrap();
+    let mtu = guest.xml[from..from + guest.xml[from..].find("/>").unwrap() + 2].to_string();
+    guest.change(&mtu, "");
+    lab.define(&guest.xml);
+    guest.name.clone()
+}
+
+#[test]
+fn a_network_of_devices_gives_each_guest_the_least_used_one() {
+    const POOL: &str = "<network><name>pool</name><uuid>aaaaaaaa-0000-4000-8000-000000000009</uuid>\
+        <forward mode='bridge'><interface dev='pool1'/><interface dev='pool2'/></forward></network>";
+    let alone =
+        POOL.replace("'bridge'", "'passthrough'").replace("<interface dev='pool2'/>", "").replace("pool<", "one<");
+    let alone = alone.replace("000000000009", "00000000000a");
+    if program("qemu-system-x86_64").is_none() {
+        return skip(&test_name(), "qemu-system-x86_64 is not installed");
+    }
+    let Some((mut lab, _far)) = lab(&[POOL, &alone], "") else { return };
+    if !has_macvtap() {
+        return tear_down(lab, &[]);
+    }
+    for name in ["pool1", "pool2"] {
+        ip(&format!("link add {name} type veth peer {name}far"));
+        ip(&format!("link set {name} up"));
+    }
+    lab.start();
+    let guests = [1, 2, 3].map(|number| machine(&lab, number, "network=\"pool\""));
+    let place = |lab: &Lab, name: &str| {
+        let xml = lab.ok(&["dumpxml", name]);
+        ["pool1", "pool2"].into_iter().find(|dev| xml.contains(&format!("dev='{dev}' mode='bridge'"))).map(String::from)
+    };
+    for name in &guests {
+        lab.ok(&["start", name, "--paused"]);
+    }
+    assert_eq!([place(&lab, &guests[0]), place(&lab, &guests[1])], [Some("pool1".into()), Some("pool2".into())]);
+    let shown = lab.ok(&["net-dumpxml", "pool"]);
+    assert!(shown.contains("dev='pool1' connections='2'") && shown.contains("dev='pool2' connections='1'"), "{shown}");
+    lab.ok(&["destroy", &guests[0]]);
+    assert_eq!(macvtaps().len(), 2, "{:?}", macvtaps());
+    assert!(!lab.ok(&["dumpxml", &guests[0]]).contains("pool1"));
+
+    // Who is where is known again after a crash of the daemon.
+    lab.crash();
+    lab.start();
+    lab.ok(&["start", &guests[0], "--paused"]);
+    let shown = lab.ok(&["net-dumpxml", "pool"]);
+    assert!(shown.contains("dev='pool1' connections='2'") && shown.contains("dev='pool2' connections='1'"), "{shown}");
+    for name in &guests {
+        lab.ok(&["destroy", name]);
+    }
+    assert_eq!(macvtaps(), Vec::<String>::new());
+
+    // One guest per device.
+    let (first, second) = (machine(&lab, 4, "network=\"one\""), machine(&lab, 5, "network=\"one\""));
+    lab.ok(&["start", &first, "--paused"]);
+    lab.fails_with(
+        &["start", &second, "--paused"],
+        &["requires exclusive access to interfaces, but none are available"],
+    );
+    lab.ok(&["destroy", &first]);
+    let direct = machine(&lab, 6, "dev=\"pool2\" mode=\"vepa\"");
+    lab.ok(&["start", &direct, "--paused"]);
+    assert_eq!(macvtaps().len(), 1, "{:?}", macvtaps());
+    lab.ok(&["destroy", &direct]);
+
+    // A daemon killed right after it made one leaves none.
+    lab.stop();
+    lab.start_with(&[("DOMUS_FAULT", "start.socket:kill")]);
+    lab.wait_ready();
+    lab.run(&["start", &direct, "--paused"]);
+    lab.wait_end();
+    assert_eq!(macvtaps().len(), 1, "{:?}", macvtaps());
+    lab.start();
+    assert_eq!(macvtaps(), Vec::<String>::new());
+    for dev in ["pool1", "pool2"] {
+        ip(&format!("link del {dev}"));
+    }
+    tear_down(lab, &[]);
+}

@@ -96,6 +96,15 @@ impl InterfaceSource {
         }
     }
 
+    /// The device of the host that it is a macvtap on, and how: named, or given to it by its network.
+    pub fn direct(&self) -> Option<(&str, MacvtapMode)> {
+        match self {
+            InterfaceSource::Direct { dev, mode } => Some((dev, mode.unwrap_or(MacvtapMode::Vepa))),
+            InterfaceSource::Network(place) => Some((place.dev.as_deref()?, place.mode.unwrap_or(MacvtapMode::Vepa))),
+            _ => None,
+        }
+    }
+
     /// Whether it is a tap (a veth pair of a container) of this host.
     pub fn is_tap(&self) -> bool {
         matches!(self, InterfaceSource::Ethernet) || self.bridge().is_some()
@@ -131,6 +140,9 @@ attrs! {
         portid: String = "portid",
         /// Live only: the network's bridge.
         bridge: String = "bridge",
+        /// Live only: the device of the host that the network gave it a macvtap on, and how.
+        dev: String = "dev",
+        mode: MacvtapMode = "mode",
     }
 
     /// `<source>` of a vhost-user NIC.
@@ -443,6 +455,8 @@ impl Interface {
         if let InterfaceSource::Network(network) = &mut self.source {
             network.portid = None;
             network.bridge = None;
+            network.dev = None;
+            network.mode = None;
         }
         self.info.make_inactive();
     }
@@ -532,6 +546,8 @@ impl InterfaceSource {
                 if !o.inactive {
                     w.attr_opt("portid", network.portid.as_ref());
                     w.attr_opt("bridge", network.bridge.as_ref());
+                    w.attr_opt("dev", network.dev.as_ref());
+                    w.attr_opt("mode", network.mode);
                 }
             }),
             InterfaceSource::Bridge { bridge } => w.element("source", |w| w.attr("bridge", bridge)),

@@ -8,8 +8,8 @@ use crate::engine::host::HostObjects;
 use crate::engine::network::define::{self, Edit, Metadata};
 use crate::engine::network::{self, Network, Port};
 use crate::error::{Code, Error, Result, Subsystem};
-use crate::net::network::FormatOptions;
 use crate::net::network::run::leases::Lease;
+use crate::net::network::{FormatOptions, ForwardDevice};
 use crate::types::{MacAddr, Uuid, flags};
 use std::sync::Arc;
 
@@ -106,7 +106,14 @@ call! {
         let mut def = def.map_or_else(|| on.def(), |def| Ok(def.clone()))?;
         if state.active() && !inactive {
             let connections = host(on)?.ports.of(on.uuid()).len();
-            Arc::make_mut(&mut def).connections = u32::try_from(connections).unwrap_or(u32::MAX);
+            let devices = host(on)?.ports.on_devices(on.uuid());
+            let def = Arc::make_mut(&mut def);
+            def.connections = u32::try_from(connections).unwrap_or(u32::MAX);
+            for interface in &mut def.forward.interfaces {
+                if let ForwardDevice::Netdev(dev) = &interface.device {
+                    interface.connections = devices.get(dev).copied().unwrap_or_default();
+                }
+            }
         }
         Ok(crate::net::network::format(&def, FormatOptions { inactive }))
     }

@@ -12,13 +12,13 @@ use super::super::host::HostObjects;
 use super::super::undo::Step;
 use super::{Network, live};
 use crate::domain_xml::DomainDef;
-use crate::domain_xml::device::{Interface, InterfaceSource};
+use crate::domain_xml::device::{Interface, InterfaceSource, MacvtapMode};
 use crate::error::{Code, Error, Result, Subsystem};
 use crate::net::bandwidth;
-use crate::net::network::port::{Plug, PortDef};
+use crate::net::network::port::{DirectMode, Plug, PortDef};
 use crate::net::network::run::plan::limits;
 use crate::net::network::validate::check_virtualport;
-use crate::net::network::{ForwardMode, NetworkDef};
+use crate::net::network::{ForwardDevice, ForwardMode, NetworkDef};
 use crate::types::Uuid;
 
 /// A guest's interface in a network.
@@ -60,6 +60,20 @@ impl Ports {
         ports.push(port);
     }
 
+    /// Adds the port that `make` makes of a network's others, with nobody between the look and the deed.
+    fn reserve<T>(&self, network: Uuid, make: impl FnOnce(&[Port]) -> Result<(Port, T)>) -> Result<T> {
+        let mut all = self.lock();
+        let ports = all.entry(network).or_default();
+        let (port, made) = make(ports)?;
+        ports.push(port);
+        Ok(made)
+    }
+
+    /// How many ports of a network are on each device of the host.
+    pub fn on_devices(&self, network: Uuid) -> BTreeMap<String, u32> {
+        used(self.lock().get(&network).map(Vec::as_slice).unwrap_or_default())
+    }
+
     /// Gives a port back; one that is not there is no error.
     pub fn release(&self, network: Uuid, port: Uuid) {
         if let Some(ports) = self.lock().get_mut(&network) {
@@ -70,6 +84,52 @@ impl Ports {
     /// Whether this was not said of the network before.
     pub(super) fn is_news(&self, network: Uuid, text: &str) -> bool {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).insert((network, text.to_string()))
+    }
+}
+
+fn used(ports: &[Port]) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for port in ports {
+        if let Plug::Direct { dev, .. } = &port.def.plug {
+            *counts.entry(dev.clone()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// The least used device of the network's pool, the first of several. Errors: code 1 with libvirt's texts when there is
+/// none, or none is free where each serves one guest only.
+fn choose_device(def: &NetworkDef, ports: &[Port]) -> Result<String> {
+    let name = &def.name;
+    let none = |what: String| Error::internal(what).with_subsystem(Subsystem::Network);
+    let used = used(ports);
+    let count = |dev: &String| used.get(dev).copied().unwrap_or_default();
+    let pool = def.forward.interfaces.iter().filter_map(|interface| match &interface.device {
+        ForwardDevice::Netdev(dev) => Some(dev),
+        ForwardDevice::Pci(_) => None,
+    });
+    let Some(dev) = pool.min_by_key(|dev| count(dev)) else {
+        return Err(none(format!(
+            "network '{name}' uses a direct mode, but has no forward dev and no interface pool: give it <forward dev='..'/>"
+        )));
+    };
+    if def.forward.mode == ForwardMode::Passthrough && count(dev) > 0 {
+        return Err(none(format!(
+            "network '{name}' requires exclusive access to interfaces, but none are available: all {} are in use",
+            def.forward.interfaces.len()
+        )));
+    }
+    Ok(dev.clone())
+}
+
+/// How a macvtap of such a network passes frames; `None`: it makes none.
+fn direct_mode(mode: ForwardMode) -> Option<(MacvtapMode, DirectMode)> {
+    match mode {
+        ForwardMode::Bridge => Some((MacvtapMode::Bridge, DirectMode::Bridge)),
+        ForwardMode::Private => Some((MacvtapMode::Private, DirectMode::Private)),
+        ForwardMode::Vepa => Some((MacvtapMode::Vepa, DirectMode::Vepa)),
+        ForwardMode::Passthrough => Some((MacvtapMode::Passthrough, DirectMode::Passthrough)),
+        _ => None,
     }
 }
 
@@ -96,6 +156,7 @@ fn check_one(nic: &Interface) -> Result<()> {
         (nic.virtualport.is_some(), "<virtualport>"),
         (nic.filterref.is_some(), "<filterref>"),
         (floor, "<bandwidth><inbound floor='..'>"),
+        (nic.source.direct().is_some() && nic.bandwidth.is_some(), "<bandwidth> with <source dev='..'>"),
     ];
     match asked.into_iter().find(|(asked, _)| *asked) {
         Some((_, element)) => {
@@ -147,13 +208,13 @@ pub async fn plug_one(
         ForwardMode::Bridge => def.bridge_name(),
         _ => None,
     };
-    let Some(bridge) = bridge else {
+    if bridge.is_none() && direct_mode(def.forward.mode).is_none() {
         let mode = def.forward.mode;
         return Err(unsupported(format!(
-            "network '{name}' hands out host devices (<forward mode='{mode}'>): only networks with a bridge can be used; \
-             give it <forward mode='bridge'/> with <bridge name='..'/>"
+            "network '{name}' hands out PCI devices of the host (<forward mode='{mode}'>), which no guest can be given \
+             through a network here yet; give it <forward mode='bridge'/> with <bridge name='..'/> or <interface dev='..'/>"
         )));
-    };
+    }
     let group = def.portgroup(wanted.portgroup.as_deref());
     if let (Some(asked), None) = (&wanted.portgroup, group) {
         let known: Vec<&str> = def.portgroups.iter().map(|group| group.name.as_str()).collect();
@@ -178,15 +239,29 @@ pub async fn plug_one(
     let port = Uuid::new_v4();
     undo.push(vec![Step::NetworkPort { network: network.uuid(), port }]).await?;
     wanted.portid = Some(port.to_string());
-    wanted.bridge = Some(bridge.to_string());
+    wanted.bridge = bridge.map(str::to_string);
     if nic.isolated.is_none() {
         nic.isolated = def.port_isolated;
     }
     if nic.mtu.is_none() {
         nic.mtu = def.mtu;
     }
-    let owner = (owner, owner_name);
-    host.ports.insert(network.uuid(), port_of(nic, port, owner, def.forward.mode));
+    let (owner, mode) = ((owner, owner_name), def.forward.mode);
+    if bridge.is_some() {
+        host.ports.insert(network.uuid(), port_of(nic, port, owner, mode));
+        return Ok(());
+    }
+    let placed = host.ports.reserve(network.uuid(), |others| {
+        let mut nic = nic.clone();
+        if let InterfaceSource::Network(place) = &mut nic.source {
+            place.dev = Some(choose_device(&def, others)?);
+            place.mode = direct_mode(mode).map(|(mode, _)| mode);
+        }
+        // Once more: what a macvtap cannot have.
+        check_one(&nic)?;
+        Ok((port_of(&nic, port, owner, mode), nic))
+    })?;
+    *nic = placed;
     Ok(())
 }
 
@@ -196,9 +271,10 @@ fn port_of(nic: &Interface, uuid: Uuid, (owner_uuid, owner_name): (Uuid, &str), 
         InterfaceSource::Network(place) => (place.portgroup.clone(), place.bridge.clone().unwrap_or_default()),
         _ => Default::default(),
     };
-    let plug = match mode.owns_bridge() {
-        true => Plug::Network { bridge, mac_table_manager: None },
-        false => Plug::Bridge { bridge, mac_table_manager: None },
+    let plug = match (mode.owns_bridge(), nic.source.direct(), direct_mode(mode)) {
+        (_, Some((dev, _)), Some((_, mode))) => Plug::Direct { dev: dev.to_string(), mode },
+        (true, ..) => Plug::Network { bridge, mac_table_manager: None },
+        (false, ..) => Plug::Bridge { bridge, mac_table_manager: None },
     };
     let def = PortDef {
         uuid,

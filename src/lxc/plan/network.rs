@@ -33,7 +33,14 @@ pub fn interface_of(interface: &Interface, index: usize, run_id: &str) -> Result
         }
         InterfaceSource::Ethernet => None,
         // On paper there is none yet: which one it is is known when the guest starts.
-        InterfaceSource::Network(place) => place.bridge.clone(),
+        InterfaceSource::Network(place) if place.dev.is_none() => place.bridge.clone(),
+        InterfaceSource::Network(place) => {
+            return Err(Error::unsupported_config(format!(
+                "network '{}' gives its guests a device of the host ('{}'): containers need a network with a bridge",
+                place.network.as_deref().unwrap_or_default(),
+                place.dev.as_deref().unwrap_or_default()
+            )));
+        }
         other => {
             return Err(Error::unsupported_config(format!(
                 "Unsupported network type {}: containers have network, bridge and ethernet",

@@ -18,7 +18,7 @@ pub(super) fn interfaces(b: &mut Builder<'_>) -> Result<()> {
         let queues = nic.driver.queues.filter(|_| is_virtio(nic)).unwrap_or(1).max(1);
         let netdev = Props::new();
         let netdev = match &nic.source {
-            source if source.is_tap() => {
+            source if source.is_tap() || source.direct().is_some() => {
                 let netdev = tap(b, position, netdev, queues)?;
                 netdev.set_opt("sndbuf", nic.tune_sndbuf)
             }

@@ -131,6 +131,11 @@ pub async fn launch(
     // Undone from the end: the process goes first, images change hands when nobody writes to them any more.
     let mut steps: Vec<Step> = owners.iter().map(files::OwnerChange::step).collect();
     steps.push(Step::Cgroup { path: group_path.clone() });
+    let macvtaps = resources::macvtaps(&live, &start.run_id).await?;
+    for spec in macvtaps.iter().flatten() {
+        steps.push(Step::Link { name: spec.name.clone(), alias: Some(spec.alias.clone()) });
+        steps.push(Step::Link { name: spec.unfinished.clone(), alias: None });
+    }
     steps.push(Step::Process { pidfile: pidfile.clone() });
     fault_point("start.undo")?;
     undo.push(steps).await?;
@@ -140,7 +145,7 @@ pub async fn launch(
     fault_point("start.cgroup")?;
     let (group, cgroup_procs) = resources::group(shared.config.cgroups.clone(), &live, group_path.clone()).await?;
     fault_point("start.tap")?;
-    let mut taps = resources::taps(&mut live).await?;
+    let mut taps = resources::taps(&mut live, &macvtaps).await?;
     fault_point("start.socket")?;
     let mut fds = Vec::new();
     let listener = files::listen(&monitor, 0o600)?;

@@ -7,9 +7,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::cgroup::{Controller, Group, Manager};
 use crate::domain_xml::DomainDef;
+use crate::domain_xml::device::Interface;
 use crate::domain_xml::words::YesNo;
 use crate::engine::limits;
 use crate::error::{Error, Result};
+use crate::net::macvtap::{self, MacvtapSpec};
 use crate::net::{TapSpec, tap};
 use crate::qemu::config::QemuConfig;
 use crate::types::MacAddr;
@@ -85,10 +87,48 @@ pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Res
         .map_err(|error| Error::internal(format!("cannot make the cgroup: {error}")))?
 }
 
-/// Plugs every NIC that has a tap; gives the descriptors by NIC and writes the names into the definition.
-pub async fn taps(live: &mut DomainDef) -> Result<Vec<Vec<OwnedFd>>> {
+/// The macvtaps that the NICs are to have, with the names they will get: a macvtap outlives its descriptors, so that
+/// its undo steps are recorded before it is made.
+pub async fn macvtaps(live: &DomainDef, run_id: &str) -> Result<Vec<Option<MacvtapSpec>>> {
     let mut out = Vec::new();
-    for nic in &mut live.interfaces {
+    for (index, nic) in live.interfaces.iter().enumerate() {
+        let Some((dev, mode)) = nic.source.direct() else {
+            out.push(None);
+            continue;
+        };
+        let tail = run_id.rsplit('-').next().unwrap_or(run_id);
+        let name = match nic.target.dev.clone().filter(|name| !tap::is_generated_name(name)) {
+            Some(name) => name,
+            None => macvtap::free_name().await?,
+        };
+        out.push(Some(MacvtapSpec {
+            name,
+            unfinished: format!("dm{}-{index}", tail.get(..8).unwrap_or(tail)),
+            alias: format!("domus:{run_id}"),
+            dev: dev.to_string(),
+            mode,
+            mac: nic.mac.unwrap_or(MacAddr([0x52, 0x54, 0, 0, 0, 0])),
+            mtu: nic.mtu,
+            queues: queues(nic),
+        }));
+    }
+    Ok(out)
+}
+
+fn queues(nic: &Interface) -> u32 {
+    let virtio = nic.model.as_deref().is_some_and(|model| model.starts_with("virtio"));
+    nic.driver.queues.filter(|_| virtio).unwrap_or(1).max(1)
+}
+
+/// Plugs every NIC that has a tap; gives the descriptors by NIC and writes the names into the definition.
+pub async fn taps(live: &mut DomainDef, links: &[Option<MacvtapSpec>]) -> Result<Vec<Vec<OwnedFd>>> {
+    let mut out = Vec::new();
+    for (nic, link) in live.interfaces.iter_mut().zip(links) {
+        if let Some(spec) = link {
+            nic.target.dev = Some(spec.name.clone());
+            out.push(macvtap::plug(spec).await?);
+            continue;
+        }
         if !nic.source.is_tap() {
             out.push(Vec::new());
             continue;
@@ -97,8 +137,7 @@ pub async fn taps(live: &mut DomainDef) -> Result<Vec<Vec<OwnedFd>>> {
         // A name from the host's own range is no wish: the next free one is taken, as libvirt does.
         let existing = nic.target.managed == Some(YesNo::No);
         let name = nic.target.dev.clone().filter(|name| existing || !tap::is_generated_name(name));
-        let virtio = nic.model.as_deref().is_some_and(|model| model.starts_with("virtio"));
-        let queues = nic.driver.queues.filter(|_| virtio).unwrap_or(1).max(1);
+        let queues = queues(nic);
         let isolated = nic.isolated == Some(YesNo::Yes);
         let mac = nic.mac.unwrap_or(MacAddr([0x52, 0x54, 0, 0, 0, 0]));
         let plugged = tap::plug(&TapSpec { name, existing, bridge, mac, mtu: nic.mtu, isolated, queues }).await?;
