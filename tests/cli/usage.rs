@@ -1,5 +1,7 @@
 //! The client alone: help, wrong command lines, no daemon.
 
+use std::collections::BTreeSet;
+
 use super::harness::{at, domus, empty_root, run};
 
 #[test]
@@ -20,6 +22,21 @@ fn help_at_every_level() {
     }
     let out = run(domus().arg("--version"), "");
     assert!(out.stdout.starts_with("domus "), "{}", out.stdout);
+}
+
+#[test]
+fn the_page_names_every_command_for_objects_of_the_host_and_no_other() {
+    const GROUPS: [&str; 6] = ["net-", "pool-", "vol-", "secret-", "nodedev-", "image-"];
+    let of_group = |word: &&str| GROUPS.iter().any(|group| word.starts_with(group));
+    let help = run(domus().arg("--help"), "").stdout;
+    let known: BTreeSet<&str> =
+        help.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(of_group).collect();
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let words = page.split('`').skip(1).step_by(2).filter_map(|code| code.split(' ').next());
+    let named: BTreeSet<&str> = words.filter(of_group).collect();
+    assert!(known.len() > 50, "{known:?}");
+    assert_eq!(known, named);
 }
 
 #[test]
