@@ -429,7 +429,7 @@ async fn novas_questions_about_the_host() {
     const INACTIVE: u32 = 1 << 30;
     let lab = Lab::new().await;
     let (caller, host) = (root(), lab.connection());
-    assert_eq!(dispatch::<api::GetType>(&caller, &host, ()).await.unwrap(), "TEST");
+    assert_eq!(dispatch::<api::GetType>(&caller, &host, ()).await.unwrap(), "Test");
     assert!(dispatch::<api::GetLibVersion>(&caller, &host, ()).await.unwrap() >= 8_000_000);
     assert!(!dispatch::<api::GetHostname>(&caller, &host, ()).await.unwrap().is_empty());
     assert!(dispatch::<api::GetCapabilities>(&caller, &host, ()).await.unwrap().starts_with("<capabilities>"));
