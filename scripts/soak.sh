@@ -110,13 +110,9 @@ say "$cycles rounds in $(((${EPOCHREALTIME/[.,]/} - begin) / 1000000)) s"
 failed=0
 printf '%-12s %10s %10s\n' what "after $first" "after $cycles"
 while read -r what old && read -r _ new <&3; do
-    # The allocator's share of luck, as another thread takes its turn: a leak of a kilobyte per round is above it with a
-    # thousand; few rounds find large leaks only.
+    # The allocator's share of luck: a real leak of a kilobyte per round is above it with a thousand.
     slack=0
-    if [ "$what" = RSS ]; then
-        slack=1024
-        [ "$cycles" -ge 1000 ] || slack=6144
-    fi
+    [ "$what" != RSS ] || slack=1024
     verdict=''
     if [ "$new" -gt $((old + slack)) ]; then
         verdict='  GROWS'

@@ -39,6 +39,7 @@ pub fn main() -> ExitCode {
         print!("{}", crate::rpc::coverage::markdown());
         return ExitCode::SUCCESS;
     }
+    crate::sys::alloc::share_arenas();
     // Before anything else is opened: their numbers are then either theirs or nobody's.
     let passed = match crate::sys::passed::sockets() {
         Ok(passed) => passed,

@@ -15,6 +15,7 @@ mod spawn;
 pub mod stream;
 pub mod tap;
 
+pub mod alloc;
 pub mod bpf;
 pub mod clone;
 pub mod loopdev;

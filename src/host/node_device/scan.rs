@@ -1,7 +1,8 @@
 //! Devices from sysfs. A file that is missing or cannot be read leaves a fact out, never a device.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::{
@@ -235,19 +236,16 @@ impl Scan<'_> {
     }
 
     fn pci(&self, found: &mut Vec<Found>) {
-        let names = self.roots.ids.iter().find_map(|path| fs::read(path).ok()).map(|bytes| {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            Names::of(&text)
-        });
-        for (name, link) in entries(&self.sys("bus/pci/devices")) {
+        let devices = entries(&self.sys("bus/pci/devices"));
+        let wanted = devices.iter().map(|(_, link)| (id(&link.join("vendor")).number, id(&link.join("device")).number));
+        let names = Names::of(self.roots.ids.iter().find_map(|path| fs::File::open(path).ok()), &wanted.collect());
+        for (name, link) in devices {
             let Some(address) = pci_address(&name) else { continue };
             // Beyond 64 bytes only for who may; then there is no telling of links.
             let config = fs::read(link.join("config")).unwrap_or_default();
             let (mut vendor, mut product) = (id(&link.join("vendor")), id(&link.join("device")));
-            if let Some(names) = &names {
-                vendor.name = names.vendors.get(&vendor.number).cloned();
-                product.name = names.products.get(&(vendor.number, product.number)).cloned();
-            }
+            vendor.name = names.vendors.get(&vendor.number).cloned();
+            product.name = names.products.get(&(vendor.number, product.number)).cloned();
             let numbered = |link: &Path| target_name(link).as_deref().and_then(pci_address);
             let mut virtuals: Vec<(u32, PciAddress)> = entries(&link)
                 .into_iter()
@@ -485,32 +483,45 @@ fn drive_type(name: &str, link: &Path) -> Option<String> {
 }
 
 /// Names of PCI vendors and products.
+#[derive(Default)]
 struct Names {
     vendors: HashMap<u16, String>,
     products: HashMap<(u16, u16), String>,
 }
 
 impl Names {
-    /// Reads the form of `pci.ids`: a line per vendor, below it its products after a tab.
-    fn of(text: &str) -> Names {
-        let (mut vendors, mut products, mut vendor) = (HashMap::new(), HashMap::new(), None);
+    /// Those of the wanted ones, from the form of `pci.ids`: a line per vendor, below it its products after a tab. The
+    /// file has more than a megabyte: it is never held as a whole.
+    fn of(file: Option<fs::File>, wanted: &HashSet<(u16, u16)>) -> Names {
+        let mut names = Names::default();
+        let Some(file) = file.filter(|_| !wanted.is_empty()) else { return names };
         let entry = |line: &str| {
             let (number, name) = line.split_once("  ")?;
             Some((u16::from_str_radix(number, 16).ok()?, name.trim().to_string()))
         };
-        for line in text.lines() {
+        let mut vendor = None;
+        let (mut file, mut bytes) = (BufReader::new(file), Vec::new());
+        while file.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+            let text = String::from_utf8_lossy(&bytes);
+            let line = text.trim_end_matches('\n');
             if let Some(product) = line.strip_prefix('\t') {
-                if let (Some(vendor), Some((number, name))) = (vendor, entry(product)) {
-                    products.insert((vendor, number), name);
+                if let (Some(vendor), Some((number, name))) = (vendor, entry(product))
+                    && wanted.contains(&(vendor, number))
+                {
+                    names.products.insert((vendor, number), name);
                 }
             } else if let Some((number, name)) = entry(line) {
-                vendor = Some(number);
-                vendors.insert(number, name);
+                vendor = wanted.iter().any(|(vendor, _)| *vendor == number).then_some(number);
+                if vendor.is_some() {
+                    names.vendors.insert(number, name);
+                }
             } else if line.starts_with("C ") {
                 // Classes follow.
                 break;
             }
+            drop(text);
+            bytes.clear();
         }
-        Names { vendors, products }
+        names
     }
 }

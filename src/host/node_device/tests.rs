@@ -123,6 +123,22 @@ fn a_network_card_with_a_virtual_function() {
 }
 
 #[test]
+fn vendors_and_products_have_their_names() {
+    let sysfs = network_card();
+    sysfs.files(
+        "",
+        &[("pci.ids", "# a list\n8086  Intel Corporation\n\t1572  X710\n\t\t8086 0001  a card\n8087  Other\n\t1901  No\nC 00  Class\n")],
+    );
+    let roots = Roots { ids: vec!["/nonexistent".into(), sysfs.dir.path().join("pci.ids")], ..sysfs.roots() };
+    let found = scan(&roots);
+    let xml = |name: &str| found.iter().find(|device| device.name == name).unwrap().to_xml();
+    let nic = xml("pci_0000_01_00_0");
+    assert!(nic.contains("<product id='0x1572'>X710</product>"), "{nic}");
+    assert!(nic.contains("<vendor id='0x8086'>Intel Corporation</vendor>"), "{nic}");
+    assert!(xml("pci_0000_00_01_0").contains("<product id='0x1901'/>"));
+}
+
+#[test]
 fn interfaces_alone_are_looked_at_again() {
     let sysfs = network_card();
     let former = scan(&sysfs.roots());
