@@ -65,7 +65,7 @@ done
 
 check "the packaged users are made" systemd-sysusers
 check "QEMU's user is in the group kvm" bash -c 'id -nG domus-qemu | grep -qw kvm'
-check "the unit file is sound" systemd-analyze verify /usr/lib/systemd/system/domusd.service \
+check "the unit file is sound" systemd-analyze verify --man=no /usr/lib/systemd/system/domusd.service \
     /usr/lib/systemd/system/domusd.socket /usr/lib/systemd/system/domusd-libvirt.socket
 systemctl daemon-reload
 busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig >/dev/null
