@@ -2,7 +2,7 @@
 
 use super::{SecretDef, Usage, UsageType};
 use crate::domain_xml::words::YesNo;
-use crate::error::{Code, Error, Result, Subsystem};
+use crate::error::{Code, Result, Subsystem};
 use crate::types::Uuid;
 use crate::xml::{Document, Node, Writer};
 
@@ -16,20 +16,7 @@ pub(super) fn parse(text: &str) -> Result<SecretDef> {
 pub(super) fn validate(text: &str) -> Result<()> {
     let document = Document::parse(text, WHAT).map_err(|error| error.with_subsystem(Subsystem::Secret))?;
     read(&document)?;
-    let refused: Vec<String> = document
-        .unknown()
-        .iter()
-        .map(|unknown| {
-            format!(
-                "line {}, column {}: {}: '{}' is not known here",
-                unknown.place.line, unknown.place.column, unknown.place.path, unknown.name
-            )
-        })
-        .collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(Code::XmlInvalidSchema, refused.join("\n")).with_subsystem(Subsystem::Xml))
+    document.refuse_unknown()
 }
 
 fn read(document: &Document<'_>) -> Result<SecretDef> {

@@ -7,7 +7,7 @@ use super::Value;
 use super::locate::{self, Place, line_column};
 use super::number::parse_any_base;
 use super::tree::{Document, Element};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Subsystem};
 use crate::types::text::nearest;
 
 /// An element of a document; cheap to copy.
@@ -98,6 +98,19 @@ impl<'s> Document<'s> {
         let mut out = Vec::new();
         self.collect_unknown(&self.root, false, &mut out);
         out
+    }
+
+    /// Refuses what was never read, for calls that were asked to validate. Error: code 92 with a line for each, where
+    /// libvirt gives its schema's.
+    pub fn refuse_unknown(&self) -> Result<()> {
+        let line = |Unknown { name, place, .. }: Unknown| {
+            format!("line {}, column {}: {}: '{name}' is not known here", place.line, place.column, place.path)
+        };
+        let refused: Vec<String> = self.unknown().into_iter().map(line).collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(Code::XmlInvalidSchema, refused.join("\n")).with_subsystem(Subsystem::Xml))
     }
 
     /// What readers remarked, in the order of reading.

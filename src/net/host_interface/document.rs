@@ -24,20 +24,7 @@ pub(super) fn parse(xml: &str) -> Result<InterfaceDef> {
 pub(super) fn validate(xml: &str) -> Result<()> {
     let document = Document::parse(xml, WHAT).map_err(ours)?;
     read(&document)?;
-    let refused: Vec<String> = document
-        .unknown()
-        .iter()
-        .map(|unknown| {
-            format!(
-                "line {}, column {}: {}: '{}' is not known here",
-                unknown.place.line, unknown.place.column, unknown.place.path, unknown.name
-            )
-        })
-        .collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(Code::XmlInvalidSchema, refused.join("\n")).with_subsystem(Subsystem::Xml))
+    document.refuse_unknown()
 }
 
 fn ours(error: Error) -> Error {
