@@ -13,8 +13,8 @@ use crate::qemu::command::node_names;
 pub struct GuestFacts {
     pub name: String,
     pub disks: Vec<DiskFacts>,
-    /// Names of the taps on the host, one per interface; empty for interfaces without one.
-    pub taps: Vec<String>,
+    /// The taps on the host, one per interface; `None` for interfaces without one.
+    pub taps: Vec<Option<HostEnd>>,
     /// alias -> path of the pty.
     pub ptys: BTreeMap<String, String>,
     /// Aliases of what `virDomainOpenConsole` opens without a name, in order of preference.
@@ -78,7 +78,7 @@ pub fn facts(def: &DomainDef) -> GuestFacts {
     GuestFacts {
         name: def.name.clone(),
         disks: def.disks.iter().map(disk).collect(),
-        taps: def.interfaces.iter().map(|nic| nic.target.dev.clone().unwrap_or_default()).collect(),
+        taps: def.interfaces.iter().map(host_end).collect(),
         ptys,
         consoles: consoles.filter_map(|info| info.alias.clone()).collect(),
         memory: def.memory.size,
@@ -93,5 +93,37 @@ pub fn facts(def: &DomainDef) -> GuestFacts {
         }),
         sockets: sockets(def),
         ends: Some(Ends::of(def)),
+    }
+}
+
+/// The host's end of an interface.
+#[derive(Clone, Debug)]
+pub struct HostEnd {
+    pub name: String,
+    /// Counts as the guest does: what a macvtap receives is the guest's, what a tap receives the guest sent.
+    pub guests_view: bool,
+}
+
+fn host_end(nic: &Interface) -> Option<HostEnd> {
+    let name = nic.target.dev.clone()?;
+    Some(HostEnd { name, guests_view: nic.source.direct().is_some() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_end;
+
+    #[test]
+    fn a_macvtap_counts_as_its_guest_does() {
+        let nic = |kind: &str, source: &str| {
+            let xml = format!(
+                "<domain type='qemu'><name>a</name><memory>1024</memory><os><type>hvm</type></os><devices>\
+                 <interface type='{kind}'><source {source}/><target dev='end0'/></interface></devices></domain>"
+            );
+            let end = host_end(&crate::domain_xml::parse_inactive(&xml).unwrap().def.interfaces[0]);
+            end.map(|end| (end.name, end.guests_view))
+        };
+        assert_eq!(nic("direct", "dev='eth0' mode='bridge'"), Some(("end0".into(), true)));
+        assert_eq!(nic("bridge", "bridge='br0'"), Some(("end0".into(), false)));
     }
 }

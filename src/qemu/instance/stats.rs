@@ -135,15 +135,13 @@ impl QemuInstance {
     async fn net_params(&self, out: &mut TypedParams) {
         out.uint("net.count", self.facts.taps.len() as u32);
         let Ok(netlink) = Netlink::open() else { return };
-        for (number, tap) in self.facts.taps.iter().enumerate() {
-            if tap.is_empty() {
-                continue;
-            }
-            out.string(format!("net.{number}.name"), tap.as_str());
-            let Ok(Some(host)) = netlink.stats(tap).await else { continue };
-            // What the host's end sends is what the guest receives.
-            let rx = [host.tx_bytes, host.tx_packets, host.tx_errors, host.tx_dropped];
-            let tx = [host.rx_bytes, host.rx_packets, host.rx_errors, host.rx_dropped];
+        for (number, end) in self.facts.taps.iter().enumerate() {
+            let Some(end) = end else { continue };
+            out.string(format!("net.{number}.name"), end.name.as_str());
+            let Ok(Some(host)) = netlink.stats(&end.name).await else { continue };
+            let received = [host.rx_bytes, host.rx_packets, host.rx_errors, host.rx_dropped];
+            let sent = [host.tx_bytes, host.tx_packets, host.tx_errors, host.tx_dropped];
+            let (rx, tx) = if end.guests_view { (received, sent) } else { (sent, received) };
             for (direction, values) in [("rx", rx), ("tx", tx)] {
                 for (name, value) in ["bytes", "pkts", "errs", "drop"].into_iter().zip(values) {
                     out.ullong(format!("net.{number}.{direction}.{name}"), value);
