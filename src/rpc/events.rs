@@ -5,11 +5,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use regex::bytes::{Regex, RegexBuilder};
+
 use super::frame::{Header, Kind, Status};
 use super::table::{QEMU, REMOTE};
 use super::wire::{DomainHandle, NamedHandle, Params, SecretHandle};
 use super::xdr::{Put, encode};
 use crate::engine::event::{About, DomainId, Event, EventKind, GraphicsAddress, HostEvent};
+use crate::error::{Error, Result};
 use crate::types::Uuid;
 
 /// One kind of event on the wire.
@@ -129,8 +132,44 @@ struct Callback {
 struct MonitorCallback {
     id: i32,
     only: Option<Uuid>,
-    /// Only events of this name, and whether capitals matter.
-    name: Option<(String, bool)>,
+    /// Only events of this name.
+    name: Option<MonitorName>,
+}
+
+/// Which of QEMU's events a registration is for.
+#[derive(Clone, Debug)]
+pub enum MonitorName {
+    Exact(String),
+    /// Capitals do not matter.
+    Folded(String),
+    /// Found anywhere in the name.
+    Pattern(Regex),
+}
+
+impl MonitorName {
+    /// Largest compiled pattern, bytes: names are short, and each registration may have one of its own.
+    const PATTERN_LIMIT: usize = 256 * 1024;
+
+    /// A regular expression. Errors: code 8 with what is wrong with it, on one line.
+    pub fn pattern(text: &str, folded: bool) -> Result<MonitorName> {
+        let mut builder = RegexBuilder::new(text);
+        // Names are ASCII.
+        builder.unicode(false).case_insensitive(folded).size_limit(Self::PATTERN_LIMIT);
+        builder.dfa_size_limit(Self::PATTERN_LIMIT);
+        builder.build().map(MonitorName::Pattern).map_err(|error| {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
+            Error::invalid_arg(format!("failed to compile regex '{text}': {why}"))
+        })
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            MonitorName::Exact(wanted) => wanted == name,
+            MonitorName::Folded(wanted) => wanted.eq_ignore_ascii_case(name),
+            MonitorName::Pattern(pattern) => pattern.is_match(name.as_bytes()),
+        }
+    }
 }
 
 /// The registrations of one client: those of each program, and the next id.
@@ -160,7 +199,7 @@ impl Callbacks {
     }
 
     /// Registers for what QEMU says, of one guest or of all, under one name or all; gives the callback's id.
-    pub fn register_monitor(&self, only: Option<Uuid>, name: Option<(String, bool)>) -> i32 {
+    pub fn register_monitor(&self, only: Option<Uuid>, name: Option<MonitorName>) -> i32 {
         let mut inner = self.lock();
         let id = inner.next();
         inner.monitor.push(MonitorCallback { id, only, name });
@@ -252,11 +291,7 @@ impl Callbacks {
 
 impl MonitorCallback {
     fn wants(&self, domain: &DomainId, name: &str) -> bool {
-        let named = |(wanted, exact): &(String, bool)| match exact {
-            true => wanted == name,
-            false => wanted.eq_ignore_ascii_case(name),
-        };
-        self.only.is_none_or(|uuid| uuid == domain.uuid) && self.name.as_ref().is_none_or(named)
+        self.only.is_none_or(|uuid| uuid == domain.uuid) && self.name.as_ref().is_none_or(|wanted| wanted.matches(name))
     }
 }
 
@@ -369,6 +404,7 @@ mod tests {
     use super::*;
     use crate::engine::driver::DriverKind;
     use crate::engine::event::{HostSet, SecretId};
+    use crate::error::Code;
 
     fn event(kind: EventKind) -> Event {
         let domain = DomainId { uuid: Uuid::from_bytes([7; 16]), name: "d".into(), id: Some(3) };
@@ -397,8 +433,8 @@ mod tests {
         callbacks.register(Class::Domain, 0, None);
         let all = callbacks.register_monitor(None, None);
         callbacks.register_monitor(Some(Uuid::nil()), None);
-        callbacks.register_monitor(None, Some(("stop".into(), true)));
-        let named = callbacks.register_monitor(None, Some(("stop".into(), false)));
+        callbacks.register_monitor(None, Some(MonitorName::Exact("stop".into())));
+        let named = callbacks.register_monitor(None, Some(MonitorName::Folded("stop".into())));
         assert_eq!((all, named), (1, 4));
         let said = event(EventKind::Monitor { name: "STOP".into(), seconds: 1, micros: 2, details: None });
         let packets = callbacks.packets(&said);
@@ -410,6 +446,18 @@ mod tests {
         assert!(packets[0].ends_with(&tail));
         assert!(callbacks.deregister_monitor(all) && !callbacks.deregister_monitor(all));
         assert_eq!(callbacks.packets(&said).len(), 1);
+    }
+
+    #[test]
+    fn names_of_qemus_events() {
+        let pattern = |text: &str, folded| MonitorName::pattern(text, folded).unwrap();
+        assert!(pattern("^S.*P$", false).matches("STOP") && pattern("TO", false).matches("STOP"));
+        assert!(!pattern("^s.*p$", false).matches("STOP") && pattern("^s.*p$", true).matches("STOP"));
+        let error = MonitorName::pattern("(", false).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArg);
+        assert_eq!(error.detail, "failed to compile regex '(': unclosed group");
+        // A short text must not become megabytes.
+        assert!(MonitorName::pattern("((a{100}){100}){100}", false).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::call::{Answer, BoxFuture, Invocation, Reply};
 use super::client::Client;
-use super::events::{Class, Only};
+use super::events::{Class, MonitorName, Only};
 use super::frame::{Header, Kind, Status};
 use super::table::REMOTE;
 use super::wire::{DeviceHandle, DomainHandle, NamedHandle, SecretHandle};
@@ -260,11 +260,14 @@ fn monitor_event(at: &Invocation) -> Reply {
         return Err(Error::no_support(FUNCTION).with_subsystem(connection.kind().subsystem()));
     }
     let (domain, name, flags): (Option<DomainHandle>, Option<String>, u32) = at.arguments()?;
-    if flags & MONITOR_REGEX != 0 {
-        let text = "events are registered by name, not by regular expression";
-        return Err(Error::new(Code::ArgumentUnsupported, text).with_subsystem(Subsystem::Qemu));
-    }
-    let name = name.map(|name| (name, flags & MONITOR_NOCASE == 0));
+    crate::types::flags::check(flags, MONITOR_REGEX | MONITOR_NOCASE, "virDomainQemuMonitorEventStateRegisterID")?;
+    let folded = flags & MONITOR_NOCASE != 0;
+    let name = name.map(|name| match flags & MONITOR_REGEX != 0 {
+        true => MonitorName::pattern(&name, folded),
+        false if folded => Ok(MonitorName::Folded(name)),
+        false => Ok(MonitorName::Exact(name)),
+    });
+    let name = name.transpose()?;
     let only = domain.map(|domain| domain.uuid);
     Ok(Answer::value(&at.client.callbacks.register_monitor(only, name)))
 }
