@@ -10,7 +10,7 @@ DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 BIN        ?= target/release
 
-.PHONY: all build demo test test-systemd-container test-inguest test-nova bench soak fuzz lint setup install install-files clean test-upstream-dbus
+.PHONY: all build demo test test-systemd-container test-inguest test-nova test-cockpit bench soak fuzz lint setup install install-files clean test-upstream-dbus
 
 all: build
 
@@ -45,6 +45,10 @@ test-inguest:
 # OpenStack Nova's libvirt driver, unmodified, with QEMU guests and with containers. Downloads Nova from PyPI.
 test-nova:
 	@scripts/nova.sh
+
+# cockpit-machines in a headless browser, with the test driver and with QEMU guests. Installs Cockpit and Chromium.
+test-cockpit:
+	@scripts/cockpit.sh
 
 # What the calls cost, each beside its floor, measured in the same run.
 bench: setup
