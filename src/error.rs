@@ -90,6 +90,7 @@ codes! {
     XmlInvalidSchema = 92, "XML document failed to validate against schema: %s";
     AuthUnavailable = 94, "authentication unavailable: %s";
     DeviceMissing = 99, "device not found: %s";
+    NetworkPortExist = 106, "network port %s exists already";
     NoNetworkPort = 107, "network port not found: %s";
     NoNetworkMetadata = 111, "metadata not found: %s";
 }

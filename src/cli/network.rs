@@ -79,6 +79,12 @@ pub enum Command {
     /// Print a network port's XML
     #[command(name = "net-port-dumpxml")]
     PortDumpxml(PortArgs),
+    /// Make a port from an XML file
+    #[command(name = "net-port-create")]
+    PortCreate(PortCreateArgs),
+    /// Give a port back
+    #[command(name = "net-port-delete")]
+    PortDelete(PortArgs),
 }
 
 /// A network as the first positional argument.
@@ -248,7 +254,19 @@ pub struct PortListArgs {
     uuid: bool,
 }
 
-/// Options of `net-port-dumpxml`.
+/// Options of `net-port-create`.
+#[derive(Debug, Args)]
+pub struct PortCreateArgs {
+    #[command(flatten)]
+    network: NetworkArg,
+    #[command(flatten)]
+    file: FileArg,
+    /// Refuse what is not known in the file
+    #[arg(long)]
+    validate: bool,
+}
+
+/// Options of `net-port-dumpxml` and `net-port-delete`.
 #[derive(Debug, Args)]
 pub struct PortArgs {
     #[command(flatten)]
@@ -298,6 +316,8 @@ pub async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Event(args) => host_event::run(session, args, &EVENTS).await,
         Command::PortList(args) => port_list(session, args).await,
         Command::PortDumpxml(args) => port_dumpxml(session, args).await,
+        Command::PortCreate(args) => port_create(session, args).await,
+        Command::PortDelete(args) => port_delete(session, args).await,
     }
 }
 
@@ -662,5 +682,26 @@ async fn port_dumpxml(session: &Session, args: &PortArgs) -> Result<(), Failure>
     let port = args.port.as_str();
     let xml: String = session.client.call(&network.path, DOMUS_NETWORK, "GetPortXMLDesc", &(port, 0u32)).await?;
     session.out.show(&json!({ "port": port, "xml": xml }), &xml);
+    Ok(())
+}
+
+async fn port_create(session: &Session, args: &PortCreateArgs) -> Result<(), Failure> {
+    let (file, xml) = (args.file.name(), args.file.read()?);
+    let network = find(session, &args.network.network, true).await?;
+    let flags = u32::from(args.validate) << 1;
+    let port: Result<String, CallError> =
+        session.client.call(&network.path, DOMUS_NETWORK, "CreatePortXML", &(xml.as_str(), flags)).await;
+    let port = port.context(|| format!("Failed to create network from {file}"))?;
+    session.out.say(&json!({ "port": port, "result": "created" }), &format!("Network port {port} created from {file}"));
+    Ok(())
+}
+
+async fn port_delete(session: &Session, args: &PortArgs) -> Result<(), Failure> {
+    let network = find(session, &args.network.network, true).await?;
+    let port = args.port.as_str();
+    let answer: Result<(), CallError> =
+        session.client.call(&network.path, DOMUS_NETWORK, "DeletePort", &(port, 0u32)).await;
+    answer.context(|| format!("Failed to delete network port {port}"))?;
+    session.out.say(&json!({ "port": port, "result": "deleted" }), &format!("Network port {port} deleted"));
     Ok(())
 }

@@ -111,17 +111,17 @@ where
 
 /// Runs a call that answers with typed parameters, or with their number when asked for none. `decode` gives the engine's
 /// arguments, how many parameters are asked for, and the flags.
-pub fn on_domain_params<C, I>(at: Invocation, decode: fn(I) -> (C::Args, i32, u32)) -> BoxFuture<Reply>
+pub fn on_object_params<C, I>(at: Invocation, decode: fn(I) -> (C::Args, i32, u32)) -> BoxFuture<Reply>
 where
-    C: Call<On = Domain, Ret = TypedParams>,
+    C: Call<On: Remote, Ret = TypedParams>,
     I: Take + Send + 'static,
 {
     Box::pin(async move {
         let (connection, caller) = at.connection()?;
-        let (handle, arguments): (DomainHandle, I) = at.arguments()?;
-        let domain = connection.domain(&handle.uuid)?;
+        let (handle, arguments): (<C::On as Remote>::Handle, I) = at.arguments()?;
+        let object = C::On::find(&connection, handle)?;
         let (arguments, asked, flags) = decode(arguments);
-        let params = api::dispatch::<C>(&caller, &domain, arguments).await?;
+        let params = api::dispatch::<C>(&caller, &object, arguments).await?;
         Ok(Answer::value(&wire::counted(asked, flags, params)))
     })
 }

@@ -1,14 +1,22 @@
 //! `org.domus.*1` beside libvirt-dbus's interfaces of networks, node devices and secrets: what those have no place for.
 
+use std::collections::HashMap;
+
+use zbus::OwnedVariant;
+
 use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{object, property};
+use crate::dbus::codec::{self, Params};
+use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    NetworkGetMetadata, NetworkGetMetadataArgs, NetworkListAllPorts, NetworkPortGetXmlDesc, NetworkSetMetadata,
-    NetworkSetMetadataArgs, NodeDeviceGetAutostart, NodeDeviceIsActive, NodeDeviceIsPersistent,
+    NetworkGetMetadata, NetworkGetMetadataArgs, NetworkListAllPorts, NetworkPortCreateXml, NetworkPortDelete,
+    NetworkPortGetParameters, NetworkPortGetXmlDesc, NetworkPortParamsArgs, NetworkPortSetParameters,
+    NetworkSetMetadata, NetworkSetMetadataArgs, NodeDeviceGetAutostart, NodeDeviceIsActive, NodeDeviceIsPersistent,
+    XmlFlags,
 };
 use crate::engine::network::define::Metadata;
 use crate::error::Error;
-use crate::types::Uuid;
+use crate::types::{TypedParams, Uuid};
 
 /// Beside `org.libvirt.Network` on every network.
 pub static NETWORK: Interface = Interface {
@@ -21,17 +29,31 @@ pub static NETWORK: Interface = Interface {
 };
 
 const NETWORK_METHODS: &[Method] = &[
+    m("CreatePortXML", "xml s, flags u", "port s", "virNetworkPortCreateXML").served(object!(
+        NetworkPortCreateXml,
+        |(xml, flags): (String, u32)| Ok(XmlFlags { xml, flags }),
+        |_, port| port.to_string()
+    )),
+    m("DeletePort", "port s, flags u", "", "virNetworkPortDelete").served(object!(
+        NetworkPortDelete,
+        |(port, flags): (String, u32)| Ok((port_uuid(&port)?, flags)),
+        |_, ()| ()
+    )),
     m("GetMetadata", "type i, uri s, flags u", "metadata s", "virNetworkGetMetadata").served(object!(
         NetworkGetMetadata,
         |(kind, uri, flags): (i32, String, u32)| Ok(NetworkGetMetadataArgs { kind, uri: given(uri), flags }),
         |_, text| text
     )),
+    m("GetPortParameters", "port s, flags u", "portParameters a{sv}", "virNetworkPortGetParameters").served(object!(
+        NetworkPortGetParameters,
+        |(port, flags): (String, u32)| {
+            Ok(NetworkPortParamsArgs { port: port_uuid(&port)?, params: TypedParams::new(), flags })
+        },
+        |_, params| (Params(params),)
+    )),
     m("GetPortXMLDesc", "port s, flags u", "xml s", "virNetworkPortGetXMLDesc").served(object!(
         NetworkPortGetXmlDesc,
-        |(port, flags): (String, u32)| {
-            let port = Uuid::try_parse(&port).map_err(|_| Error::bare_arg(format!("'{port}' is not a UUID")))?;
-            Ok((port, flags))
-        },
+        |(port, flags): (String, u32)| Ok((port_uuid(&port)?, flags)),
         |_, xml| xml
     )),
     m("ListPorts", "flags u", "ports as", "virNetworkListAllPorts").served(object!(
@@ -47,7 +69,18 @@ const NETWORK_METHODS: &[Method] = &[
         },
         |_, ()| ()
     )),
+    m("SetPortParameters", "port s, params a{sv}, flags u", "", "virNetworkPortSetParameters").served(object!(
+        NetworkPortSetParameters,
+        |(port, given, flags): (String, HashMap<String, OwnedVariant>, u32)| {
+            Ok(NetworkPortParamsArgs { port: port_uuid(&port)?, params: codec::params(given)?, flags })
+        },
+        |_, ()| ()
+    )),
 ];
+
+fn port_uuid(text: &str) -> Result<Uuid, Fault> {
+    Ok(Uuid::try_parse(text).map_err(|_| Error::bare_arg(format!("'{text}' is not a UUID")))?)
+}
 
 /// D-Bus has no NULL: an empty text is one.
 fn given(text: String) -> Option<String> {

@@ -94,7 +94,8 @@ pub use network::{
     DhcpLease, ListAllNetworks, NetworkCreate, NetworkCreateXml, NetworkDefineXml, NetworkDestroy, NetworkGetAutostart,
     NetworkGetBridgeName, NetworkGetDhcpLeases, NetworkGetMetadata, NetworkGetMetadataArgs, NetworkGetXmlDesc,
     NetworkIsActive, NetworkIsPersistent, NetworkListAllPorts, NetworkLookupByName, NetworkLookupByUuid,
-    NetworkPortGetXmlDesc, NetworkPortLookupByUuid, NetworkSetAutostart, NetworkSetMetadata, NetworkSetMetadataArgs,
+    NetworkPortCreateXml, NetworkPortDelete, NetworkPortGetParameters, NetworkPortGetXmlDesc, NetworkPortLookupByUuid,
+    NetworkPortParamsArgs, NetworkPortSetParameters, NetworkSetAutostart, NetworkSetMetadata, NetworkSetMetadataArgs,
     NetworkUndefine, NetworkUpdate, NetworkUpdateArgs,
 };
 pub use node::{

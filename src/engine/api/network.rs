@@ -6,11 +6,11 @@ use super::{XmlFlags, call, check_host_flags};
 use crate::engine::Connection;
 use crate::engine::host::HostObjects;
 use crate::engine::network::define::{self, Edit, Metadata};
-use crate::engine::network::{self, Network, Port};
-use crate::error::{Code, Error, Result, Subsystem};
+use crate::engine::network::{self, Network, client_ports};
+use crate::error::{Code, Error, Result};
+use crate::net::network::FormatOptions;
 use crate::net::network::run::leases::Lease;
-use crate::net::network::{FormatOptions, ForwardDevice};
-use crate::types::{MacAddr, Uuid, flags};
+use crate::types::{MacAddr, TypedParams, Uuid, flags};
 use std::sync::Arc;
 
 /// `virConnectListAllNetworksFlags`
@@ -22,6 +22,9 @@ mod list {
     pub const AUTOSTART: u32 = 16;
     pub const NO_AUTOSTART: u32 = 32;
 }
+
+/// `VIR_TYPED_PARAM_STRING_OKAY`: clients of today always say it; no bandwidth is a string.
+const STRING_OKAY: u32 = 4;
 
 /// `VIR_NETWORK_XML_INACTIVE`
 const XML_INACTIVE: u32 = 1;
@@ -110,9 +113,10 @@ call! {
             let def = Arc::make_mut(&mut def);
             def.connections = u32::try_from(connections).unwrap_or(u32::MAX);
             for interface in &mut def.forward.interfaces {
-                if let ForwardDevice::Netdev(dev) = &interface.device {
-                    interface.connections = devices.get(dev).copied().unwrap_or_default();
-                }
+                interface.connections = devices.get(&interface.device).copied().unwrap_or_default();
+            }
+            if let Some(pf) = &mut def.forward.pf {
+                pf.connections = devices.values().sum();
             }
         }
         Ok(crate::net::network::format(&def, FormatOptions { inactive }))
@@ -262,14 +266,6 @@ call! {
     }
 }
 
-fn port(network: &Network, uuid: Uuid) -> Result<Port> {
-    let found = host(network)?.ports.of(network.uuid()).into_iter().find(|port| port.def.uuid == uuid);
-    found.ok_or_else(|| {
-        let what = format!("Network port with UUID {uuid} does not exist");
-        Error::new(Code::NoNetworkPort, what).with_subsystem(Subsystem::Network)
-    })
-}
-
 call! {
     /// The UUIDs of its ports. Error: code 55 when it is not active.
     NetworkListAllPorts = "virNetworkListAllPorts", Read, "network:search_ports";
@@ -285,7 +281,7 @@ call! {
 call! {
     /// Whether it has a port of this UUID. Error: code 107.
     NetworkPortLookupByUuid = "virNetworkPortLookupByUUID", Read, "network-port:getattr";
-    (caller, on: Network, uuid => Uuid) -> Uuid { Ok(port(on, uuid)?.def.uuid) }
+    (caller, on: Network, uuid => Uuid) -> Uuid { Ok(client_ports::find(on, uuid)?.def.uuid) }
 }
 
 call! {
@@ -293,6 +289,51 @@ call! {
     NetworkPortGetXmlDesc = "virNetworkPortGetXMLDesc", Read, "network-port:read";
     (caller, on: Network, (uuid, flags) => (Uuid, u32)) -> String {
         check_host_flags(flags, 0, "virNetworkPortGetXMLDesc")?;
-        Ok(crate::net::network::port::format(&port(on, uuid)?.def))
+        Ok(crate::net::network::port::format(&client_ports::find(on, uuid)?.def))
+    }
+}
+
+call! {
+    /// Makes a port for what a client connects itself; its UUID.
+    NetworkPortCreateXml = "virNetworkPortCreateXML", Write, "network-port:create";
+    (caller, on: Network, XmlFlags { xml, flags } => XmlFlags) -> Uuid {
+        check_host_flags(flags, client_ports::RECLAIM | client_ports::VALIDATE, "virNetworkPortCreateXML")?;
+        client_ports::create(on, &xml, flags).await
+    }
+}
+
+call! {
+    /// Gives a port back.
+    NetworkPortDelete = "virNetworkPortDelete", Write, "network-port:delete";
+    (caller, on: Network, (uuid, flags) => (Uuid, u32)) -> () {
+        check_host_flags(flags, 0, "virNetworkPortDelete")?;
+        client_ports::delete(on, uuid).await
+    }
+}
+
+/// Arguments of `virNetworkPortGetParameters` and `Set`.
+#[derive(Clone, Debug)]
+pub struct NetworkPortParamsArgs {
+    pub port: Uuid,
+    /// None for `Get`.
+    pub params: TypedParams,
+    pub flags: u32,
+}
+
+call! {
+    /// The bandwidth of a port, of the directions that are limited.
+    NetworkPortGetParameters = "virNetworkPortGetParameters", Read, "network-port:read";
+    (caller, on: Network, NetworkPortParamsArgs { port, flags, .. } => NetworkPortParamsArgs) -> TypedParams {
+        check_host_flags(flags, STRING_OKAY, "virNetworkPortGetParameters")?;
+        client_ports::parameters(on, port)
+    }
+}
+
+call! {
+    /// Replaces the bandwidth of a port that a client made.
+    NetworkPortSetParameters = "virNetworkPortSetParameters", Write, "network-port:write";
+    (caller, on: Network, NetworkPortParamsArgs { port, params, flags } => NetworkPortParamsArgs) -> () {
+        check_host_flags(flags, 0, "virNetworkPortSetParameters")?;
+        client_ports::set_parameters(on, port, &params).await
     }
 }

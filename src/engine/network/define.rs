@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::cleanup::fault_point;
 use super::super::event::{HostEvent, HostSet, Named, network_lifecycle};
 use super::super::host::HostObjects;
 use super::super::objects::{Change, Run};
@@ -63,7 +64,9 @@ pub async fn define(host: &HostObjects, xml: &str, strict: bool) -> Result<Netwo
     let _naming = NAMING.lock().await;
     let def = Arc::new(read(host, xml, strict)?);
     let mut change = host.networks.claim(&def).await?;
+    fault_point("network-define.claimed")?;
     change.define(def).await?;
+    fault_point("network-define.stored")?;
     let network = change.handle().clone();
     tracing::info!(network = network.name(), "network defined");
     network.emit_lifecycle(network_lifecycle::DEFINED);
@@ -100,7 +103,9 @@ pub async fn undefine(network: &Network) -> Result<()> {
     if !change.state().persistent() {
         return Err(invalid("can't undefine transient network"));
     }
+    fault_point("network-undefine.begun")?;
     change.undefine().await?;
+    fault_point("network-undefine.removed")?;
     tracing::info!(network = network.name(), "network undefined");
     network.emit_lifecycle(network_lifecycle::UNDEFINED);
     Ok(())
@@ -165,11 +170,12 @@ pub async fn change_section(network: &Network, edit: &Edit, flags: u32) -> Resul
     if let Some(run) = &live {
         let def = edited(&run.def)?;
         live::refresh(&mut change, def).await?;
+        fault_point("network-update.live")?;
     }
     if let Some(def) = new_config {
         change.define(def).await?;
     }
-    Ok(())
+    fault_point("network-update.stored")
 }
 
 /// `virNetworkMetadataType`

@@ -94,7 +94,7 @@ pub async fn start_def(change: &mut Change<NetworkKind>, def: Arc<NetworkDef>) -
     let network = change.handle().clone();
     let plan = plan(network.context(), &def)?;
     let record = Record {
-        run: change.run(def.clone(), NetworkLive { plan: plan.clone(), started: false }),
+        run: change.run(def.clone(), NetworkLive { plan: plan.clone(), ..NetworkLive::default() }),
         written: AtomicBool::new(false),
         change,
     };
@@ -110,7 +110,7 @@ pub async fn start_def(change: &mut Change<NetworkKind>, def: Arc<NetworkDef>) -
         }
         return Err(error.or_subsystem(Subsystem::Network));
     }
-    change.started(change.run(def, NetworkLive { plan, started: true })).await?;
+    change.started(change.run(def, NetworkLive { plan, started: true, ..NetworkLive::default() })).await?;
     fault_point("network-start.status")?;
     tracing::info!(network = network.name(), "network started");
     network.emit_lifecycle(network_lifecycle::STARTED);
@@ -124,6 +124,10 @@ pub async fn stop(change: &mut Change<NetworkKind>) -> Result<()> {
     let Some(run) = change.state().run.clone() else { return Err(inactive(&network)) };
     undo(change, &run).await?;
     change.stopped().await?;
+    fault_point("network-stop.forgotten")?;
+    if let Some(host) = network.context().host() {
+        host.ports.release_clients(network.uuid());
+    }
     tracing::info!(network = network.name(), "network stopped");
     network.emit_lifecycle(network_lifecycle::STOPPED);
     Ok(())
@@ -137,7 +141,7 @@ pub(super) async fn undo(change: &Change<NetworkKind>, run: &Run<NetworkKind>) -
     }
     let plan = run.live.plan.clone();
     let steps = plan.steps();
-    change.prepare(&change.run(run.def.clone(), NetworkLive { plan, started: false })).await?;
+    change.prepare(&change.run(run.def.clone(), NetworkLive { plan, ..NetworkLive::default() })).await?;
     fault_point("network-stop.note")?;
     let errors = run::undo(&steps, &context.networks.programs, &runs(&context)).await;
     fault_point("network-stop.undo")?;
@@ -153,8 +157,9 @@ pub async fn refresh(change: &mut Change<NetworkKind>, def: Arc<NetworkDef>) -> 
     let mut new = plan(network.context(), &def)?;
     new.bridge.clone_from(&old.bridge);
     // On disk before anything is changed: a daemon killed now finds the new plan and heals towards it.
-    let started = change.run(def, NetworkLive { plan: new.clone(), started: true });
+    let started = change.run(def, NetworkLive { plan: new.clone(), started: true, ports: run.live.ports.clone() });
     change.started(started).await?;
+    fault_point("network-update.noted")?;
     if network.context().set == HostSet::Test {
         return Ok(());
     }

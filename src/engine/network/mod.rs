@@ -9,6 +9,7 @@
 //! A record that says "not started" is undone by the next daemon, whatever of it came to be; one that says "started" is
 //! taken over, and what was broken meanwhile is healed. What is made on the host is [`crate::net::network::run`]'s.
 
+pub mod client_ports;
 pub mod define;
 mod live;
 mod ports;
@@ -60,6 +61,8 @@ pub struct NetworkLive {
     pub plan: Plan,
     /// Everything of the plan is there, and nothing of it is being taken away.
     pub started: bool,
+    /// `<networkport>` documents of the ports that clients made.
+    pub ports: Vec<String>,
 }
 
 impl Network {

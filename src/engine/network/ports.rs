@@ -1,7 +1,8 @@
 //! Guest interfaces in networks: what `<interface type='network'>` means on this host now, and who is where.
 //!
 //! Ports live in memory: what a running guest's live definition says of its interfaces is the record. A start notes
-//! [`Step::NetworkPort`](super::super::undo::Step) before it takes one, so that every end of a run gives it back.
+//! [`Step::NetworkPort`](super::super::undo::Step) before it takes one, so that every end of a run gives it back. Ports
+//! that clients made are in the network's record ([`super::client_ports`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +18,7 @@ use crate::error::{Code, Error, Result, Subsystem};
 use crate::net::bandwidth;
 use crate::net::network::port::{DirectMode, Plug, PortDef};
 use crate::net::network::run::plan::limits;
-use crate::net::network::validate::check_virtualport;
-use crate::net::network::{ForwardDevice, ForwardMode, NetworkDef};
+use crate::net::network::{ForwardDevice, NetworkDef, allot};
 use crate::types::Uuid;
 
 /// A guest's interface in a network.
@@ -27,6 +27,8 @@ pub struct Port {
     pub def: PortDef,
     /// The host's end, once it is made.
     pub link: Option<String>,
+    /// A client made it; else it is an interface of a guest.
+    pub by_client: bool,
 }
 
 /// Who is in which network.
@@ -61,17 +63,24 @@ impl Ports {
     }
 
     /// Adds the port that `make` makes of a network's others, with nobody between the look and the deed.
-    fn reserve<T>(&self, network: Uuid, make: impl FnOnce(&[Port]) -> Result<(Port, T)>) -> Result<T> {
+    pub(super) fn reserve<T>(&self, network: Uuid, make: impl FnOnce(&[&PortDef]) -> Result<(Port, T)>) -> Result<T> {
         let mut all = self.lock();
         let ports = all.entry(network).or_default();
-        let (port, made) = make(ports)?;
+        let (port, made) = make(&ports.iter().map(|port| &port.def).collect::<Vec<_>>())?;
         ports.push(port);
         Ok(made)
     }
 
     /// How many ports of a network are on each device of the host.
-    pub fn on_devices(&self, network: Uuid) -> BTreeMap<String, u32> {
-        used(self.lock().get(&network).map(Vec::as_slice).unwrap_or_default())
+    pub fn on_devices(&self, network: Uuid) -> BTreeMap<ForwardDevice, u32> {
+        allot::used(self.lock().get(&network).into_iter().flatten().map(|port| &port.def))
+    }
+
+    /// Gives back what clients made in a network that stopped; guests that run still have their interfaces.
+    pub(super) fn release_clients(&self, network: Uuid) {
+        if let Some(ports) = self.lock().get_mut(&network) {
+            ports.retain(|port| !port.by_client);
+        }
     }
 
     /// Gives a port back; one that is not there is no error.
@@ -84,52 +93,6 @@ impl Ports {
     /// Whether this was not said of the network before.
     pub(super) fn is_news(&self, network: Uuid, text: &str) -> bool {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).insert((network, text.to_string()))
-    }
-}
-
-fn used(ports: &[Port]) -> BTreeMap<String, u32> {
-    let mut counts = BTreeMap::new();
-    for port in ports {
-        if let Plug::Direct { dev, .. } = &port.def.plug {
-            *counts.entry(dev.clone()).or_default() += 1;
-        }
-    }
-    counts
-}
-
-/// The least used device of the network's pool, the first of several. Errors: code 1 with libvirt's texts when there is
-/// none, or none is free where each serves one guest only.
-fn choose_device(def: &NetworkDef, ports: &[Port]) -> Result<String> {
-    let name = &def.name;
-    let none = |what: String| Error::internal(what).with_subsystem(Subsystem::Network);
-    let used = used(ports);
-    let count = |dev: &String| used.get(dev).copied().unwrap_or_default();
-    let pool = def.forward.interfaces.iter().filter_map(|interface| match &interface.device {
-        ForwardDevice::Netdev(dev) => Some(dev),
-        ForwardDevice::Pci(_) => None,
-    });
-    let Some(dev) = pool.min_by_key(|dev| count(dev)) else {
-        return Err(none(format!(
-            "network '{name}' uses a direct mode, but has no forward dev and no interface pool: give it <forward dev='..'/>"
-        )));
-    };
-    if def.forward.mode == ForwardMode::Passthrough && count(dev) > 0 {
-        return Err(none(format!(
-            "network '{name}' requires exclusive access to interfaces, but none are available: all {} are in use",
-            def.forward.interfaces.len()
-        )));
-    }
-    Ok(dev.clone())
-}
-
-/// How a macvtap of such a network passes frames; `None`: it makes none.
-fn direct_mode(mode: ForwardMode) -> Option<(MacvtapMode, DirectMode)> {
-    match mode {
-        ForwardMode::Bridge => Some((MacvtapMode::Bridge, DirectMode::Bridge)),
-        ForwardMode::Private => Some((MacvtapMode::Private, DirectMode::Private)),
-        ForwardMode::Vepa => Some((MacvtapMode::Vepa, DirectMode::Vepa)),
-        ForwardMode::Passthrough => Some((MacvtapMode::Passthrough, DirectMode::Passthrough)),
-        _ => None,
     }
 }
 
@@ -203,18 +166,6 @@ pub async fn plug_one(
     let name = wanted.network.clone().unwrap_or_default();
     let network = host.networks.by_name(&name)?;
     let def = active(&network).await?;
-    let bridge = match def.forward.mode {
-        mode if mode.owns_bridge() => def.bridge_name(),
-        ForwardMode::Bridge => def.bridge_name(),
-        _ => None,
-    };
-    if bridge.is_none() && direct_mode(def.forward.mode).is_none() {
-        let mode = def.forward.mode;
-        return Err(unsupported(format!(
-            "network '{name}' hands out PCI devices of the host (<forward mode='{mode}'>), which no guest can be given \
-             through a network here yet; give it <forward mode='bridge'/> with <bridge name='..'/> or <interface dev='..'/>"
-        )));
-    }
     let group = def.portgroup(wanted.portgroup.as_deref());
     if let (Some(asked), None) = (&wanted.portgroup, group) {
         let known: Vec<&str> = def.portgroups.iter().map(|group| group.name.as_str()).collect();
@@ -223,71 +174,89 @@ pub async fn plug_one(
             if known.is_empty() { "none".to_string() } else { known.join(", ") }
         )));
     }
-    // The interface's own words win, then the port group's, then the network's.
-    check_virtualport(&def, nic.virtualport.as_ref())?;
-    nic.vlan = nic.vlan.take().or_else(|| group.and_then(|group| group.vlan.clone())).or_else(|| def.vlan.clone());
-    nic.virtualport = nic
-        .virtualport
-        .take()
-        .or_else(|| group.and_then(|group| group.virtualport.clone()))
-        .or_else(|| def.virtualport.clone());
-    if nic.bandwidth.is_none() {
-        nic.bandwidth = group.and_then(|group| group.bandwidth.clone());
-    }
-    check_one(nic)?;
-    let InterfaceSource::Network(wanted) = &mut nic.source else { return Ok(()) };
     let port = Uuid::new_v4();
     undo.push(vec![Step::NetworkPort { network: network.uuid(), port }]).await?;
-    wanted.portid = Some(port.to_string());
-    wanted.bridge = bridge.map(str::to_string);
-    if nic.isolated.is_none() {
-        nic.isolated = def.port_isolated;
-    }
-    if nic.mtu.is_none() {
-        nic.mtu = def.mtu;
-    }
-    let (owner, mode) = ((owner, owner_name), def.forward.mode);
-    if bridge.is_some() {
-        host.ports.insert(network.uuid(), port_of(nic, port, owner, mode));
-        return Ok(());
-    }
-    let placed = host.ports.reserve(network.uuid(), |others| {
-        let mut nic = nic.clone();
-        if let InterfaceSource::Network(place) = &mut nic.source {
-            place.dev = Some(choose_device(&def, others)?);
-            place.mode = direct_mode(mode).map(|(mode, _)| mode);
-        }
-        // Once more: what a macvtap cannot have.
-        check_one(&nic)?;
-        Ok((port_of(&nic, port, owner, mode), nic))
+    *nic = host.ports.reserve(network.uuid(), |others| {
+        let mut def_of_port = wanted_port(nic, port, (owner, owner_name));
+        allot::allot(&def, &mut def_of_port, others)?;
+        let nic = placed(nic, &def, &def_of_port)?;
+        Ok((Port { def: def_of_port, link: nic.target.dev.clone(), by_client: false }, nic))
     })?;
-    *nic = placed;
     Ok(())
 }
 
-/// The port of an interface that has its place.
-fn port_of(nic: &Interface, uuid: Uuid, (owner_uuid, owner_name): (Uuid, &str), mode: ForwardMode) -> Port {
-    let (group, bridge) = match &nic.source {
-        InterfaceSource::Network(place) => (place.portgroup.clone(), place.bridge.clone().unwrap_or_default()),
-        _ => Default::default(),
+/// The interface in its place. Error: code 67 for what would silently not be done, or cannot be handed to a guest.
+fn placed(nic: &Interface, network: &NetworkDef, port: &PortDef) -> Result<Interface> {
+    let mut nic = nic.clone();
+    nic.vlan.clone_from(&port.vlan);
+    nic.virtualport.clone_from(&port.virtualport);
+    nic.bandwidth.clone_from(&port.bandwidth);
+    nic.isolated = port.isolated;
+    nic.mtu = nic.mtu.or(network.mtu);
+    if let InterfaceSource::Network(place) = &mut nic.source {
+        place.portid = Some(port.uuid.to_string());
+        match &port.plug {
+            Plug::Network { bridge, .. } | Plug::Bridge { bridge, .. } => place.bridge = Some(bridge.clone()),
+            Plug::Direct { dev, mode } => {
+                place.dev = Some(dev.clone());
+                place.mode = Some(match mode {
+                    DirectMode::Vepa => MacvtapMode::Vepa,
+                    DirectMode::Private => MacvtapMode::Private,
+                    DirectMode::Bridge => MacvtapMode::Bridge,
+                    DirectMode::Passthrough => MacvtapMode::Passthrough,
+                });
+            }
+            Plug::HostdevPci { address, .. } => {
+                return Err(unsupported(format!(
+                    "network '{}' gives interface {} the PCI device {address} of the host, and no PCI device can be \
+                     handed to a guest here yet; a network with <forward mode='bridge'/> and <bridge name='..'/> or \
+                     <interface dev='..'/> can be used",
+                    network.name, port.mac
+                )));
+            }
+            Plug::None => {}
+        }
+    }
+    check_one(&nic)?;
+    Ok(nic)
+}
+
+/// What an interface says of its port, before it has a place.
+fn wanted_port(nic: &Interface, uuid: Uuid, (owner_uuid, owner_name): (Uuid, &str)) -> PortDef {
+    let group = match &nic.source {
+        InterfaceSource::Network(place) => place.portgroup.clone(),
+        _ => None,
     };
-    let plug = match (mode.owns_bridge(), nic.source.direct(), direct_mode(mode)) {
-        (_, Some((dev, _)), Some((_, mode))) => Plug::Direct { dev: dev.to_string(), mode },
-        (true, ..) => Plug::Network { bridge, mac_table_manager: None },
-        (false, ..) => Plug::Bridge { bridge, mac_table_manager: None },
-    };
-    let def = PortDef {
+    PortDef {
         uuid,
         owner_uuid,
         owner_name: owner_name.to_string(),
         group,
         mac: nic.mac.unwrap_or_default(),
+        virtualport: nic.virtualport.clone(),
         bandwidth: nic.bandwidth.clone(),
+        vlan: nic.vlan.clone(),
         isolated: nic.isolated,
-        plug,
+        trust_guest_rx_filters: nic.trust_guest_rx_filters,
         ..PortDef::default()
+    }
+}
+
+/// The port of an interface that has its place.
+fn port_of(nic: &Interface, uuid: Uuid, owner: (Uuid, &str), network: &NetworkDef) -> Port {
+    let bridge = match &nic.source {
+        InterfaceSource::Network(place) => place.bridge.clone().unwrap_or_default(),
+        _ => String::new(),
     };
-    Port { def, link: nic.target.dev.clone() }
+    let mac_table_manager = network.bridge.mac_table_manager;
+    let mode = network.forward.mode;
+    let plug = match (nic.source.direct(), allot::direct_mode(mode)) {
+        (Some((dev, _)), Some(mode)) => Plug::Direct { dev: dev.to_string(), mode },
+        _ if mode.owns_bridge() => Plug::Network { bridge, mac_table_manager },
+        _ => Plug::Bridge { bridge, mac_table_manager },
+    };
+    let def = PortDef { plug, ..wanted_port(nic, uuid, owner) };
+    Port { def, link: nic.target.dev.clone(), by_client: false }
 }
 
 /// Notes the ports of a guest that runs, from its live definition: after its start, when the links have names, and when
@@ -297,9 +266,9 @@ pub fn register(host: &HostObjects, live: &DomainDef) {
         let InterfaceSource::Network(place) = &nic.source else { continue };
         let Some(uuid) = place.portid.as_deref().and_then(|id| id.parse().ok()) else { continue };
         let Ok(network) = host.networks.by_name(place.network.as_deref().unwrap_or_default()) else { continue };
-        let mode = network.def().map(|def| def.forward.mode).unwrap_or_default();
+        let Ok(def) = network.def() else { continue };
         let owner = (live.uuid.unwrap_or_default(), live.name.as_str());
-        host.ports.insert(network.uuid(), port_of(nic, uuid, owner, mode));
+        host.ports.insert(network.uuid(), port_of(nic, uuid, owner, &def));
     }
 }
 
@@ -347,7 +316,7 @@ mod tests {
     fn ports_come_and_go() {
         let ports = Ports::default();
         let (network, uuid) = (Uuid::new_v4(), Uuid::new_v4());
-        let port = Port { def: PortDef { uuid, ..PortDef::default() }, link: None };
+        let port = Port { def: PortDef { uuid, ..PortDef::default() }, link: None, by_client: false };
         ports.insert(network, port.clone());
         ports.insert(network, Port { link: Some("vnet0".into()), ..port });
         assert_eq!((ports.of(network).len(), ports.links(network)), (1, vec!["vnet0".to_string()]));

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::super::event::HostSet;
 use super::super::host::HostObjects;
-use super::{Network, live};
+use super::{Network, client_ports, live};
 use crate::net::network::run::{self, Filter, Problem, Seen};
 use crate::sys::netnews::News;
 use crate::sys::process::PidFd;
@@ -61,6 +61,7 @@ pub async fn recover(host: &HostObjects) {
         let same_boot = run.boot_id == host.context.boot_id;
         if run.live.started && same_boot {
             tracing::info!(network = network.name(), "found running");
+            client_ports::register(host, &network);
             continue;
         }
         tracing::warn!(network = network.name(), same_boot, "undoing an unfinished or former run");

@@ -56,7 +56,7 @@ pub struct ForwardInterface {
 }
 
 /// What a [`ForwardInterface`] is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ForwardDevice {
     Netdev(String),
     Pci(PciAddress),

@@ -4,6 +4,7 @@
 //! refuses; [`validate`] adds what libvirt's network driver refuses; [`complete`] fills in UUID, MAC and bridge name.
 //! Nothing here touches the host but [`run`], which makes a network live.
 
+pub mod allot;
 pub mod complete;
 mod dns;
 pub mod dnsmasq;

@@ -63,19 +63,24 @@ pub enum Plug {
     },
 }
 
-/// Reads a `<networkport>` document. Errors: code 35 for syntax, 1 and 27 for meaning, as libvirt has them.
-pub fn parse(xml: &str) -> Result<PortDef> {
-    read_document(xml).map_err(|error| error.or_subsystem(Subsystem::Network))
+/// Reads a `<networkport>` document; with `strict`, what would be ignored is refused. Errors: code 35 for syntax, 1 and
+/// 27 for meaning, as libvirt has them, 92 for what is refused because of `strict`.
+pub fn parse(xml: &str, strict: bool) -> Result<PortDef> {
+    read_document(xml, strict).map_err(|error| error.or_subsystem(Subsystem::Network))
 }
 
-fn read_document(xml: &str) -> Result<PortDef> {
+fn read_document(xml: &str, strict: bool) -> Result<PortDef> {
     let document = Document::parse(xml, "networkport_definition")?;
     let root = document.root();
     if root.name() != "networkport" {
         let what = format!("expecting root element of 'networkport', not '{}'", root.name());
         return Err(root.error(Code::XmlError, what));
     }
-    PortDef::read(root)
+    let def = PortDef::read(root)?;
+    if strict {
+        document.refuse_unknown()?;
+    }
+    Ok(def)
 }
 
 /// Writes a `<networkport>` document.
@@ -261,7 +266,7 @@ mod tests {
         assert!(documents.len() >= 3, "{documents:?}");
         for path in documents {
             let text = std::fs::read_to_string(&path).expect("readable");
-            assert_eq!(format(&parse(&text).expect("parses")), text, "{}", path.display());
+            assert_eq!(format(&parse(&text, false).expect("parses")), text, "{}", path.display());
         }
     }
 
@@ -281,7 +286,7 @@ mod tests {
     )]
     fn round_trips(#[case] body: &str) {
         let text = format!("{HEAD}{body}</networkport>\n");
-        assert_eq!(format(&parse(&text).expect("parses")), text);
+        assert_eq!(format(&parse(&text, false).expect("parses")), text);
     }
 
     #[rstest]
@@ -292,7 +297,7 @@ mod tests {
     #[case("<mac address='52:54:00:7b:35:93'/><plug type='direct'/>", 27, "Missing network port link device name")]
     #[case("<mac address='52:54:00:7b:35:93'/><plug type='hostdev-pci'/>", 27, "Missing network port PCI address")]
     fn refused(#[case] body: &str, #[case] code: i32, #[case] expected: &str) {
-        let error = parse(&format!("{HEAD}{body}</networkport>")).expect_err("refused");
+        let error = parse(&format!("{HEAD}{body}</networkport>"), false).expect_err("refused");
         assert_eq!(error.code as i32, code, "{error}");
         assert!(error.detail.contains(expected), "{error}");
     }

@@ -24,7 +24,7 @@ use crate::engine::api::{
     ThresholdArgs, TimeArgs, TrimArgs, Undefine, UpdateDevice, VcpusArgs, XmlFlags,
 };
 use crate::engine::driver::InterfaceAddresses;
-use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_domain_params};
+use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, object, on_domain_again, on_object_params};
 use crate::rpc::session;
 use crate::rpc::stream::StreamEnd;
 use crate::rpc::wire::{self, DomainHandle, Params};
@@ -328,7 +328,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| ()
     )),
     c(198, "DOMAIN_GET_MEMORY_PARAMETERS", "virDomainGetMemoryParameters").served((Class::Read, |at| {
-        on_domain_params::<GetMemoryParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
+        on_object_params::<GetMemoryParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
     })),
     c(199, "DOMAIN_SET_VCPUS_FLAGS", "virDomainSetVcpusFlags").served(object!(
         SetVcpus,
@@ -349,7 +349,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| ()
     )),
     c(206, "DOMAIN_GET_BLKIO_PARAMETERS", "virDomainGetBlkioParameters").served((Class::Read, |at| {
-        on_domain_params::<GetBlkioParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
+        on_object_params::<GetBlkioParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
     })),
     c(210, "DOMAIN_INJECT_NMI", "virDomainInjectNMI").served(object!(InjectNmi, |flags: u32| flags, |()| ())),
     c(211, "DOMAIN_SCREENSHOT", "virDomainScreenshot").served((Class::Write, guest::screenshot)),
@@ -388,7 +388,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(239, "DOMAIN_BLOCK_JOB_SET_SPEED", "virDomainBlockJobSetSpeed"),
     c(240, "DOMAIN_BLOCK_PULL", "virDomainBlockPull"),
     c(243, "DOMAIN_BLOCK_STATS_FLAGS", "virDomainBlockStatsFlags").served((Class::Read, |at| {
-        on_domain_params::<BlockStats, (String, i32, u32)>(at, |(disk, asked, flags)| {
+        on_object_params::<BlockStats, (String, i32, u32)>(at, |(disk, asked, flags)| {
             (BlockStatsArgs { disk, flags }, asked, flags)
         })
     })),
@@ -405,14 +405,14 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| ()
     )),
     c(253, "DOMAIN_GET_BLOCK_IO_TUNE", "virDomainGetBlockIoTune")
-        .served((Class::Read, |at| on_domain_params::<GetBlockIoTune, _>(at, guest::block_tune))),
+        .served((Class::Read, |at| on_object_params::<GetBlockIoTune, _>(at, guest::block_tune))),
     c(254, "DOMAIN_SET_NUMA_PARAMETERS", "virDomainSetNumaParameters").served(object!(
         SetNumaParameters,
         |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
         |()| ()
     )),
     c(255, "DOMAIN_GET_NUMA_PARAMETERS", "virDomainGetNumaParameters").served((Class::Read, |at| {
-        on_domain_params::<GetNumaParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
+        on_object_params::<GetNumaParameters, (i32, u32)>(at, |(asked, flags)| (flags, asked, flags))
     })),
     c(256, "DOMAIN_SET_INTERFACE_PARAMETERS", "virDomainSetInterfaceParameters").served(object!(
         SetInterfaceParameters,
@@ -420,7 +420,7 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| ()
     )),
     c(257, "DOMAIN_GET_INTERFACE_PARAMETERS", "virDomainGetInterfaceParameters")
-        .served((Class::Read, |at| on_domain_params::<GetInterfaceParameters, _>(at, guest::interface))),
+        .served((Class::Read, |at| on_object_params::<GetInterfaceParameters, _>(at, guest::interface))),
     c(258, "DOMAIN_SHUTDOWN_FLAGS", "virDomainShutdownFlags").served(object!(Shutdown, |flags: u32| flags, |()| ())),
     c(261, "DOMAIN_PM_SUSPEND_FOR_DURATION", "virDomainPMSuspendForDuration").served(object!(
         PmSuspend,

@@ -5,15 +5,16 @@ use crate::engine::api::{
     Class, DhcpLease, ListAllNetworks, NetworkCreate, NetworkCreateXml, NetworkDefineXml, NetworkDestroy,
     NetworkGetAutostart, NetworkGetBridgeName, NetworkGetDhcpLeases, NetworkGetMetadata, NetworkGetMetadataArgs,
     NetworkGetXmlDesc, NetworkIsActive, NetworkIsPersistent, NetworkListAllPorts, NetworkLookupByName,
-    NetworkLookupByUuid, NetworkPortGetXmlDesc, NetworkPortLookupByUuid, NetworkSetAutostart, NetworkSetMetadata,
+    NetworkLookupByUuid, NetworkPortCreateXml, NetworkPortDelete, NetworkPortGetParameters, NetworkPortGetXmlDesc,
+    NetworkPortLookupByUuid, NetworkPortParamsArgs, NetworkPortSetParameters, NetworkSetAutostart, NetworkSetMetadata,
     NetworkSetMetadataArgs, NetworkUndefine, NetworkUpdate, NetworkUpdateArgs, XmlFlags,
 };
 use crate::engine::network::Network;
 use crate::engine::network::define::{Edit, Metadata};
-use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, list, object};
+use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply, connection, list, object, on_object_params};
 use crate::rpc::session;
-use crate::rpc::wire::{NamedHandle, Remote};
-use crate::types::Uuid;
+use crate::rpc::wire::{NamedHandle, Params, Remote};
+use crate::types::{TypedParams, Uuid};
 
 /// `virConnectListAllNetworksFlags`
 const INACTIVE: u32 = 1;
@@ -67,6 +68,22 @@ fn port_lookup(at: Invocation) -> BoxFuture<Reply> {
         let port = crate::engine::api::dispatch::<NetworkPortLookupByUuid>(&caller, &network, uuid).await?;
         Ok(Answer::value(&(network.handle(), port)))
     })
+}
+
+fn port_create(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, xml, flags): (NamedHandle, String, u32) = at.arguments()?;
+        let network = Network::find(&connection, handle)?;
+        let port =
+            crate::engine::api::dispatch::<NetworkPortCreateXml>(&caller, &network, XmlFlags { xml, flags }).await?;
+        Ok(Answer::value(&(network.handle(), port)))
+    })
+}
+
+/// Arguments, number asked for, flags.
+fn port_asked((port, asked, flags): (Uuid, i32, u32)) -> (NetworkPortParamsArgs, i32, u32) {
+    (NetworkPortParamsArgs { port, params: TypedParams::new(), flags }, asked, flags)
 }
 
 fn edit((command, section, parent, xml, flags): (u32, u32, i32, String, u32)) -> NetworkUpdateArgs {
@@ -148,15 +165,24 @@ pub(super) const NETWORK: &[Procedure] = &[
     )),
     c(404, "NETWORK_LIST_ALL_PORTS", "virNetworkListAllPorts").served((Class::Read, list_all_ports)),
     c(405, "NETWORK_PORT_LOOKUP_BY_UUID", "virNetworkPortLookupByUUID").served((Class::Read, port_lookup)),
-    c(406, "NETWORK_PORT_CREATE_XML", "virNetworkPortCreateXML"),
-    c(407, "NETWORK_PORT_GET_PARAMETERS", "virNetworkPortGetParameters"),
-    c(408, "NETWORK_PORT_SET_PARAMETERS", "virNetworkPortSetParameters"),
+    c(406, "NETWORK_PORT_CREATE_XML", "virNetworkPortCreateXML").served((Class::Write, port_create)),
+    c(407, "NETWORK_PORT_GET_PARAMETERS", "virNetworkPortGetParameters")
+        .served((Class::Read, |at| on_object_params::<NetworkPortGetParameters, _>(at, port_asked))),
+    c(408, "NETWORK_PORT_SET_PARAMETERS", "virNetworkPortSetParameters").served(object!(
+        NetworkPortSetParameters,
+        |(port, params, flags): (Uuid, Params, u32)| NetworkPortParamsArgs { port, params: params.0, flags },
+        |()| ()
+    )),
     c(409, "NETWORK_PORT_GET_XML_DESC", "virNetworkPortGetXMLDesc").served(object!(
         NetworkPortGetXmlDesc,
         |args: (Uuid, u32)| args,
         |xml| xml
     )),
-    c(410, "NETWORK_PORT_DELETE", "virNetworkPortDelete"),
+    c(410, "NETWORK_PORT_DELETE", "virNetworkPortDelete").served(object!(
+        NetworkPortDelete,
+        |args: (Uuid, u32)| args,
+        |()| ()
+    )),
     c(432, "NETWORK_DEFINE_XML_FLAGS", "virNetworkDefineXMLFlags").served(connection!(
         NetworkDefineXml,
         |(xml, flags): (String, u32)| XmlFlags { xml, flags },
