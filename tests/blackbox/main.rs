@@ -22,6 +22,7 @@ mod logical;
 mod mock_define;
 mod mock_life;
 mod native;
+mod network_faults;
 mod network_ports;
 mod network_traffic;
 mod networks;

@@ -98,7 +98,7 @@ pub async fn create(network: &Network, xml: &str, flags: u32) -> Result<Uuid> {
 
 /// Writes the ports of clients into the network's record.
 async fn note(change: &mut Change<NetworkKind>, run: Run<NetworkKind>, ports: Vec<String>) -> Result<()> {
-    let live = NetworkLive { plan: run.live.plan.clone(), started: run.live.started, ports };
+    let live = NetworkLive { ports, ..NetworkLive::clone(&run.live) };
     fault_point("network-port.reserved")?;
     change.started(Run { live: Arc::new(live), ..run }).await?;
     fault_point("network-port.noted")

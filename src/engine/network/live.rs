@@ -156,14 +156,26 @@ pub async fn refresh(change: &mut Change<NetworkKind>, def: Arc<NetworkDef>) -> 
     let old = &run.live.plan;
     let mut new = plan(network.context(), &def)?;
     new.bridge.clone_from(&old.bridge);
-    // On disk before anything is changed: a daemon killed now finds the new plan and heals towards it.
-    let started = change.run(def, NetworkLive { plan: new.clone(), started: true, ports: run.live.ports.clone() });
-    change.started(started).await?;
+    let test = network.context().set == HostSet::Test;
+    let live = NetworkLive { plan: new.clone(), started: true, changing: !test, ports: run.live.ports.clone() };
+    // On disk before anything is changed: a daemon killed now finds the new plan and makes it so.
+    change.started(change.run(def.clone(), live.clone())).await?;
     fault_point("network-update.noted")?;
-    if network.context().set == HostSet::Test {
+    if test {
         return Ok(());
     }
-    run::refresh(old, &new, &network.context().networks.programs).await
+    run::refresh(old, &new, &network.context().networks.programs).await?;
+    fault_point("network-update.refreshed")?;
+    change.started(change.run(def, NetworkLive { changing: false, ..live })).await
+}
+
+/// Finishes the change of a network that a former daemon was killed in.
+pub(super) async fn settle(change: &mut Change<NetworkKind>) -> Result<()> {
+    let Some(run) = change.state().run.clone().filter(|run| run.live.changing) else { return Ok(()) };
+    tracing::warn!(network = change.handle().name(), "finishing a change that was not finished");
+    run::settle(&run.live.plan, &change.handle().context().networks.programs).await?;
+    let live = NetworkLive { changing: false, ..NetworkLive::clone(&run.live) };
+    change.started(Run { live: Arc::new(live), ..run }).await
 }
 
 /// Leases that hold at `now` (seconds since 1970) of an active network, as dnsmasq has them.

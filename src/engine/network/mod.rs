@@ -61,6 +61,8 @@ pub struct NetworkLive {
     pub plan: Plan,
     /// Everything of the plan is there, and nothing of it is being taken away.
     pub started: bool,
+    /// The plan is another one since, and its rules and server may not be there yet.
+    pub changing: bool,
     /// `<networkport>` documents of the ports that clients made.
     pub ports: Vec<String>,
 }

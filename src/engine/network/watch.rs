@@ -62,6 +62,9 @@ pub async fn recover(host: &HostObjects) {
         if run.live.started && same_boot {
             tracing::info!(network = network.name(), "found running");
             client_ports::register(host, &network);
+            if let Err(error) = live::settle(&mut change).await {
+                tracing::error!(network = network.name(), %error, "a change of the network cannot be finished");
+            }
             continue;
         }
         tracing::warn!(network = network.name(), same_boot, "undoing an unfinished or former run");

@@ -29,5 +29,5 @@ pub use health::{Problem, Seen, check, heal};
 pub use plan::{Plan, Surroundings};
 pub use programs::Programs;
 pub use server::ServerSpec;
-pub use start::{refresh, start, stop};
+pub use start::{refresh, settle, start, stop};
 pub use step::{Journal, Step, undo};

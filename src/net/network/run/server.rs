@@ -17,6 +17,8 @@ use crate::sys::exec::{GuestSpec, spawn_guest};
 use crate::sys::process::{self, PidFd};
 use crate::sys::users;
 
+/// In the run directory: the process that the daemon started.
+pub(super) const PIDFILE: &str = "server.pid";
 /// How long dnsmasq may take to bind its sockets; a loaded machine with many networks needs seconds.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to end when it is asked to.
@@ -44,7 +46,7 @@ pub struct ServerSpec {
 impl ServerSpec {
     /// Where the process writes who it is.
     pub fn pidfile(&self) -> PathBuf {
-        self.dir.join("server.pid")
+        self.dir.join(PIDFILE)
     }
 
     fn log(&self) -> PathBuf {

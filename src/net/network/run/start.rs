@@ -155,3 +155,12 @@ pub async fn refresh(old: &Plan, new: &Plan, programs: &Programs) -> Result<()> 
         (None, None) => Ok(()),
     }
 }
+
+/// Makes rules and server be as the plan says, whatever they are now: what [`refresh`] would have ended with.
+pub async fn settle(plan: &Plan, programs: &Programs) -> Result<()> {
+    apply_rules(plan, programs).await?;
+    match &plan.server {
+        Some(server) => server::start(&programs.dnsmasq()?, server).await.map(drop),
+        None => server::stop(&plan.dir.join(server::PIDFILE)).await,
+    }
+}
