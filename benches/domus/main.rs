@@ -3,7 +3,8 @@
 //! Machines drift by more than most differences, so two things are always measured in turn (A B A B ...), and both the
 //! minimum and the median are shown. The floors are what no implementation can avoid: QEMU's own start with the same
 //! arguments, SIGKILL and reap, a bare ping over a Unix socket, write + fsync + rename + fsync of the directory.
-//! libvirtd is measured beside it where it and its Python module are installed, `lxc-start` where it is.
+//! libvirtd is measured beside it where it and its Python module are installed, `lxc-start` and `libvirt-dbus` where they
+//! are.
 //!
 //! As root it runs with a high priority, and so does all it starts: what else the machine does shows less.
 //!
@@ -12,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "sys::exec and store::atomic belong to the daemon")]
 
+mod bus;
 mod client;
 mod clone_floor;
 mod container;
@@ -43,6 +45,11 @@ fn main() {
         && mode == rpc::FLOOR
     {
         return rpc::floor(socket);
+    }
+    if let [_, mode, socket] = std::env::args().collect::<Vec<_>>().as_slice()
+        && mode == bus::ECHO
+    {
+        return bus::echo(socket.as_ref());
     }
     // cargo passes its own flags (--bench); a name given by hand picks sections.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -94,6 +101,11 @@ fn main() {
         && let Err(reason) = rpc::measure(rounds, &mut table)
     {
         eprintln!("SKIP rpc: {reason}");
+    }
+    if runs("bus")
+        && let Err(reason) = bus::measure(rounds, &mut table)
+    {
+        eprintln!("SKIP bus: {reason}");
     }
     table.print();
 }

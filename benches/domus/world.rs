@@ -17,13 +17,19 @@ const NAME: &str = "novaacc-0000dc71";
 pub struct World {
     pub base: PathBuf,
     daemon: Option<Child>,
-    arguments: Vec<&'static str>,
+    arguments: Vec<String>,
 }
 
 impl World {
     /// A daemon with the mock driver alone: the control plane and nothing else.
     pub fn mock() -> World {
-        let mut world = World::directory(vec!["--mock"]);
+        World::mock_with(|_| Vec::new())
+    }
+
+    /// As [`World::mock`], with more arguments, made from the directory of everything.
+    pub fn mock_with(more: impl FnOnce(&Path) -> Vec<String>) -> World {
+        let mut world = World::directory(vec!["--mock".into()]);
+        world.arguments.extend(more(&world.base));
         fs::create_dir_all(world.root()).unwrap();
         fs::write(world.root().join("domusd.toml"), "[test]\ndomain = false\n").unwrap();
         world.start();
@@ -58,7 +64,7 @@ impl World {
         Ok(world)
     }
 
-    fn directory(arguments: Vec<&'static str>) -> World {
+    fn directory(arguments: Vec<String>) -> World {
         let base = nix::unistd::mkdtemp("/tmp/domus-bench.XXXXXX").unwrap();
         fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
         World { base, daemon: None, arguments }

@@ -77,6 +77,20 @@ impl Type for Params {
     const SIGNATURE: &'static Signature = DICT;
 }
 
+/// Typed parameters as `a{sv}` as everybody else writes it, for our own interfaces.
+#[derive(Debug)]
+pub struct PlainParams(pub TypedParams);
+
+impl Serialize for PlainParams {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.0.iter().map(|(name, value)| (name, Param(value))))
+    }
+}
+
+impl Type for PlainParams {
+    const SIGNATURE: &'static Signature = DICT;
+}
+
 /// Properties as `a{sv}` with double variants.
 #[derive(Debug)]
 pub struct Properties<'n>(pub Vec<(&'n str, Variant<'static>)>);

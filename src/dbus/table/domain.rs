@@ -48,6 +48,11 @@ fn params_args((params, flags): (HashMap<String, OwnedVariant>, u32)) -> Result<
     Ok(ParamsArgs { params: codec::params(params)?, flags })
 }
 
+/// More than 32 bits of size are too many in any case.
+fn peek(disk: String, offset: u64, size: u64, flags: u32) -> api::PeekArgs {
+    api::PeekArgs { disk, offset, size: u32::try_from(size).unwrap_or(u32::MAX), flags }
+}
+
 /// libvirt-dbus's interface of a domain.
 pub static INTERFACE: Interface = Interface {
     name: "org.libvirt.Domain",
@@ -92,12 +97,7 @@ const METHODS: &[Method] = &[
     m("BlockJobAbort", "disk s, flags u", "", "virDomainBlockJobAbort"),
     m("BlockPeek", "disk s, offset t, size t, flags u", "buffer ay", "virDomainBlockPeek").served(object!(
         api::BlockPeek,
-        |(disk, offset, size, flags): (String, u64, u64, u32)| Ok(api::PeekArgs {
-            disk,
-            offset,
-            size: u32::try_from(size).unwrap_or(u32::MAX),
-            flags
-        }),
+        |(disk, offset, size, flags)| Ok(peek(disk, offset, size, flags)),
         |_, bytes| bytes
     )),
     m("BlockPull", "disk s, bandwidth t, flags u", "", "virDomainBlockPull"),
@@ -108,7 +108,11 @@ const METHODS: &[Method] = &[
         |_, ()| ()
     )),
     m("BlockJobSetSpeed", "disk s, bandwidth t, flags u", "", "virDomainBlockJobSetSpeed"),
-    m("CoreDump", "to s, dumpformat u, flags u", "", "virDomainCoreDumpWithFormat"),
+    m("CoreDump", "to s, dumpformat u, flags u", "", "virDomainCoreDumpWithFormat").served(object!(
+        api::CoreDump,
+        |(to, format, flags)| Ok(api::DumpArgs { to, format, flags }),
+        |_, ()| ()
+    )),
     m("Create", "flags u", "", "virDomainCreateWithFlags").served(object!(Create, |flags: u32| Ok(flags), |_, ()| ())),
     m("CreateWithFiles", "files ah, flags u", "", "virDomainCreateWithFiles"),
     m("DelIOThread", "iothreadId u, flags u", "", "virDomainDelIOThread").served(object!(
@@ -286,7 +290,11 @@ const METHODS: &[Method] = &[
         |flags: u32| Ok(flags),
         |_, ()| ()
     )),
-    m("MemoryPeek", "offset t, size t, flags u", "buffer ay", "virDomainMemoryPeek"),
+    m("MemoryPeek", "offset t, size t, flags u", "buffer ay", "virDomainMemoryPeek").served(object!(
+        api::MemoryPeek,
+        |(offset, size, flags)| Ok(peek(String::new(), offset, size, flags)),
+        |_, bytes| bytes
+    )),
     m("MemoryStats", "flags u", "stats a{it}", "virDomainMemoryStats").served(object!(
         MemoryStats,
         |flags: u32| Ok(flags),
@@ -299,7 +307,11 @@ const METHODS: &[Method] = &[
     m("MigrateSetMaxSpeed", "bandwidth t, flags u", "", "virDomainMigrateSetMaxSpeed"),
     m("MigrateStartPostCopy", "flags u", "", "virDomainMigrateStartPostCopy"),
     m("MigrateToURI3", "dconuri s, params a{sv}, flags u", "", "virDomainMigrateToURI3"),
-    m("OpenGraphicsFD", "idx u, flags u", "fd h", "virDomainOpenGraphicsFD"),
+    m("OpenGraphicsFD", "idx u, flags u", "fd h", "virDomainOpenGraphicsFD").served(object!(
+        api::OpenGraphicsFd,
+        |(index, flags)| Ok(api::GraphicsArgs { index, flags }),
+        |_, fd| zbus::OwnedFd::from(fd)
+    )),
     m("PinEmulator", "cpumap ab, flags u", "", "virDomainPinEmulator").served(object!(
         PinEmulator,
         |(cpus, flags): (Vec<bool>, u32)| Ok(PinArgs { vcpu: 0, cpus, flags }),
@@ -353,7 +365,14 @@ const METHODS: &[Method] = &[
         |(device, threshold, flags)| Ok(api::ThresholdArgs { device, threshold, flags }),
         |_, ()| ()
     )),
-    m("SetGuestVcpus", "vcpumap ab, state i, flags u", "", "virDomainSetGuestVcpus"),
+    m("SetGuestVcpus", "vcpumap ab, state i, flags u", "", "virDomainSetGuestVcpus").served(object!(
+        api::SetGuestVcpus,
+        |(map, state, flags): (Vec<bool>, i32, u32)| {
+            let set = map.iter().enumerate().filter(|(_, is)| **is).map(|(id, _)| id.to_string());
+            Ok(api::GuestVcpusArgs { cpus: set.collect::<Vec<_>>().join(","), state, flags })
+        },
+        |_, ()| ()
+    )),
     m("SetInterfaceParameters", "device s, params a{sv}, flags u", "", "virDomainSetInterfaceParameters").served(
         object!(
             api::SetInterfaceParameters,

@@ -7,27 +7,17 @@ use crate::dbus::call::{BoxFuture, Invocation, object};
 use crate::dbus::codec::optional;
 use crate::dbus::fault::Fault;
 use crate::engine::api::{
-    BaselineHypervisorArgs, BaselineHypervisorCpu, CheckXml, CompareHypervisorArgs, CompareHypervisorCpu, ConsoleArgs,
-    DiagnoseXml, DiffXml, DomainXmlFromNative, DomainXmlToNative, ExecArgs, GetInfo, GetMessages,
-    GetStoragePoolCapabilities, GetVcpuInfo, LifecycleArgs, LookupStoragePoolByTargetPath, NativeArgs, OpenConsole,
-    PlanXml, ResizeArgs, ResizeConsole, RunProgram, SetLifecycleAction, TwoXml,
+    BaselineHypervisorArgs, BaselineHypervisorCpu, CheckXml, CompareHypervisorArgs, CompareHypervisorCpu, DiagnoseXml,
+    DiffXml, DomainXmlFromNative, DomainXmlToNative, GetStoragePoolCapabilities, LookupStoragePoolByTargetPath,
+    NativeArgs, PlanXml, TwoXml,
 };
-use crate::engine::driver::{DomainCapsQuery, Plan, VcpuInfo};
+use crate::engine::driver::{DomainCapsQuery, Plan};
 use zbus::Variant;
 
 /// XML with flags that must be 0.
 fn plain_xml((xml, flags): (String, u32), function: &str) -> Result<String, Fault> {
     crate::types::flags::check(flags, 0, function)?;
     Ok(xml)
-}
-
-/// Arguments of `Exec` as they come.
-type ExecTuple = (Vec<String>, Vec<String>, String, String, String, Vec<zbus::OwnedFd>, (u16, u16), u32);
-
-fn exec_args((argv, env, user, group, dir, stdio, size, flags): ExecTuple) -> Result<ExecArgs, Fault> {
-    let stdio = stdio.into_iter().map(std::os::fd::OwnedFd::from).collect();
-    let (user, group, dir) = (optional(user), optional(group), optional(dir));
-    Ok(ExecArgs { argv, env, user, group, dir, stdio, size, flags })
 }
 
 fn json(plan: &Plan) -> String {
@@ -49,16 +39,6 @@ pub static CONNECT: Interface = Interface {
     xml: include_str!("../../../schemas/dbus/org.domus.Connect1.xml"),
     emits_changed: false,
     methods: CONNECT_METHODS,
-    properties: &[],
-    signals: &[],
-};
-
-/// Beside `org.libvirt.Domain` on every domain.
-pub static DOMAIN: Interface = Interface {
-    name: "org.domus.Domain1",
-    xml: include_str!("../../../schemas/dbus/org.domus.Domain1.xml"),
-    emits_changed: false,
-    methods: DOMAIN_METHODS,
     properties: &[],
     signals: &[],
 };
@@ -160,54 +140,6 @@ const CONNECT_METHODS: &[Method] = &[
         LookupStoragePoolByTargetPath,
         |path: String| Ok(path),
         |at, pool| pool_path(at, &pool)
-    )),
-];
-
-const DOMAIN_METHODS: &[Method] = &[
-    m("GetInfo", "", "info (uttut)", "virDomainGetInfo").served(object!(GetInfo, |()| Ok(()), |_, info| ((
-        info.state.state as u32,
-        info.max_mem,
-        info.memory,
-        info.vcpus,
-        info.cpu_time
-    ),))),
-    m("GetMessages", "flags u", "messages as", "virDomainGetMessages").served(object!(
-        GetMessages,
-        |flags: u32| Ok(flags),
-        |_, messages| messages
-    )),
-    m(
-        "Exec",
-        "argv as, env as, user s, group s, cwd s, stdio ah, size (qq), flags u",
-        "control h, terminal ah",
-        "domusDomainExec",
-    )
-    .served(object!(RunProgram, exec_args, |_, exec| {
-        let terminal: Vec<zbus::OwnedFd> = exec.terminal.into_iter().map(zbus::OwnedFd::from).collect();
-        (zbus::OwnedFd::from(exec.control), terminal)
-    })),
-    m("GetVcpuInfo", "", "vcpus a(uitiab)", "virDomainGetVcpus").served(object!(
-        GetVcpuInfo,
-        |()| Ok(()),
-        |_, vcpus| {
-            let row = |(info, map): (VcpuInfo, Vec<bool>)| (info.number, info.state, info.cpu_time, info.cpu, map);
-            (vcpus.into_iter().map(row).collect::<Vec<_>>(),)
-        }
-    )),
-    m("ResizeConsole", "device s, rows q, columns q", "", "domusDomainResizeConsole").served(object!(
-        ResizeConsole,
-        |(device, rows, columns): (String, u16, u16)| Ok(ResizeArgs { device: optional(device), rows, columns }),
-        |_, ()| ()
-    )),
-    m("SetLifecycleAction", "type u, action u, flags u", "", "virDomainSetLifecycleAction").served(object!(
-        SetLifecycleAction,
-        |(kind, action, flags): (u32, u32, u32)| Ok(LifecycleArgs { kind, action, flags }),
-        |_, ()| ()
-    )),
-    m("OpenConsole", "device s, flags u", "console h", "virDomainOpenConsole").served(object!(
-        OpenConsole,
-        |(device, flags): (String, u32)| Ok(ConsoleArgs { device: optional(device), flags }),
-        |_, console| zbus::OwnedFd::from(console)
     )),
 ];
 

@@ -7,6 +7,7 @@
 pub mod connect;
 pub mod domain;
 pub mod domus;
+pub mod domus_domain;
 pub mod domus_host;
 pub mod images;
 pub mod interface;
@@ -161,7 +162,7 @@ pub static LIBVIRT: [&Interface; 10] = [
 /// Our own interfaces.
 pub static DOMUS: [&Interface; 8] = [
     &domus::CONNECT,
-    &domus::DOMAIN,
+    &domus_domain::INTERFACE,
     &domus::DAEMON,
     &domus_host::NETWORK,
     &domus_host::NODE_DEVICE,
@@ -216,7 +217,7 @@ fn element(document: &'static str) -> &'static str {
 pub fn of(kind: Kind) -> &'static [Lookup] {
     static ROOT: LazyLock<Vec<Lookup>> =
         LazyLock::new(|| lookups(&[&connect::INTERFACE, &domus::CONNECT, &images::CONNECT]));
-    static DOMAIN: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domain::INTERFACE, &domus::DOMAIN]));
+    static DOMAIN: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domain::INTERFACE, &domus_domain::INTERFACE]));
     static SNAPSHOT: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&snapshot::INTERFACE]));
     static NETWORK: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&network::INTERFACE, &domus_host::NETWORK]));
     static POOL: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&pool::INTERFACE]));
