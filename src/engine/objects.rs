@@ -325,6 +325,8 @@ impl<K: Kind> Drop for Change<K> {
         if self.reserved {
             self.handle.0.gone.store(true, Ordering::Release);
             self.objects().unreserve(&self.handle);
+        } else if self.handle.0.gone.load(Ordering::Acquire) {
+            self.objects().left(&self.handle);
         }
     }
 }
@@ -342,11 +344,15 @@ struct Inner<K: Kind> {
     /// Ordered, so that lists come out the same every time. Objects without a name are not in it.
     by_name: BTreeMap<String, Uuid>,
     reserved: HashSet<(Uuid, String)>,
+    /// Gone, but whoever took them away has not told yet: nothing of their UUID or name is made before, or its events
+    /// would come first.
+    leaving: Vec<Handle<K>>,
 }
 
 impl<K: Kind> Objects<K> {
     pub(super) fn new(context: Arc<Context>) -> Arc<Self> {
-        let inner = Inner { by_uuid: HashMap::new(), by_name: BTreeMap::new(), reserved: HashSet::new() };
+        let inner =
+            Inner { by_uuid: HashMap::new(), by_name: BTreeMap::new(), reserved: HashSet::new(), leaving: Vec::new() };
         Arc::new(Objects { context, inner: RwLock::new(inner) })
     }
 
@@ -427,6 +433,11 @@ impl<K: Kind> Objects<K> {
         if let Some(other) = inner.by_name.get(name) {
             return Err(taken(*other, name));
         }
+        if let Some(leaving) =
+            inner.leaving.iter().find(|left| left.uuid() == uuid || left.name() == name && !name.is_empty())
+        {
+            return Ok(Some(leaving.clone()));
+        }
         let reserved = inner.reserved.iter().find(|(of, as_name)| *of == uuid || (as_name == name && !name.is_empty()));
         if let Some((_, name)) = reserved {
             let text = format!("{} '{name}' is just being defined by another call", K::SHORT_NOUN);
@@ -452,6 +463,11 @@ impl<K: Kind> Objects<K> {
         if inner.by_name.get(handle.name()) == Some(&handle.uuid()) {
             inner.by_name.remove(handle.name());
         }
+        inner.leaving.push(handle.clone());
+    }
+
+    fn left(&self, handle: &Handle<K>) {
+        self.write().leaving.retain(|leaving| !Arc::ptr_eq(&leaving.0, &handle.0));
     }
 
     fn unreserve(&self, handle: &Handle<K>) {

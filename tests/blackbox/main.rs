@@ -15,6 +15,7 @@ mod dbus_api;
 mod ends;
 mod exec;
 mod guest_volumes;
+mod host_events;
 mod hostile_xml;
 mod interfaces;
 mod like_libvirt;

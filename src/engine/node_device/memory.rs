@@ -64,9 +64,10 @@ impl NodeDevices {
             let devices = Arc::make_mut(&mut memory);
             devices.push(device.clone());
             devices.sort_by(|a, b| a.name.cmp(&b.name));
+            // Before somebody else can take it away.
+            self.tell(&device.name, node_device_lifecycle::CREATED);
             device
         };
-        self.tell(&device.name, node_device_lifecycle::CREATED);
         Ok(device.name)
     }
 
@@ -118,8 +119,8 @@ impl NodeDevice {
                 return Err(Error::invalid_state(what).with_subsystem(Subsystem::NodeDev));
             }
             Arc::make_mut(&mut memory).remove(at);
+            devices.tell(&self.name, node_device_lifecycle::DELETED);
         }
-        devices.tell(&self.name, node_device_lifecycle::DELETED);
         Ok(())
     }
 }

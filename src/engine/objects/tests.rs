@@ -105,3 +105,23 @@ async fn everything_comes_back_from_disk() {
     again.load().await.unwrap();
     assert_eq!(again.all().iter().map(Handle::name).collect::<Vec<_>>(), ["b"]);
 }
+
+#[tokio::test]
+async fn what_leaves_has_left_before_its_like_comes() {
+    let things = things(None);
+    let a = def(1, "a");
+    let mut change = things.claim(&a).await.unwrap();
+    change.define(a.clone()).await.unwrap();
+    change.undefine().await.unwrap();
+    assert!(things.all().is_empty());
+    // Who took it away still has to tell: neither its UUID nor its name is to be had.
+    for like in [a.clone(), def(1, "b"), def(2, "a")] {
+        let claim = things.claim(&like);
+        tokio::pin!(claim);
+        assert!(futures_util::poll!(&mut claim).is_pending(), "{like:?}");
+    }
+    let other = things.claim(&def(2, "b")).await.unwrap();
+    drop(change);
+    assert!(things.claim(&a).await.unwrap().is_new());
+    drop(other);
+}
