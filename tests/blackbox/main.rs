@@ -14,6 +14,7 @@ mod consoles;
 mod dbus_api;
 mod ends;
 mod exec;
+mod foreign_firewalls;
 mod guest_volumes;
 mod host_events;
 mod hostile_xml;

@@ -17,10 +17,10 @@ use crate::harness::container::Container;
 use crate::harness::lab::ip;
 use crate::harness::{Guest, Lab, eventually, program, run, skip, soon, test_name};
 
-const FAR: &str = "203.0.113.2";
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const FAR: &str = "203.0.113.2";
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
-const DEFAULT: &str = "<network><name>default</name><uuid>aaaaaaaa-0000-4000-8000-000000000001</uuid><forward mode='nat'/>\
+pub(crate) const DEFAULT: &str = "<network><name>default</name><uuid>aaaaaaaa-0000-4000-8000-000000000001</uuid><forward mode='nat'/>\
     <bridge name='virbr7' stp='on' delay='0'/><mac address='52:54:00:0d:0d:01'/><domain name='guests'/>\
     <ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp>\
     </ip></network>";
@@ -88,7 +88,7 @@ fn put(lab: &Lab, xml: &str, autostart: bool) {
 }
 
 /// A lab whose daemon is not started yet, with these networks; the uplink and what is behind it.
-fn lab(networks: &[&str], more: &str) -> Option<(Lab, Far)> {
+pub(crate) fn lab(networks: &[&str], more: &str) -> Option<(Lab, Far)> {
     if !has_programs() {
         return None;
     }
@@ -103,7 +103,7 @@ fn lab(networks: &[&str], more: &str) -> Option<(Lab, Far)> {
 }
 
 /// A network namespace behind the uplink, held by a thread that sleeps in it.
-struct Far {
+pub(crate) struct Far {
     netns: fs::File,
     _hold: std::sync::mpsc::Sender<()>,
 }
@@ -145,7 +145,7 @@ impl Far {
     }
 }
 
-fn nft(text: &str) -> String {
+pub(crate) fn nft(text: &str) -> String {
     let mut child = Command::new(program("nft").unwrap());
     child.args(["-f", "-"]).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = child.spawn().unwrap();
@@ -161,7 +161,7 @@ fn ruleset() -> String {
 }
 
 /// A container in a network: asks for an address, then pings who is named in /targets until each answered.
-fn member(lab: &Lab, number: u8, network: &str) -> Container {
+pub(crate) fn member(lab: &Lab, number: u8, network: &str) -> Container {
     let script = "
 mkdir -p /run
 cat >/udhcpc.sh <<'EOS'
@@ -190,7 +190,7 @@ while true; do sleep 1000; done";
 }
 
 /// Starts it and waits for its address.
-fn up(lab: &Lab, guest: &Container) -> String {
+pub(crate) fn up(lab: &Lab, guest: &Container) -> String {
     lab.ok(&["start", &guest.name]);
     let line = eventually("an address", LONG, || {
         guest.log().lines().find_map(|line| line.trim().strip_prefix("address ").map(str::to_string))
@@ -199,11 +199,11 @@ fn up(lab: &Lab, guest: &Container) -> String {
     line
 }
 
-fn pings(lab: &Lab, guest: &Container, target: &str) -> bool {
+pub(crate) fn pings(lab: &Lab, guest: &Container, target: &str) -> bool {
     lab.run(&["exec", &guest.name, "--", "/bin/busybox", "ping", "-c", "1", "-W", "1", target]).success()
 }
 
-fn reaches(lab: &Lab, guest: &Container, target: &str) {
+pub(crate) fn reaches(lab: &Lab, guest: &Container, target: &str) {
     if soon(LONG, || pings(lab, guest, target).then_some(())).is_none() {
         panic!("{} does not reach {target}; rules:\n{}\n{}", guest.name, ruleset(), ip("route"));
     }
@@ -227,7 +227,7 @@ fn kill(pid: i32) {
 }
 
 /// Ends what networks of this test still have: they outlive daemons.
-fn tear_down(mut lab: Lab, networks: &[&str]) {
+pub(crate) fn tear_down(mut lab: Lab, networks: &[&str]) {
     if lab.is_alive() {
         for xml in networks {
             let name = &xml[xml.find("<name>").unwrap() + 6..xml.find("</name>").unwrap()];

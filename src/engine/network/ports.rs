@@ -90,6 +90,11 @@ impl Ports {
         }
     }
 
+    /// Whatever was said of the network is over, and is news when it comes again.
+    pub(super) fn nothing_to_say(&self, network: Uuid) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _)| *of != network);
+    }
+
     /// Whether this was not said of the network before.
     pub(super) fn is_news(&self, network: Uuid, text: &str) -> bool {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).insert((network, text.to_string()))

@@ -174,7 +174,10 @@ async fn look(host: &HostObjects, patience: &mut Patience, filter: &mut Filter) 
     let (sound, broken): (Vec<Network>, Vec<Network>) =
         active.into_iter().partition(|network| problems(network, &seen, &host.ports.links(network.uuid())).is_empty());
     drop(seen);
-    sound.iter().for_each(|network| patience.healed(network.uuid()));
+    for network in sound {
+        patience.healed(network.uuid());
+        host.ports.nothing_to_say(network.uuid());
+    }
     for network in broken {
         if !patience.is_due(network.uuid()) {
             continue;

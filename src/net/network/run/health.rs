@@ -132,11 +132,11 @@ fn check_rules(plan: &Plan, ruleset: &Ruleset, problems: &mut Vec<Problem>) {
             problems.push(Problem::Table { table: table.clone() });
         }
     }
-    let Some(bridge) = plan.bridge.as_ref().filter(|_| plan.forwards()) else { return };
-    if foreign::docker_rules_missing(ruleset, &bridge.name) {
+    let Some(bridge) = &plan.bridge else { return };
+    if plan.forwards() && foreign::docker_rules_missing(ruleset, &bridge.name) {
         problems.push(Problem::Docker { bridge: bridge.name.clone() });
     } else {
-        let blockers = foreign::blockers(ruleset, &bridge.name, true, plan.server.is_some(), &plan.tables);
+        let blockers = foreign::blockers(ruleset, &bridge.name, plan.traffic(), &plan.tables);
         problems.extend(blockers.into_iter().map(|blocker| Problem::Blocked { text: blocker.text }));
     }
 }

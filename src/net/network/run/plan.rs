@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign::Traffic;
 use super::nft::TableName;
 use super::server::ServerSpec;
 use super::step::Step;
@@ -136,6 +137,11 @@ impl Plan {
     /// Whether guests reach other networks through the host.
     pub fn forwards(&self) -> bool {
         self.forward_ipv4 || self.forward_ipv6
+    }
+
+    /// What of the network others could keep it from.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic { forwards: self.forwards(), serves: self.server.is_some() }
     }
 
     pub(super) fn prints_file(&self) -> PathBuf {

@@ -111,12 +111,12 @@ pub(super) async fn apply_rules(plan: &Plan, programs: &Programs) -> Result<()> 
     let old: String = plan.tables.iter().map(|table| format!("add table {table}\ndelete table {table}\n")).collect();
     nft::apply(&nft, &format!("{old}{}", plan.rules)).await?;
     let ruleset = nft::read(&nft, &plan.tables).await?;
-    if let Some(bridge) = plan.bridge.as_ref().filter(|_| plan.forwards()) {
+    if let Some(bridge) = &plan.bridge {
         let mut others = nft::foreign(&nft).await?;
-        if foreign::pass_docker(&nft, &others, &bridge.name).await? {
+        if plan.forwards() && foreign::pass_docker(&nft, &others, &bridge.name).await? {
             others = nft::foreign(&nft).await?;
         }
-        for blocker in foreign::blockers(&others, &bridge.name, true, plan.server.is_some(), &plan.tables) {
+        for blocker in foreign::blockers(&others, &bridge.name, plan.traffic(), &plan.tables) {
             tracing::warn!(network = plan.name, "{blocker}");
         }
     }
