@@ -90,6 +90,8 @@ codes! {
     XmlInvalidSchema = 92, "XML document failed to validate against schema: %s";
     AuthUnavailable = 94, "authentication unavailable: %s";
     DeviceMissing = 99, "device not found: %s";
+    NoDomainCheckpoint = 103, "Domain checkpoint not found: %s";
+    NoDomainBackup = 104, "Domain backup job id not found: %s";
     NetworkPortExist = 106, "network port %s exists already";
     NoNetworkPort = 107, "network port not found: %s";
     NoNetworkMetadata = 111, "metadata not found: %s";

@@ -20,6 +20,7 @@ mod migratable;
 pub mod model;
 pub mod os;
 mod parse;
+pub mod perf;
 mod place;
 pub mod post_parse;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Virtual CPUs, I/O threads and their tuning.
 
+use super::DomainDef;
 use super::foreign::Foreign;
 use super::words::{YesNo, attrs, words};
 use crate::error::{Code, Result};
@@ -167,6 +168,29 @@ pub(crate) fn write_vcpus(w: &mut Writer, vcpus: &[VcpuState]) {
             vcpu.write("vcpu", w);
         }
     });
+}
+
+/// Numbers of the threads for disks: those listed, then as many more as `<iothreads>` asks for, each the lowest free one.
+pub fn iothread_ids(def: &DomainDef) -> Vec<u32> {
+    let mut ids: Vec<u32> = def.iothread_ids.iter().map(|thread| thread.id).collect();
+    let wanted = def.iothreads.unwrap_or(0).max(ids.len() as u32);
+    let mut next = 1;
+    while (ids.len() as u32) < wanted {
+        if !ids.contains(&next) {
+            ids.push(next);
+        }
+        next += 1;
+    }
+    ids
+}
+
+/// Lists all of them.
+pub fn list_iothreads(def: &mut DomainDef) {
+    let numbers = iothread_ids(def);
+    for id in numbers.into_iter().skip(def.iothread_ids.len()) {
+        def.iothread_ids.push(IoThread { id, ..IoThread::default() });
+    }
+    def.iothreads = u32::try_from(def.iothread_ids.len()).ok().filter(|count| *count > 0);
 }
 
 impl IoThread {

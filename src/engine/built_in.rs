@@ -19,7 +19,7 @@ pub(super) async fn ship(connection: &Connection, state: &Path) -> Result<()> {
     for xml in definitions {
         let new = XmlFlags { xml: xml.into(), flags: 0 };
         let domain = DefineXml::run(&Caller::daemon(), connection, new).await?;
-        domain.request(Op::Start { flags: 0, transient: None }).await?;
+        domain.request(Op::Start { how: 0.into(), transient: None }).await?;
     }
     run_blocking(move || note(&mark)).await
 }

@@ -4,6 +4,7 @@
 //! never emits API events: it reports [`InstanceEvent`]s, and the domain's task decides what they mean.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::undo::Step;
 use crate::cgroup::Settings;
 use crate::domain_xml::device::{Channel, Graphics};
 use crate::domain_xml::snapshot::SnapshotDef;
-use crate::domain_xml::tune::BlkioDevice;
+use crate::domain_xml::tune::{BlkioDevice, IoThread};
 use crate::domain_xml::{Device, DomainDef, Warning};
 use crate::error::{Error, Result, Subsystem};
 use crate::host::NodeInfo;
@@ -94,7 +95,12 @@ pub struct StartRequest {
     pub secrets: GuestSecrets,
     /// Leave the guest paused (`VIR_DOMAIN_START_PAUSED`).
     pub paused: bool,
+    /// Descriptors for a container's first process, which finds them as 3 and up.
+    pub files: Files,
 }
+
+/// Descriptors that a client passed, in its order.
+pub type Files = Arc<Vec<OwnedFd>>;
 
 /// Where a launch writes what it is about to make.
 #[async_trait]
@@ -369,16 +375,16 @@ pub trait Instance: Send + Sync + fmt::Debug {
     async fn memory_stats(&self) -> Result<Vec<(i32, u64)>>;
 
     /// A stream to the console or channel with this alias; `None` = the first console. `force` ends another user's.
-    async fn open_console(&self, device: Option<&str>, force: bool) -> Result<std::os::fd::OwnedFd>;
+    async fn open_console(&self, device: Option<&str>, force: bool) -> Result<OwnedFd>;
 
     /// A stream to a channel of the live definition. `force` ends another user's.
-    async fn open_channel(&self, channel: &Channel, force: bool) -> Result<std::os::fd::OwnedFd> {
+    async fn open_channel(&self, channel: &Channel, force: bool) -> Result<OwnedFd> {
         let _ = (channel, force);
         Err(Error::no_support("virDomainOpenChannel"))
     }
 
     /// The namespaces of a container's init.
-    fn namespaces(&self) -> Result<Vec<std::os::fd::OwnedFd>> {
+    fn namespaces(&self) -> Result<Vec<OwnedFd>> {
         Err(Error::no_support("virDomainLxcOpenNamespace"))
     }
 
@@ -464,20 +470,20 @@ pub trait Instance: Send + Sync + fmt::Debug {
     }
 
     /// Shows a display of the live definition to whoever is at the other end of `client`; `trusted`: no password is asked.
-    async fn show_display(&self, display: &Graphics, client: std::os::fd::OwnedFd, trusted: bool) -> Result<()> {
+    async fn show_display(&self, display: &Graphics, client: OwnedFd, trusted: bool) -> Result<()> {
         let _ = (display, client, trusted);
         Err(Error::no_support("virDomainOpenGraphicsFD"))
     }
 
     /// Writes the guest's memory to a file, in one of `virDomainCoreDumpFormat`'s forms, and returns when it is there.
-    async fn dump_memory(&self, file: std::os::fd::OwnedFd, format: u32) -> Result<()> {
+    async fn dump_memory(&self, file: OwnedFd, format: u32) -> Result<()> {
         let _ = (file, format);
         Err(Error::no_support("virDomainCoreDumpWithFormat"))
     }
 
-    /// A command in the hypervisor's own words, JSON or for humans.
-    async fn monitor_command(&self, command: &str, human: bool) -> Result<String> {
-        let _ = (command, human);
+    /// A command in the hypervisor's own words, JSON or for humans, and descriptors that go with it.
+    async fn monitor_command(&self, command: &str, human: bool, files: Vec<OwnedFd>) -> Result<String> {
+        let _ = (command, human, files);
         Err(Error::no_support("virDomainQemuMonitorCommand"))
     }
 
@@ -515,7 +521,7 @@ pub struct ExecRequest {
     pub user: Option<String>,
     pub group: Option<String>,
     /// Standard input, output and error; `None`: a terminal of its own.
-    pub stdio: Option<[std::os::fd::OwnedFd; 3]>,
+    pub stdio: Option<[OwnedFd; 3]>,
     /// Rows and columns of that terminal.
     pub size: (u16, u16),
 }
@@ -524,9 +530,9 @@ pub struct ExecRequest {
 #[derive(Debug)]
 pub struct Exec {
     /// Whoever holds it is told of the program's end; the program ends when it is closed. See `org.domus.Domain1.Exec`.
-    pub control: std::os::fd::OwnedFd,
+    pub control: OwnedFd,
     /// The master of its terminal.
-    pub terminal: Option<std::os::fd::OwnedFd>,
+    pub terminal: Option<OwnedFd>,
 }
 
 /// A change of a running guest's limits.
@@ -556,6 +562,14 @@ pub enum Tune {
     DiskLimits(String),
     /// A thread for disks comes, or goes.
     IoThread { id: u32, add: bool },
+    /// Host CPUs of such a thread, as a set in libvirt's text form.
+    PinIoThread { id: u32, cpus: String },
+    /// How such a thread polls and how many helpers it has: the live definition says it; `former` is what it said before.
+    IoThreadLimits { former: IoThread },
+    /// Single virtual CPUs are on or off: the live definition says which.
+    VcpuStates,
+    /// Events of the host's processors that are counted for the guest, or no longer.
+    Perf(Vec<(String, bool)>),
 }
 
 impl Tune {
@@ -575,6 +589,10 @@ impl Tune {
             Tune::DiskLimits(_) => "virDomainSetBlockIoTune",
             Tune::IoThread { add: true, .. } => "virDomainAddIOThread",
             Tune::IoThread { add: false, .. } => "virDomainDelIOThread",
+            Tune::PinIoThread { .. } => "virDomainPinIOThread",
+            Tune::IoThreadLimits { .. } => "virDomainSetIOThreadParams",
+            Tune::VcpuStates => "virDomainSetVcpu",
+            Tune::Perf(_) => "virDomainSetPerfEvents",
         }
     }
 }

@@ -38,13 +38,8 @@ pub fn apply(manager: &Manager, path: &str, live: &DomainDef, tune: &Tune, vcpus
         Tune::Cpu { .. } => (Controller::Cpu, "CPU"),
         Tune::Blkio { .. } => (Controller::Blkio, "blkio"),
         Tune::Nodeset(_) => (Controller::Cpuset, "cpuset"),
-        Tune::PinVcpu { .. }
-        | Tune::PinEmulator { .. }
-        | Tune::Vcpus(_)
-        | Tune::Lifecycle
-        | Tune::MemoryPeriod(_)
-        | Tune::DiskLimits(_)
-        | Tune::IoThread { .. } => return Err(Error::no_support(tune.function())),
+        // Threads and devices of the guest's own.
+        _ => return Err(Error::no_support(tune.function())),
     };
     let group = manager.extend(path, &[controller])?;
     if !group.has(controller) {

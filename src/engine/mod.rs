@@ -155,7 +155,7 @@ impl Engine {
             let limit = limit.clone();
             starts.spawn(async move {
                 let _permit = limit.acquire_owned().await;
-                if let Err(error) = domain.request(domain::Op::Start { flags: 0, transient: None }).await {
+                if let Err(error) = domain.request(domain::Op::Start { how: 0.into(), transient: None }).await {
                     tracing::error!(domain = %domain.name(), %error, "autostart failed");
                 }
             });

@@ -43,6 +43,9 @@ pub struct Record {
     pub reason: i32,
     /// Whether a persistent definition exists beside it.
     pub persistent: bool,
+    /// Whether it belongs to one client: then it ends with the daemon's connection to it, however that ends.
+    #[serde(default)]
+    pub autodestroy: bool,
     /// The live definition; of a start that has not ended, the definition it starts from.
     pub live_xml: String,
     /// What [`super::driver::Launched::state`] was.

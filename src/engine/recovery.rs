@@ -142,6 +142,14 @@ async fn settle(runtime: &Arc<DriverRuntime>, record: Record, moments: Tree) -> 
             if domain.snapshot().saved.is_some() {
                 domain.request(Op::ForgetSaved).await?;
             }
+            if record.autodestroy {
+                tracing::info!(
+                    domain = record.name,
+                    id = record.id,
+                    "its client went with the former daemon: it is ended"
+                );
+                return domain.request(Op::Destroy { flags: 0 }).await;
+            }
             tracing::info!(domain = record.name, id = record.id, "found running");
             Ok(())
         }

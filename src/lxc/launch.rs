@@ -19,7 +19,7 @@ use super::driver::Shared;
 use super::hostdev;
 use super::instance::{LxcInstance, NewInstance};
 use super::plan::{self, Host, Peers};
-use super::protocol::{CONTROL_FD, Cause, EXIT_RECORD_NAME, Event, ExitRecord, Running, SPEC_FD};
+use super::protocol::{BINARY_FD, CONTROL_FD, Cause, EXIT_RECORD_NAME, Event, ExitRecord, FILES_FD, Running, SPEC_FD};
 use super::spec::{Cgroups, IdMaps, Spec};
 use crate::cgroup::{Controller, Group};
 use crate::domain_xml::DomainDef;
@@ -36,8 +36,6 @@ use crate::sys::{fault, packet, process, weakened};
 
 /// Version of [`RunState`] written now.
 const STATE_VERSION: u32 = 1;
-/// Fd of the sealed binary in the supervisor, until it closes it.
-const BINARY_FD: i32 = 5;
 /// How long a supervisor may take to say how its container is before the record must do.
 const STATUS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 const PIDFILE: &str = "supervisor.pid";
@@ -121,6 +119,7 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
             let group = make_group(&shared, &def, &cgroup)?;
             let mut spec = plan::plan(&def, &host)?;
             let dirs = group.container(owner(spec.ids.as_ref()))?;
+            spec.files = u32::try_from(start.files.len()).unwrap_or(0);
             spec.devices = def.hostdevs.iter().map(hostdev::node).collect::<Result<_>>()?;
             if !weakened("any-device") {
                 group.restrict_devices(&spec.devices.iter().map(hostdev::rule).collect::<Vec<_>>())?;
@@ -305,6 +304,10 @@ fn spawn(
         .mode(0o600)
         .open(&pidfile)
         .map_err(|error| failed(&format!("cannot create '{}'", pidfile.display()), error))?;
+    let mut fds = vec![(SPEC_FD, plan.into()), (CONTROL_FD, control), (BINARY_FD, shared.sealed.get()?)];
+    for (number, file) in (FILES_FD..).zip(start.files.iter()) {
+        fds.push((number, file.try_clone().map_err(|error| failed("cannot copy a descriptor", error))?));
+    }
     spawn_guest(GuestSpec {
         argv: vec![format!("/proc/self/fd/{BINARY_FD}"), "supervise".into(), def.name.clone()],
         // Fault points of a test reach into the supervisor.
@@ -315,7 +318,7 @@ fn spawn(
         umask: 0o022,
         limits: Vec::new(),
         working_dir: "/".into(),
-        fds: vec![(SPEC_FD, plan.into()), (CONTROL_FD, control), (BINARY_FD, shared.sealed.get()?)],
+        fds,
         output: output.into(),
         cgroup_procs,
         pidfile: Some(pidfile.into()),

@@ -16,6 +16,10 @@ pub const EXIT_RECORD_NAME: &str = "exit.json";
 pub const SPEC_FD: i32 = 3;
 /// Fd of its first connection: the daemon that starts it.
 pub const CONTROL_FD: i32 = 4;
+/// Fd of the binary it is started from, until it closes it.
+pub const BINARY_FD: i32 = 5;
+/// First of the fds that are for init.
+pub const FILES_FD: i32 = 6;
 
 /// A request to the supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

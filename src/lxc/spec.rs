@@ -49,6 +49,10 @@ pub struct Spec {
     pub restart_on_crash: bool,
     /// Wait before init's first instruction until told `run`.
     pub hold: bool,
+    /// How many descriptors init finds open as 3 and up; the supervisor gets them from
+    /// [`FILES_FD`](super::protocol::FILES_FD) on.
+    #[serde(default)]
+    pub files: u32,
 }
 
 /// The first process.

@@ -47,12 +47,15 @@ pub fn send_fd(socket: impl AsFd, fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends as much of `data` as fits now, with `fd` on its first byte; nothing is sent without the other.
-pub fn send_with_fd(socket: impl AsFd, data: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Most descriptors that one message carries here; the kernel's own limit is higher.
+pub const MAX_SENT_FDS: usize = 32;
+
+/// Sends as much of `data` as fits now, with `fds` on its first byte; nothing is sent without the other.
+/// Errors: `EMSGSIZE` for more than [`MAX_SENT_FDS`].
+pub fn send_with_fds(socket: impl AsFd, data: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SENT_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd];
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+    if fds.len() > MAX_SENT_FDS || !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::from_raw_os_error(nix::libc::EMSGSIZE));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -89,6 +89,7 @@ pub fn spec(run_dir: &Path, root: &Path) -> Spec {
         restart_on_poweroff: false,
         restart_on_crash: false,
         hold: false,
+        files: 0,
     }
 }
 

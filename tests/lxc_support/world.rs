@@ -103,6 +103,7 @@ impl World {
             log_dir: self.dir.path().join("log"),
             secrets: Default::default(),
             paused,
+            files: Default::default(),
         };
         self.driver.launch(start, &self.undo).await
     }

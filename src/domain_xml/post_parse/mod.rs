@@ -10,7 +10,7 @@ use super::device::*;
 use super::model::{CrashAction, DomainDef, LifecycleAction, VirtType};
 use super::os::{BootDev, FirmwareFormat, LoaderType, OsType};
 use super::seclabel::{Seclabel, SeclabelType};
-use super::tune::{IoThread, Placement, VcpuState};
+use super::tune::{Placement, VcpuState, list_iothreads};
 use super::words::YesNo;
 pub use controllers::{implicit_controllers, insert_controller};
 
@@ -51,15 +51,8 @@ pub fn post_parse(def: &mut DomainDef) -> Result<()> {
 /// Listed threads count; when fewer are listed than there are, the others get the lowest free numbers.
 fn iothreads(def: &mut DomainDef) {
     def.iothreads = def.iothreads.filter(|count| *count != 0);
-    if def.iothread_ids.is_empty() {
-        return;
-    }
-    let listed = def.iothread_ids.len() as u32;
-    let wanted = def.iothreads.unwrap_or(0).max(listed);
-    def.iothreads = Some(wanted);
-    for _ in listed..wanted {
-        let free = (1..).find(|id| !def.iothread_ids.iter().any(|thread| thread.id == *id)).unwrap_or_default();
-        def.iothread_ids.push(IoThread { id: free, ..Default::default() });
+    if !def.iothread_ids.is_empty() {
+        list_iothreads(def);
     }
 }
 

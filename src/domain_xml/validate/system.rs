@@ -7,6 +7,7 @@ use crate::domain_xml::cpu::{CacheMode, Cpu, CpuMode, MaxPhysAddrMode};
 use crate::domain_xml::features::Features;
 use crate::domain_xml::model::DomainDef;
 use crate::domain_xml::os::{Firmware, LoaderType, Os, OsType, Sysinfo};
+use crate::domain_xml::perf;
 use crate::domain_xml::seclabel::SeclabelType;
 use crate::domain_xml::words::{Switch, YesNo};
 use crate::types::Uuid;
@@ -36,7 +37,7 @@ pub(super) fn system(def: &DomainDef) -> Check {
     }
     seclabels(def)?;
     throttle_groups(def)?;
-    perf(def)
+    perf::check(def)
 }
 
 fn cpu(cpu: &Cpu) -> Check {
@@ -226,53 +227,6 @@ fn throttle_groups(def: &DomainDef) -> Check {
             Some(name) if !seen.insert(&name.text) => refuse!(XmlError, "duplicate group name '{}' found", name.text)?,
             Some(_) => {}
         }
-    }
-    Ok(())
-}
-
-const PERF_EVENTS: &[&str] = &[
-    "cmt",
-    "mbmt",
-    "mbml",
-    "cpu_cycles",
-    "instructions",
-    "cache_references",
-    "cache_misses",
-    "branch_instructions",
-    "branch_misses",
-    "bus_cycles",
-    "stalled_cycles_frontend",
-    "stalled_cycles_backend",
-    "ref_cpu_cycles",
-    "cpu_clock",
-    "task_clock",
-    "page_faults",
-    "context_switches",
-    "cpu_migrations",
-    "page_faults_min",
-    "page_faults_maj",
-    "alignment_faults",
-    "emulation_faults",
-];
-
-fn perf(def: &DomainDef) -> Check {
-    let events = def.later.iter().filter(|element| element.name == "perf").flat_map(|list| &list.children);
-    let mut seen = HashSet::new();
-    for event in events.filter(|event| event.name == "event") {
-        let value = |name: &str| event.attributes.iter().find(|(known, _)| known == name).map(|(_, v)| v.as_str());
-        let Some(name) = value("name") else {
-            return refuse!(XmlError, "Missing required attribute 'name' in element 'event'");
-        };
-        refuse!(
-            if !PERF_EVENTS.contains(&name), XmlError,
-            "Invalid value for attribute 'name' in element 'event': '{name}'."
-        );
-        match value("enabled") {
-            None => refuse!(XmlError, "Missing required attribute 'enabled' in element 'event'")?,
-            Some("yes" | "no") => {}
-            Some(other) => refuse!(XmlError, "Invalid value for attribute 'enabled' in element 'event': '{other}'.")?,
-        }
-        refuse!(if !seen.insert(name), XmlError, "perf event '{name}' was already specified");
     }
     Ok(())
 }

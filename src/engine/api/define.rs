@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::lifecycle::refuse_autodestroy;
-use super::{call, check_flags};
+use super::lifecycle::{FilesArgs, check_takes_files, start};
+use super::{Caller, call, check_flags};
 use crate::domain_xml::device::VirtualPortType;
 use crate::domain_xml::model::GenId;
 use crate::domain_xml::{self, DomainDef, FormatOptions, Warning};
 use crate::engine::cleanup::fault_point;
-use crate::engine::domain::{NewDefinition, Op, Seed};
+use crate::engine::domain::{How, NewDefinition, Op, Seed};
 use crate::engine::driver::Plan;
 use crate::engine::registry::Claim;
 use crate::engine::{Connection, Domain, secret, storage};
@@ -135,32 +135,47 @@ call! {
         use flags::create;
         let known = create::PAUSED | create::AUTODESTROY | create::VALIDATE | create::RESET_NVRAM;
         check_flags(on, flags, known, "virDomainCreateXML")?;
-        refuse_autodestroy(flags)?;
-        if flags & create::VALIDATE != 0 {
-            domain_xml::check::validate_strictly(&xml)?;
-        }
-        let (mut def, warnings) = read(on, &xml).await?;
-        let uuid = settle_uuid(on, &mut def);
-        let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def.compact()) };
-        let name = new.def.name.clone();
-        let runtime = on.runtime();
-        let domain = match runtime.registry().claim(uuid, &name)? {
-            Claim::Existing(domain) => {
-                if domain.snapshot().active() {
-                    return Err(Error::invalid_state(format!("domain '{name}' is already active")));
-                }
-                domain
-            }
-            Claim::New(reservation) => {
-                let seed = Seed { messages: new.messages.clone(), ..Seed::new(uuid, name) };
-                let domain = Domain::spawn(runtime.clone(), seed);
-                reservation.commit(domain.clone());
-                domain
-            }
-        };
-        domain.request(Op::Start { flags, transient: Some(Box::new(new)) }).await?;
-        Ok(domain)
+        create_transient(caller, on, &xml, flags.into()).await
     }
+}
+
+call! {
+    /// As [`CreateXml`], with descriptors for the guest's first process, which finds them as 3 and up.
+    CreateXmlWithFiles = "virDomainCreateXMLWithFiles", Write, "domain:start";
+    (caller, on: Connection, FilesArgs { files, start: XmlFlags { xml, flags } } => FilesArgs<XmlFlags>) -> Domain {
+        use flags::create;
+        check_takes_files(on.kind(), "virDomainCreateXMLWithFiles")?;
+        let known = create::PAUSED | create::AUTODESTROY | create::VALIDATE;
+        check_flags(on, flags, known, "virDomainCreateXMLWithFiles")?;
+        create_transient(caller, on, &xml, How { flags, files: Arc::new(files) }).await
+    }
+}
+
+async fn create_transient(caller: &Caller, on: &Connection, xml: &str, how: How) -> Result<Domain> {
+    if how.flags & flags::create::VALIDATE != 0 {
+        domain_xml::check::validate_strictly(xml)?;
+    }
+    let (mut def, warnings) = read(on, xml).await?;
+    let uuid = settle_uuid(on, &mut def);
+    let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def.compact()) };
+    let name = new.def.name.clone();
+    let runtime = on.runtime();
+    let domain = match runtime.registry().claim(uuid, &name)? {
+        Claim::Existing(domain) => {
+            if domain.snapshot().active() {
+                return Err(Error::invalid_state(format!("domain '{name}' is already active")));
+            }
+            domain
+        }
+        Claim::New(reservation) => {
+            let seed = Seed { messages: new.messages.clone(), ..Seed::new(uuid, name) };
+            let domain = Domain::spawn(runtime.clone(), seed);
+            reservation.commit(domain.clone());
+            domain
+        }
+    };
+    start(caller, &domain, how, Some(Box::new(new))).await?;
+    Ok(domain)
 }
 
 call! {

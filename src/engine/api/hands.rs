@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::lifecycle::FilesArgs;
 use super::{call, check_flags};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{BalloonModel, Disk, Graphics, StorageFormat, StorageKind};
@@ -468,7 +469,18 @@ call! {
         check_flags(on, flags, MONITOR_HMP, "virDomainQemuMonitorCommand")?;
         let (instance, _) = running(on)?;
         tracing::warn!(domain = %on.name(), who = %caller.who, %command, "a client talks to QEMU's monitor");
-        instance.monitor_command(&command, flags & MONITOR_HMP != 0).await
+        instance.monitor_command(&command, flags & MONITOR_HMP != 0, Vec::new()).await
+    }
+}
+
+call! {
+    /// The same with descriptors, which QEMU gets with the command: `getfd` and `add-fd` take one.
+    QemuMonitorCommandWithFiles = "virDomainQemuMonitorCommandWithFiles", Write, "domain:write";
+    (caller, on: Domain, FilesArgs { files, start: MonitorArgs { command, flags } } => FilesArgs<MonitorArgs>) -> String {
+        check_flags(on, flags, MONITOR_HMP, "virDomainQemuMonitorCommandWithFiles")?;
+        let (instance, _) = running(on)?;
+        tracing::warn!(domain = %on.name(), who = %caller.who, %command, files = files.len(), "a client talks to QEMU's monitor");
+        instance.monitor_command(&command, flags & MONITOR_HMP != 0, files).await
     }
 }
 

@@ -1,13 +1,16 @@
 //! Starting, stopping and pausing.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use super::tune::tune;
-use super::{call, check_flags};
+use super::{Caller, call, check_flags};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::model::{CrashAction, LifecycleAction};
 use crate::engine::Domain;
-use crate::engine::domain::Op;
-use crate::engine::driver::Tune;
-use crate::error::{Code, Error};
+use crate::engine::domain::{How, NewDefinition, Op};
+use crate::engine::driver::{DriverKind, Tune};
+use crate::error::{Code, Error, Result};
 use crate::types::flags;
 
 call! {
@@ -17,18 +20,56 @@ call! {
         use flags::create;
         let known = create::PAUSED | create::AUTODESTROY | create::BYPASS_CACHE | create::FORCE_BOOT | create::RESET_NVRAM;
         check_flags(on, flags, known, "virDomainCreateWithFlags")?;
-        refuse_autodestroy(flags)?;
-        on.request(Op::Start { flags, transient: None }).await
+        start(caller, on, flags.into(), None).await
     }
 }
 
-/// Autodestroy needs a connection that owns the guest; none of the front ends has one yet.
-pub(super) fn refuse_autodestroy(flags: u32) -> crate::error::Result<()> {
-    if flags & flags::create::AUTODESTROY != 0 {
+/// Arguments of the calls that start a guest with descriptors of the client's.
+#[derive(Debug)]
+pub struct FilesArgs<T> {
+    pub files: Vec<OwnedFd>,
+    pub start: T,
+}
+
+/// Only the first process of a container could use them; the test driver's guests have none and take no notice.
+pub(super) fn check_takes_files(kind: DriverKind, function: &'static str) -> Result<()> {
+    if kind == DriverKind::Qemu { Err(Error::no_support(function)) } else { Ok(()) }
+}
+
+call! {
+    /// As [`Create`], with descriptors for the guest's first process, which finds them as 3 and up.
+    CreateWithFiles = "virDomainCreateWithFiles", Write, "domain:start";
+    (caller, on: Domain, FilesArgs { files, start: flags } => FilesArgs<u32>) -> () {
+        check_takes_files(on.runtime().kind(), "virDomainCreateWithFiles")?;
+        check_flags(on, flags, flags::create::PAUSED | flags::create::AUTODESTROY, "virDomainCreateWithFiles")?;
+        start(caller, on, How { flags, files: Arc::new(files) }, None).await
+    }
+}
+
+/// Starts a guest; with `VIR_DOMAIN_START_AUTODESTROY` it ends when its client goes. Errors: code 74 where nobody can tell
+/// when that is, and those of the start.
+pub(super) async fn start(caller: &Caller, on: &Domain, how: How, transient: Option<Box<NewDefinition>>) -> Result<()> {
+    let owned = how.flags & flags::create::AUTODESTROY != 0;
+    if owned && !caller.presence.is_known() {
         return Err(Error::new(
             Code::ArgumentUnsupported,
-            "VIR_DOMAIN_START_AUTODESTROY is not supported: no connection would own the guest",
+            "VIR_DOMAIN_START_AUTODESTROY needs a connection of the client's own, which would own the guest",
         ));
+    }
+    on.request(Op::Start { how, transient }).await?;
+    if let Some(id) = on.id().filter(|_| owned) {
+        let (presence, domain) = (caller.presence.clone(), on.clone());
+        tokio::spawn(async move {
+            presence.gone().await;
+            // Another run of it is none of that client's.
+            if domain.id() != Some(id) {
+                return;
+            }
+            tracing::info!(domain = %domain.name(), id, "its client has gone: the guest is ended");
+            if let Err(error) = domain.request(Op::Destroy { flags: 0 }).await {
+                tracing::error!(domain = %domain.name(), %error, "cannot end the guest of a client that has gone");
+            }
+        });
     }
     Ok(())
 }

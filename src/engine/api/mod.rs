@@ -29,7 +29,9 @@ mod native;
 mod network;
 mod node;
 mod node_device;
+mod none;
 mod nwfilter;
+mod perf;
 mod secret;
 mod snapshot;
 mod stats;
@@ -62,14 +64,17 @@ pub use cpu::{
     BaselineArgs, BaselineCpu, BaselineHypervisorArgs, BaselineHypervisorCpu, CompareArgs, CompareCpu,
     CompareHypervisorArgs, CompareHypervisorCpu, GetCpuModelNames,
 };
-pub use define::{CheckXml, CreateXml, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags};
+pub use define::{
+    CheckXml, CreateXml, CreateXmlWithFiles, DefineXml, PlanXml, Rename, RenameArgs, SetAutostart, Undefine, XmlFlags,
+};
 pub use device::{AliasArgs, AttachDevice, DetachDevice, DetachDeviceAlias, UpdateDevice};
 pub use device_stats::{BlockStats, BlockStatsArgs, InterfaceCounters, InterfaceStats};
 pub use exec::{ExecArgs, RunProgram};
 pub use hands::{
     BlockPeek, BlockResize, BlockResizeArgs, CoreDump, DumpArgs, GraphicsArgs, InjectNmi, MemoryPeek, MonitorArgs,
-    OpenGraphics, OpenGraphicsFd, PeekArgs, PeriodArgs, PmWakeup, QemuMonitorCommand, Screenshot, ScreenshotArgs,
-    SendKey, SendKeyArgs, SendProcessSignal, SetBlockThreshold, SetMemoryStatsPeriod, SignalArgs, ThresholdArgs,
+    OpenGraphics, OpenGraphicsFd, PeekArgs, PeriodArgs, PmWakeup, QemuMonitorCommand, QemuMonitorCommandWithFiles,
+    Screenshot, ScreenshotArgs, SendKey, SendKeyArgs, SendProcessSignal, SetBlockThreshold, SetMemoryStatsPeriod,
+    SignalArgs, ThresholdArgs,
 };
 pub use images::{
     CreateImageOverlay, ImageInfo, ImportArgs, ImportImage, ListImages, OverlayArgs, PruneArgs, PruneImages,
@@ -85,8 +90,14 @@ pub use interface::{
     InterfaceLookupByName, InterfaceUndefine, ListAllInterfaces,
 };
 pub use interface_tune::{GetInterfaceParameters, InterfaceTuneArgs, SetInterfaceParameters};
-pub use iothread::{AddIoThread, DelIoThread, GetIoThreadInfo, IoThreadArgs, IoThreadInfo};
-pub use lifecycle::{Create, Destroy, LifecycleArgs, Reboot, Reset, Resume, SetLifecycleAction, Shutdown, Suspend};
+pub use iothread::{
+    AddIoThread, DelIoThread, GetIoThreadInfo, IoThreadArgs, IoThreadInfo, IoThreadParamsArgs, PinIoThread,
+    PinIoThreadArgs, SetIoThreadParams,
+};
+pub use lifecycle::{
+    Create, CreateWithFiles, Destroy, FilesArgs, LifecycleArgs, Reboot, Reset, Resume, SetLifecycleAction, Shutdown,
+    Suspend,
+};
 pub use lookup::{ListAllDomains, LookupById, LookupByName, LookupByUuid};
 pub use metadata::{SetMetadata, SetMetadataArgs};
 pub use native::{DomainXmlFromNative, DomainXmlToNative, NativeArgs};
@@ -108,18 +119,24 @@ pub use node_device::{
     NodeDeviceGetXmlDesc, NodeDeviceIsActive, NodeDeviceIsPersistent, NodeDeviceListCaps, NodeDeviceLookupByName,
     NodeDeviceLookupScsiHostByWwn, NodeListDevices,
 };
+pub use none::{
+    BackupGetXmlDesc, BlockJobAbort, BlockJobArgs, BlockJobSetSpeed, CheckpointLookupByName, GetBlockJobInfo,
+    GetLaunchSecurityInfo, ListAllCheckpoints, NodeGetSevInfo, SetLaunchSecurityState,
+};
 pub use nwfilter::{
     ListAllNwFilters, NwFilterDefineXml, NwFilterGetXmlDesc, NwFilterLookupByName, NwFilterLookupByUuid,
     NwFilterUndefine,
 };
+pub use perf::{GetPerfEvents, SetPerfEvents};
 pub use secret::{
     ListAllSecrets, SecretDefineXml, SecretGetValue, SecretGetXmlDesc, SecretLookupByUsage, SecretLookupByUuid,
     SecretSetValue, SecretUndefine, SecretValueArgs,
 };
 pub use snapshot::{
-    HasCurrentSnapshot, HasManagedSaveImage, ListAllSnapshots, ManagedSave, ManagedSaveRemove, RevertToSnapshot,
-    SnapshotCreateXml, SnapshotCurrent, SnapshotDelete, SnapshotGetParent, SnapshotGetXmlDesc, SnapshotHasMetadata,
-    SnapshotIsCurrent, SnapshotListAllChildren, SnapshotLookupByName,
+    HasCurrentSnapshot, HasManagedSaveImage, ListAllSnapshots, ManagedSave, ManagedSaveDefineXml,
+    ManagedSaveGetXmlDesc, ManagedSaveRemove, RevertToSnapshot, SnapshotCreateXml, SnapshotCurrent, SnapshotDelete,
+    SnapshotGetParent, SnapshotGetXmlDesc, SnapshotHasMetadata, SnapshotIsCurrent, SnapshotListAllChildren,
+    SnapshotLookupByName,
 };
 pub use stats::{AllStatsArgs, GetAllDomainStats, GetStats, MemoryStats, StatsArgs};
 pub use storage_pool::{
@@ -144,7 +161,7 @@ pub use tune::{
 };
 pub use vcpu::{
     GetEmulatorPinInfo, GetNumaParameters, GetVcpuInfo, GetVcpuPinInfo, PinArgs, PinEmulator, PinVcpu,
-    SetNumaParameters, SetVcpus, VcpusArgs,
+    SetNumaParameters, SetVcpu, SetVcpus, VcpuStateArgs, VcpusArgs,
 };
 pub use xml::{DiagnoseXml, DiffXml, TwoXml};
 
@@ -192,6 +209,11 @@ impl Presence {
     pub fn new() -> (watch::Sender<()>, Presence) {
         let (here, seen) = watch::channel(());
         (here, Presence(Some(seen)))
+    }
+
+    /// Whether it can be told when the client goes.
+    pub fn is_known(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Error: code 78 once the client has gone.

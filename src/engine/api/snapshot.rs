@@ -1,13 +1,18 @@
 //! Snapshots of domains, and guests' saved states.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{XmlFlags, call, check_flags};
 use crate::domain_xml::snapshot::{SnapshotDef, SnapshotLocation, SnapshotState};
+use crate::domain_xml::{self, FormatOptions};
 use crate::engine::Domain;
-use crate::engine::domain::moments::{Reach, Tree, missing};
+use crate::engine::domain::moments::{Reach, Saved, Tree, missing};
 use crate::engine::domain::{DomainSnapshot, Edit, Op};
 use crate::error::{Code, Error, Result, Subsystem};
+
+/// `VIR_DOMAIN_SAVE_IMAGE_XML_SECURE`.
+const SAVED_SECURE: u32 = 1;
 
 /// `virDomainSnapshotCreateFlags`
 mod create {
@@ -290,6 +295,34 @@ call! {
     (caller, on: Domain, flags => u32) -> bool {
         check_flags(on, flags, 0, "virDomainHasManagedSaveImage")?;
         Ok(on.snapshot().saved.is_some())
+    }
+}
+
+/// The kept state. Errors: 55 when there is none.
+fn saved(on: &Domain) -> Result<Arc<Saved>> {
+    on.snapshot().saved.clone().ok_or_else(|| Error::invalid_state("domain does not have managed save image"))
+}
+
+call! {
+    /// The definition that the next start goes on with.
+    ManagedSaveGetXmlDesc = "virDomainManagedSaveGetXMLDesc", Read, "domain:read";
+    (caller, on: Domain, flags => u32) -> String {
+        check_flags(on, flags, SAVED_SECURE, "virDomainManagedSaveGetXMLDesc")?;
+        let secure = flags & SAVED_SECURE != 0;
+        if secure && caller.read_only {
+            return Err(Error::new(Code::OperationDenied, "virDomainManagedSaveGetXMLDesc with secure flag"));
+        }
+        let options = FormatOptions { secure, migratable: true, ..FormatOptions::default() };
+        Ok(domain_xml::format(&saved(on)?.live, options))
+    }
+}
+
+call! {
+    /// Changes that definition. Errors: 55 when there is none, 3: no driver's can be changed yet.
+    ManagedSaveDefineXml = "virDomainManagedSaveDefineXML", Write, "domain:hibernate";
+    (caller, on: Domain, () => ()) -> () {
+        saved(on)?;
+        Err(Error::no_support("virDomainManagedSaveDefineXML"))
     }
 }
 

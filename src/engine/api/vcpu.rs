@@ -2,9 +2,9 @@
 
 use super::tune::{ParamsArgs, tune};
 use super::{call, check_flags, info};
-use crate::domain_xml::DomainDef;
 use crate::domain_xml::cpu::{NumaMemory, NumaMode, Topology};
-use crate::domain_xml::tune::{VcpuPin, format_set, set_members};
+use crate::domain_xml::tune::{VcpuPin, VcpuState, format_set, set_members};
+use crate::domain_xml::{DomainDef, YesNo};
 use crate::engine::Domain;
 use crate::engine::cleanup::run_blocking;
 use crate::engine::driver::{DriverKind, Tune, VcpuInfo};
@@ -103,13 +103,21 @@ fn bits(cpus: &[u32], count: usize) -> Vec<bool> {
     (0..count).map(|cpu| cpus.iter().any(|member| *member as usize == cpu)).collect()
 }
 
-/// The set a map of bits means. Errors: code 8 for an empty one.
-fn set(cpus: &[bool]) -> Result<String> {
+/// The set a map of bits means. Errors: code 8 with `empty` for an empty one.
+pub(super) fn set(cpus: &[bool], empty: &str) -> Result<String> {
     let members: Vec<u32> = (0u32..).zip(cpus).filter(|(_, on)| **on).map(|(cpu, _)| cpu).collect();
     if members.is_empty() {
-        return Err(Error::invalid_arg("Empty cpu list for pinning"));
+        return Err(Error::invalid_arg(empty));
     }
     Ok(format_set(&members))
+}
+
+const EMPTY: &str = "Empty cpu list for pinning";
+
+/// A set in libvirt's text form. Errors: code 8 for what is none, and for an empty one.
+fn parse_set(text: &str) -> Result<Vec<u32>> {
+    let members = set_members(text).filter(|members| !members.is_empty());
+    members.ok_or_else(|| Error::invalid_arg(format!("Failed to parse bitmap '{text}'")))
 }
 
 /// A set of the definition as a map; without one every host CPU that is online.
@@ -120,12 +128,66 @@ fn map(set: Option<&String>, host: &[bool]) -> Vec<bool> {
     }
 }
 
+/// Arguments of `virDomainSetVcpu`.
+#[derive(Clone, Debug)]
+pub struct VcpuStateArgs {
+    /// Virtual CPUs, as a set in libvirt's text form.
+    pub vcpus: String,
+    /// 1 on, 0 off.
+    pub state: i32,
+    pub flags: u32,
+}
+
+call! {
+    /// Turns single virtual CPUs on or off. Errors: code 8 for one that is not there, and for the first going off.
+    SetVcpu = "virDomainSetVcpu", Write, "domain:write";
+    (caller, on: Domain, VcpuStateArgs { vcpus, state, flags } => VcpuStateArgs) -> () {
+        check_flags(on, flags, LIVE_CONFIG, "virDomainSetVcpu")?;
+        if on.runtime().kind() != DriverKind::Qemu {
+            return Err(Error::no_support("virDomainSetVcpu"));
+        }
+        if !matches!(state, 0 | 1) {
+            return Err(Error::bare_arg("unsupported state value"));
+        }
+        let members = parse_set(&vcpus)?;
+        let edit = move |def: &mut DomainDef| turn(def, &members, state == 1);
+        tune(on, flags, Tune::VcpuStates, Vec::new(), edit).await
+    }
+}
+
+/// What [`SetVcpu`] does to a definition.
+fn turn(def: &mut DomainDef, members: &[u32], on: bool) -> Result<()> {
+    if let Some(missing) = members.iter().find(|id| **id >= def.vcpu.max) {
+        let what = if def.id.is_some() { "live" } else { "persistent" };
+        return Err(Error::invalid_arg(format!("vcpu {missing} is not present in {what} config")));
+    }
+    if members.contains(&0) {
+        return Err(Error::invalid_arg("vCPU '0' can't be modified"));
+    }
+    let current = info::vcpus(def);
+    if def.vcpus.is_empty() {
+        let one = |id| VcpuState {
+            id: Some(id),
+            enabled: Some(YesNo::from(id < current)),
+            hotpluggable: Some(YesNo::from(id >= current)),
+            ..VcpuState::default()
+        };
+        def.vcpus = (0..def.vcpu.max).map(one).collect();
+    }
+    for vcpu in def.vcpus.iter_mut().filter(|vcpu| vcpu.id.is_some_and(|id| members.contains(&id))) {
+        (vcpu.enabled, vcpu.hotpluggable) = (Some(YesNo::from(on)), Some(YesNo::Yes));
+    }
+    let count = def.vcpus.iter().filter(|vcpu| vcpu.enabled.is_some_and(YesNo::is_yes)).count();
+    def.vcpu.current = u32::try_from(count).ok().filter(|count| *count != def.vcpu.max);
+    Ok(())
+}
+
 fn refuse_containers(on: &Domain, function: &str) -> Result<()> {
     // A container's processes are no virtual CPUs: which host CPUs they may use is <vcpu cpuset>.
     if on.runtime().kind() == DriverKind::Lxc { Err(Error::no_support(function)) } else { Ok(()) }
 }
 
-fn pinned(what: &str, cpus: &str) -> Vec<EventKind> {
+pub(super) fn pinned(what: &str, cpus: &str) -> Vec<EventKind> {
     let mut told = TypedParams::new();
     told.string(format!("cputune.{what}"), cpus);
     vec![EventKind::Tunable(told)]
@@ -154,7 +216,7 @@ call! {
     (caller, on: Domain, PinArgs { vcpu, cpus, flags } => PinArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainPinVcpuFlags")?;
         refuse_containers(on, "virDomainPinVcpuFlags")?;
-        let cpus = set(&cpus)?;
+        let cpus = set(&cpus, EMPTY)?;
         let own = cpus.clone();
         let edit = move |def: &mut DomainDef| {
             let (count, what) = if def.id.is_some() { (info::vcpus(def), "live") } else { (def.vcpu.max, "persistent") };
@@ -191,7 +253,7 @@ call! {
     (caller, on: Domain, PinArgs { cpus, flags, .. } => PinArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainPinEmulator")?;
         refuse_containers(on, "virDomainPinEmulator")?;
-        let cpus = set(&cpus)?;
+        let cpus = set(&cpus, EMPTY)?;
         let own = cpus.clone();
         let edit = move |def: &mut DomainDef| {
             def.cputune.emulatorpin = Some(own.clone());
@@ -268,11 +330,29 @@ call! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn single_virtual_cpus() {
+        let mut def = DomainDef::default();
+        (def.vcpu.max, def.vcpu.current) = (4, Some(2));
+        turn(&mut def, &[3], true).unwrap();
+        turn(&mut def, &[1], false).unwrap();
+        let on: Vec<_> = def.vcpus.iter().map(|vcpu| (vcpu.enabled, vcpu.hotpluggable)).collect();
+        let (yes, no) = (Some(YesNo::Yes), Some(YesNo::No));
+        assert_eq!(on, [(yes, no), (no, yes), (no, yes), (yes, yes)]);
+        assert_eq!(def.vcpu.current, Some(2));
+        turn(&mut def, &[1, 2], true).unwrap();
+        assert_eq!(def.vcpu.current, None);
+        assert_eq!(turn(&mut def, &[9], true).unwrap_err().detail, "vcpu 9 is not present in persistent config");
+        assert_eq!(turn(&mut def, &[0], true).unwrap_err().code, Code::InvalidArg);
+        assert!(parse_set("").is_err() && parse_set("x").is_err());
+    }
 
     #[test]
     fn maps_and_sets() {
-        assert_eq!(set(&[true, false, true, true]).unwrap(), "0,2-3");
-        assert!(set(&[false]).is_err());
+        assert_eq!(set(&[true, false, true, true], EMPTY).unwrap(), "0,2-3");
+        assert!(set(&[false], EMPTY).is_err());
         assert_eq!(map(Some(&"1".to_string()), &[true, true, true]), [false, true, false]);
         assert_eq!(map(None, &[true, false]), [true, false]);
     }

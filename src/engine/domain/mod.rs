@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::driver::{InstanceEvent, Launched};
+use super::driver::{Files, InstanceEvent, Launched};
 use super::event::{EventKind, lifecycle};
 use super::record::RunFile;
 use super::runtime::DriverRuntime;
@@ -53,9 +53,9 @@ struct Shared {
 /// What callers ask of the task.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// Start the persistent definition, or the given one (transient create). `flags`: `virDomainCreateFlags`.
+    /// Start the persistent definition, or the given one (transient create).
     Start {
-        flags: u32,
+        how: How,
         transient: Option<Box<NewDefinition>>,
     },
     Suspend,
@@ -101,6 +101,20 @@ pub(crate) enum Op {
     },
     /// Forget the kept state.
     ForgetSaved,
+}
+
+/// How a guest is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct How {
+    /// `virDomainCreateFlags`
+    pub flags: u32,
+    pub files: Files,
+}
+
+impl From<u32> for How {
+    fn from(flags: u32) -> How {
+        How { flags, ..How::default() }
+    }
 }
 
 /// A change of the tree of snapshots.

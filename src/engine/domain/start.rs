@@ -12,7 +12,7 @@ use super::super::secret;
 use super::super::state::Phase;
 use super::super::storage;
 use super::super::undo::Step;
-use super::{Outcome, StartedRun};
+use super::{How, Outcome, StartedRun};
 use crate::domain_xml::{self, DomainDef, FormatOptions};
 use crate::error::{Error, Result};
 use crate::types::{Uuid, flags};
@@ -25,7 +25,7 @@ pub(super) struct StartJob {
     pub name: String,
     pub def: Arc<DomainDef>,
     pub persistent: bool,
-    pub flags: u32,
+    pub how: How,
 }
 
 impl StartJob {
@@ -77,6 +77,7 @@ impl StartJob {
             phase: Phase::Starting,
             reason: 0,
             persistent: self.persistent,
+            autodestroy: self.how.flags & flags::create::AUTODESTROY != 0,
             live_xml: domain_xml::format(&self.def, FormatOptions { secure: true, ..Default::default() }),
             state: serde_json::Value::Null,
             undo: vec![Step::Dir { path: run_dir }],
@@ -108,7 +109,8 @@ impl StartJob {
             run_dir: record.run_dir.clone(),
             log_dir: self.runtime.dirs().logs.clone(),
             secrets,
-            paused: self.flags & flags::create::PAUSED != 0,
+            paused: self.how.flags & flags::create::PAUSED != 0,
+            files: self.how.files.clone(),
         };
         let launched = self.runtime.driver().launch(request, file).await?;
         network::register(host, &launched.live);

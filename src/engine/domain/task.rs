@@ -19,7 +19,7 @@ use super::job::{self, Decision, JobKind};
 use super::snapshot::{JobView, Snapshot};
 use super::start::StartJob;
 use super::stop::StopJob;
-use super::{Adopted, Domain, Message, NewDefinition, Op, Outcome, StartedRun};
+use super::{Adopted, Domain, How, Message, NewDefinition, Op, Outcome, StartedRun};
 use crate::domain_xml::{self, FormatOptions};
 use crate::error::{Code, Error, Result};
 use crate::types::flags;
@@ -197,7 +197,7 @@ impl Task {
                 let result = self.forget_saved().await;
                 answer(reply, result);
             }
-            Op::Start { flags, transient } => self.begin_start(flags, transient.as_deref(), reply),
+            Op::Start { how, transient } => self.begin_start(how, transient.as_deref(), reply),
             Op::Destroy { flags } => {
                 self.begin_stop(kind, shutoff::DESTROYED, flags & flags::destroy::GRACEFUL != 0, Some(reply));
             }
@@ -226,26 +226,26 @@ impl Task {
         }
     }
 
-    fn begin_start(&mut self, flags: u32, transient: Option<&NewDefinition>, reply: Reply) {
+    fn begin_start(&mut self, mut how: How, transient: Option<&NewDefinition>, reply: Reply) {
         let snapshot = self.domain.snapshot();
         let is_transient = transient.is_some() && snapshot.inactive.is_none();
         if transient.is_none()
-            && let Some((def, paused)) = self.saved_start(flags)
+            && let Some((def, paused)) = self.saved_start(how.flags)
         {
-            let flags = if paused { flags | flags::create::PAUSED } else { flags };
-            return self.start_with(def, false, flags, Cause::Restore, Some(reply));
+            how.flags |= if paused { flags::create::PAUSED } else { 0 };
+            return self.start_with(def, false, how, Cause::Restore, Some(reply));
         }
         let Some(def) = transient.map(|new| new.def.clone()).or_else(|| snapshot.inactive.clone()) else {
             return answer(reply, Err(self.domain.gone()));
         };
-        self.start_with(def, is_transient, flags, Cause::Boot, Some(reply));
+        self.start_with(def, is_transient, how, Cause::Boot, Some(reply));
     }
 
     fn start_with(
         &mut self,
         def: Arc<domain_xml::DomainDef>,
         is_transient: bool,
-        flags: u32,
+        how: How,
         cause: Cause,
         reply: Option<Reply>,
     ) {
@@ -256,7 +256,7 @@ impl Task {
             name: snapshot.name.clone(),
             def: def.clone(),
             persistent: snapshot.persistent(),
-            flags,
+            how,
         };
         self.publish(|snapshot| {
             snapshot.phase = Phase::Starting;

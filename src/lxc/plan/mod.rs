@@ -91,6 +91,7 @@ pub fn plan(def: &DomainDef, host: &Host) -> Result<Spec> {
         restart_on_poweroff: def.on_poweroff == Some(LifecycleAction::Restart),
         restart_on_crash: def.on_crash == Some(CrashAction::Restart),
         hold: host.hold,
+        files: 0,
     })
 }
 

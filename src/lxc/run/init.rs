@@ -126,7 +126,8 @@ fn build(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> Result<std::conve
     };
     standard_streams(&terminal, spec)?;
     if !weakened("keep-fds") {
-        cloexec_from(3).at("fds", "cannot mark the fds close-on-exec")?;
+        // Behind those that were passed for it.
+        cloexec_from(3 + spec.files).at("fds", "cannot mark the fds close-on-exec")?;
     }
     default_signals();
     if spec.seccomp {

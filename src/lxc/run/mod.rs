@@ -40,7 +40,7 @@ mod users;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use super::protocol::{CONTROL_FD, SPEC_FD};
+use super::protocol::{BINARY_FD, CONTROL_FD, FILES_FD, SPEC_FD};
 use super::spec::{SPEC_VERSION, Spec};
 use crate::sys;
 
@@ -102,17 +102,52 @@ pub fn main() -> ExitCode {
         eprintln!("domus-run: fds {SPEC_FD} and {CONTROL_FD} are not open");
         return ExitCode::from(2);
     };
+    let spec = match read_spec(spec) {
+        Ok(spec) => spec,
+        Err(failure) => return refuse(&control, &failure),
+    };
+    let end = FILES_FD + i32::try_from(spec.files).unwrap_or(0);
     // Whatever else the starter had open is nobody's business here.
     if !sys::weakened("keep-fds") {
-        let _ = sys::clone::close_from(CONTROL_FD as u32 + 1);
+        let _ = sys::clone::close_from(end as u32);
+        drop(sys::clone::inherited_fd(BINARY_FD));
     }
-    match read_spec(spec) {
-        Ok(spec) => supervisor::run(spec, control),
-        Err(failure) => {
-            control::report_failure(&control, &failure);
-            ExitCode::from(2)
+    if spec.files == 0 {
+        return supervisor::run(spec, control);
+    }
+    // Out of the way of the files, as is everything that will be opened.
+    let moved = match rustix::io::fcntl_dupfd_cloexec(&control, end).at("fds", "cannot move the connection") {
+        Ok(moved) => moved,
+        Err(failure) => return refuse(&control, &failure),
+    };
+    drop(control);
+    match place_files(end - FILES_FD) {
+        Ok(()) => supervisor::run(spec, moved),
+        Err(failure) => refuse(&moved, &failure),
+    }
+}
+
+fn refuse(control: &OwnedFd, failure: &Failure) -> ExitCode {
+    control::report_failure(control, failure);
+    ExitCode::from(2)
+}
+
+/// Puts the files for init where it will find them, from 3 on: they stay open in the supervisor, for each run of init.
+fn place_files(count: i32) -> Result<()> {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    for number in 0..count {
+        let Some(file) = sys::clone::inherited_fd(FILES_FD + number) else {
+            return failure("fds", format!("file {number} for init is not open"));
+        };
+        // The lowest that is free: those below are taken by the files before it.
+        let placed = rustix::io::fcntl_dupfd_cloexec(&file, 3 + number).at("fds", "cannot move a file for init")?;
+        if placed.as_raw_fd() != 3 + number {
+            return failure("fds", format!("fd {} is taken", 3 + number));
         }
+        rustix::io::fcntl_setfd(&placed, rustix::io::FdFlags::empty()).at("fds", "cannot keep a file for init open")?;
+        let _ = placed.into_raw_fd();
     }
+    Ok(())
 }
 
 fn read_spec(fd: OwnedFd) -> Result<Spec> {

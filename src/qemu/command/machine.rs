@@ -5,9 +5,9 @@ use crate::domain_xml::clock::TimerName;
 use crate::domain_xml::device::MemoryModel;
 use crate::domain_xml::features::IoapicDriver;
 use crate::domain_xml::model::VirtType;
+use crate::domain_xml::tune::iothread_ids;
 use crate::domain_xml::words::Switch;
 use crate::error::{Error, Result};
-use crate::qemu::complete::iothread_ids;
 
 fn word(switch: Switch) -> bool {
     switch.is_on()

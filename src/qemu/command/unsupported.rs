@@ -1,12 +1,17 @@
 //! Elements that nothing here renders. Each is refused by name: a guest that silently lacks something is worse.
 
 use super::not_yet;
-use crate::domain_xml::DomainDef;
 use crate::domain_xml::cpu::{NumaMode, NumaPlacement, NumaTune};
 use crate::domain_xml::model::VirtType;
 use crate::domain_xml::os::{Firmware, LoaderType, OsType, Sysinfo};
+use crate::domain_xml::tune::VcpuState;
+use crate::domain_xml::{DomainDef, YesNo, perf};
 use crate::error::{Error, Result};
 use crate::qemu::complete::{Chipset, chipset_of};
+
+fn is_on(vcpu: &VcpuState) -> bool {
+    vcpu.enabled.is_some_and(YesNo::is_yes)
+}
 
 /// Refuses the first element that is not supported; on paper, the first that is not even rendered.
 pub(super) fn check(def: &DomainDef, paper: bool) -> Result<()> {
@@ -39,8 +44,8 @@ pub(super) fn check(def: &DomainDef, paper: bool) -> Result<()> {
         (def.memory_backing.hugepages.is_some(), "<memoryBacking><hugepages>"),
         (def.memory_backing.discard, "<memoryBacking><discard>"),
         (!def.cputune.sched.is_empty(), "<vcpusched>, <iothreadsched> or <emulatorsched>"),
-        (!def.cputune.iothreadpin.is_empty(), "<iothreadpin>"),
         (!def.filesystems.is_empty(), "<filesystem>"),
+        (perf::EVENTS.iter().any(|event| perf::enabled(def, event)), "<perf> events"),
     ];
     if let Some((_, name)) = on_paper.iter().find(|(present, _)| *present && !paper) {
         return Err(not_yet(name));
@@ -52,9 +57,10 @@ pub(super) fn check(def: &DomainDef, paper: bool) -> Result<()> {
         (def.memory_backing.locked, "<memoryBacking><locked>"),
         (def.numatune.as_ref().is_some_and(numa_policy), "<numatune> other than <memory mode='strict' nodeset=..>"),
         (def.os.os_type == OsType::Hvm && def.os.bootloader.is_some(), "<bootloader>"),
+        // Those that are on from the start are the first ones: QEMU is told their number.
         (
-            !def.vcpus.is_empty() && def.vcpus.iter().any(|v| v.enabled.is_some_and(|e| !e.is_yes())),
-            "<vcpus> with a disabled vcpu",
+            def.vcpus.windows(2).any(|two| !is_on(&two[0]) && is_on(&two[1])),
+            "<vcpus> with a disabled vcpu before others",
         ),
         (!def.leases.is_empty(), "<lease>"),
         (!def.hostdevs.is_empty(), "<hostdev>"),

@@ -5,20 +5,6 @@ use super::{Chipset, chipset_of};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
 
-/// I/O thread ids: those listed, then as many more as `<iothreads>` asks for, from the lowest free number.
-pub fn iothread_ids(def: &DomainDef) -> Vec<u32> {
-    let mut ids: Vec<u32> = def.iothread_ids.iter().map(|thread| thread.id).collect();
-    let wanted = def.iothreads.unwrap_or(0).max(ids.len() as u32);
-    let mut next = 1;
-    while (ids.len() as u32) < wanted {
-        if !ids.contains(&next) {
-            ids.push(next);
-        }
-        next += 1;
-    }
-    ids
-}
-
 fn set(info: &mut DeviceInfo, alias: String) {
     if !info.has_user_alias() {
         info.alias = Some(alias);

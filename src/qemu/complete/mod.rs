@@ -22,7 +22,7 @@ use crate::domain_xml::os::BootDev;
 use crate::error::{Error, Result};
 
 pub(crate) use devices::{add_controller, find_controller, pci_options};
-pub use live::{assign_aliases, assign_nodes, iothread_ids};
+pub use live::{assign_aliases, assign_nodes};
 
 /// The chipset a definition is completed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

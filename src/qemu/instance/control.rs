@@ -192,9 +192,12 @@ impl QemuInstance {
     }
 
     /// See `Instance::monitor_command`.
-    pub(super) async fn monitor(&self, command: &str, human: bool) -> Result<String> {
+    pub(super) async fn monitor(&self, command: &str, human: bool, files: Vec<OwnedFd>) -> Result<String> {
         let qmp = self.qmp()?;
         if human {
+            if !files.is_empty() {
+                return Err(Error::new(Code::ArgumentUnsupported, "the monitor for humans takes no descriptors"));
+            }
             let arguments = json!({ "command-line": command });
             let said = qmp.execute_value("human-monitor-command", arguments, MONITOR_DEADLINE).await?;
             return Ok(said.as_str().unwrap_or_default().to_string());
@@ -206,7 +209,7 @@ impl QemuInstance {
         let id = value.get_mut("id").map(Value::take);
         let arguments = value.get_mut("arguments").map(Value::take).unwrap_or_default();
         // A refusal is an answer here: the client asked for QEMU's own words.
-        let mut answer = match qmp.try_execute(&name, arguments, MONITOR_DEADLINE).await? {
+        let mut answer = match qmp.execute_with_fds(&name, arguments, files, MONITOR_DEADLINE).await? {
             Ok(value) => {
                 let value: Value = serde_json::from_str(value.get())
                     .map_err(|error| Error::new(Code::InternalError, format!("cannot read QEMU's answer: {error}")))?;

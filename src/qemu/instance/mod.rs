@@ -350,8 +350,8 @@ impl Instance for QemuInstance {
         self.dump(file, format).await
     }
 
-    async fn monitor_command(&self, command: &str, human: bool) -> Result<String> {
-        self.monitor(command, human).await
+    async fn monitor_command(&self, command: &str, human: bool, files: Vec<OwnedFd>) -> Result<String> {
+        self.monitor(command, human, files).await
     }
 
     async fn iothreads(&self) -> Result<Vec<(u32, Vec<u32>)>> {

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{QUICK_DEADLINE, QemuInstance, lock};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::model::{CrashAction, LifecycleAction};
+use crate::domain_xml::tune::IoThread;
 use crate::engine::driver::{Tune, VcpuInfo};
 use crate::engine::limits;
-use crate::error::{Error, Result};
-use crate::qemu::launch::{pin, throttle};
+use crate::error::{Code, Error, Result};
+use crate::qemu::launch::{iothreads, pin, throttle};
 use crate::qemu::procstat;
 
 /// What the definition says of each end of the guest.
@@ -61,7 +62,21 @@ impl QemuInstance {
             Tune::MemoryPeriod(seconds) => self.set_memory_period(*seconds).await,
             Tune::DiskLimits(target) => self.set_disk_limits(live, target).await,
             Tune::IoThread { id, add } => self.change_iothread(*id, *add).await,
-            Tune::Vcpus(_) => Err(Error::no_support(tune.function())),
+            Tune::PinIoThread { id, cpus } => {
+                let all = iothreads(&self.qmp()?).await?;
+                let thread = all.iter().find(|(number, _)| number == id).map(|(_, thread)| *thread);
+                let missing = || Error::invalid_arg(format!("iothread {id} not found"));
+                pin(thread.ok_or_else(missing)?, cpus, &format!("iothread {id}"))
+            }
+            Tune::IoThreadLimits { former } => self.set_iothread(live, former).await,
+            Tune::Perf(events) => match events.iter().find(|(_, on)| *on) {
+                Some((event, _)) => Err(Error::new(
+                    Code::ArgumentUnsupported,
+                    format!("unable to enable host cpu perf event for {event}: no events are counted for guests"),
+                )),
+                None => Ok(()),
+            },
+            Tune::Vcpus(_) | Tune::VcpuStates => Err(Error::no_support(tune.function())),
             Tune::MemoryLimits { .. } | Tune::Cpu { .. } | Tune::Blkio { .. } | Tune::Nodeset(_) => {
                 let (manager, path) = (self.cgroups.clone(), self.group().path().to_string());
                 let vcpus = live.vcpu.current.unwrap_or(live.vcpu.max);
@@ -127,16 +142,37 @@ impl QemuInstance {
         self.qmp()?.execute_raw(command, arguments, QUICK_DEADLINE).await.map(drop)
     }
 
+    /// Tells QEMU what of a thread's definition is another than `former`.
+    async fn set_iothread(&self, live: &DomainDef, former: &IoThread) -> Result<()> {
+        let Some(new) = live.iothread_ids.iter().find(|thread| thread.id == former.id) else { return Ok(()) };
+        let (poll, before) = (new.poll.clone().unwrap_or_default(), former.poll.clone().unwrap_or_default());
+        let pool = |thread: &IoThread| (thread.thread_pool_min.map(u64::from), thread.thread_pool_max.map(u64::from));
+        let ((min, max), (old_min, old_max)) = (pool(new), pool(former));
+        let mut changes = vec![
+            ("poll-max-ns", poll.max, before.max),
+            ("poll-grow", poll.grow, before.grow),
+            ("poll-shrink", poll.shrink, before.shrink),
+            ("thread-pool-max", max, old_max),
+            ("thread-pool-min", min, old_min),
+        ];
+        // QEMU refuses a smallest number above the greatest at any moment.
+        if max < old_min.or(Some(0)) {
+            changes.swap(3, 4);
+        }
+        let (qmp, path) = (self.qmp()?, format!("/objects/iothread{}", new.id));
+        for (property, value, before) in changes {
+            if let Some(value) = value.filter(|value| Some(*value) != before) {
+                let arguments = json!({ "path": path, "property": property, "value": value });
+                qmp.execute_raw("qom-set", arguments, QUICK_DEADLINE).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// See `Instance::iothreads`.
     pub(super) async fn iothread_infos(&self) -> Result<Vec<(u32, Vec<u32>)>> {
-        let answer = self.qmp()?.execute_value("query-iothreads", Value::Null, QUICK_DEADLINE).await?;
-        let one = |thread: &Value| {
-            let id = thread.get("id")?.as_str()?.strip_prefix("iothread")?.parse().ok()?;
-            Some((id, affinity(i32::try_from(thread.get("thread-id")?.as_i64()?).ok()?)))
-        };
-        let mut all: Vec<(u32, Vec<u32>)> = answer.as_array().into_iter().flatten().filter_map(one).collect();
-        all.sort_unstable_by_key(|(id, _)| *id);
-        Ok(all)
+        let all = iothreads(&self.qmp()?).await?;
+        Ok(all.into_iter().map(|(id, thread)| (id, affinity(thread))).collect())
     }
 
     /// `virDomainGetVcpus`.

@@ -183,6 +183,9 @@ pub async fn launch(
     monitor::configure(&connected.qmp, &mut live).await?;
     let vcpu_threads = std::mem::take(&mut connected.vcpu_threads);
     resources::pin_vcpus(&live, &vcpu_threads)?;
+    if !live.cputune.iothreadpin.is_empty() {
+        resources::pin_iothreads(&live, &monitor::iothreads(&connected.qmp).await?)?;
+    }
 
     let balloon = live.memory.current.unwrap_or(live.memory.size);
     let state = RunState {
@@ -301,7 +304,7 @@ pub fn dry_run(
     Ok((live, plan))
 }
 
-pub use monitor::{client as monitor_client, vcpu_threads};
+pub use monitor::{client as monitor_client, iothreads, vcpu_threads};
 
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,18 @@ pub async fn connect(
     Ok(Connected { qmp, events, vcpu_threads })
 }
 
+/// Threads for disks, by number: the number and the thread's id.
+pub async fn iothreads(qmp: &Qmp) -> Result<Vec<(u32, i32)>> {
+    let answer = qmp.execute_value("query-iothreads", Value::Null, DEADLINE).await?;
+    let one = |thread: &Value| {
+        let id = thread.get("id")?.as_str()?.strip_prefix("iothread")?.parse().ok()?;
+        Some((id, i32::try_from(thread.get("thread-id")?.as_i64()?).ok()?))
+    };
+    let mut all: Vec<(u32, i32)> = answer.as_array().into_iter().flatten().filter_map(one).collect();
+    all.sort_unstable_by_key(|(id, _)| *id);
+    Ok(all)
+}
+
 /// Thread ids of the virtual CPUs, by number.
 pub async fn vcpu_threads(qmp: &Qmp) -> Result<Vec<i32>> {
     let cpus = qmp.execute_value("query-cpus-fast", Value::Null, DEADLINE).await?;

@@ -196,6 +196,16 @@ pub fn pin_vcpus(live: &DomainDef, threads: &[i32]) -> Result<()> {
     Ok(())
 }
 
+/// Binds threads for disks, given as number and id.
+pub fn pin_iothreads(live: &DomainDef, threads: &[(u32, i32)]) -> Result<()> {
+    for wanted in &live.cputune.iothreadpin {
+        if let Some((number, thread)) = threads.iter().find(|(number, _)| *number == wanted.iothread) {
+            pin(*thread, &wanted.cpuset, &format!("iothread {number}"))?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

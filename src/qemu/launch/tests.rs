@@ -84,6 +84,7 @@ impl Bench {
             log_dir: self.path("log"),
             secrets: Default::default(),
             paused,
+            files: Default::default(),
         }
     }
 }

@@ -39,8 +39,8 @@ pub struct Qmp {
 struct Request {
     id: u64,
     line: Vec<u8>,
-    /// Travels with the line's first byte.
-    fd: Option<OwnedFd>,
+    /// Travel with the line's first byte.
+    fds: Vec<OwnedFd>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -129,18 +129,29 @@ impl Qmp {
 
     /// As [`Qmp::execute_raw`], with QEMU's own refusal apart from failures of the connection.
     pub async fn try_execute(&self, name: &str, arguments: Value, deadline: Duration) -> Result<Answer> {
-        self.submit(name, arguments, None, deadline).await
+        self.submit(name, arguments, Vec::new(), deadline).await
     }
 
     /// Gives QEMU a descriptor under a name of our choice (`getfd`), for a command that takes one. It keeps it until a
     /// command has taken it, or until `closefd`.
     pub async fn pass_fd(&self, fd_name: &str, fd: OwnedFd, deadline: Duration) -> Result<()> {
         let arguments = serde_json::json!({ "fdname": fd_name });
-        let answer = self.submit("getfd", arguments, Some(fd), deadline).await?;
+        let answer = self.submit("getfd", arguments, vec![fd], deadline).await?;
         answer.map(drop).map_err(|error| refused("getfd", &error))
     }
 
-    async fn submit(&self, name: &str, arguments: Value, fd: Option<OwnedFd>, deadline: Duration) -> Result<Answer> {
+    /// As [`Qmp::try_execute`], with descriptors for the command.
+    pub async fn execute_with_fds(
+        &self,
+        name: &str,
+        arguments: Value,
+        fds: Vec<OwnedFd>,
+        deadline: Duration,
+    ) -> Result<Answer> {
+        self.submit(name, arguments, fds, deadline).await
+    }
+
+    async fn submit(&self, name: &str, arguments: Value, fds: Vec<OwnedFd>, deadline: Duration) -> Result<Answer> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut command = serde_json::Map::new();
         command.insert("execute".into(), name.into());
@@ -152,7 +163,7 @@ impl Qmp {
         line.push(b'\n');
         tracing::trace!(id, command = name, "qmp command");
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request { id, line, fd, reply }).is_err() {
+        if self.requests.send(Request { id, line, fds, reply }).is_err() {
             return Err(self.closed_error());
         }
         match tokio::time::timeout(deadline, answer).await {
@@ -208,7 +219,7 @@ struct Task {
     lines: LineBuffer,
     unsent: VecDeque<u8>,
     /// Descriptors, each with the number of unsent bytes that go before it.
-    fds: VecDeque<(usize, OwnedFd)>,
+    fds: VecDeque<(usize, Vec<OwnedFd>)>,
     waiting: HashMap<u64, Waiter>,
 }
 
@@ -265,8 +276,8 @@ impl Task {
             // Callers that gave up leave their entry behind; a QEMU that never answers must not make us grow.
             self.waiting.retain(|_, waiter| !waiter.reply.is_closed());
         }
-        if let Some(fd) = request.fd {
-            self.fds.push_back((self.unsent.len(), fd));
+        if !request.fds.is_empty() {
+            self.fds.push_back((self.unsent.len(), request.fds));
         }
         self.unsent.extend(request.line);
         self.waiting.insert(request.id, Waiter { reply: request.reply, since: Instant::now() });
@@ -281,9 +292,9 @@ impl Task {
         while !self.unsent.is_empty() {
             let (front, _) = self.unsent.as_slices();
             let sent = match self.fds.front() {
-                Some((0, fd)) => {
-                    let stream = &self.stream;
-                    stream.try_io(Interest::WRITABLE, || sys::stream::send_with_fd(stream, front, fd.as_fd()))
+                Some((0, fds)) => {
+                    let (stream, fds): (_, Vec<_>) = (&self.stream, fds.iter().map(AsFd::as_fd).collect());
+                    stream.try_io(Interest::WRITABLE, || sys::stream::send_with_fds(stream, front, &fds))
                 }
                 // Up to where the next descriptor goes.
                 Some((before, _)) => self.stream.try_write(front.get(..*before).unwrap_or(front)),

@@ -3,8 +3,9 @@
 use super::{Check, refuse};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::*;
+use crate::domain_xml::tune::iothread_ids;
 use crate::domain_xml::validate::controller_attributes;
-use crate::qemu::complete::{Chipset, chipset_of, iothread_ids};
+use crate::qemu::complete::{Chipset, chipset_of};
 
 /// Every controller of a completed definition.
 pub(super) fn controllers(def: &DomainDef) -> Check {

@@ -314,7 +314,7 @@ fn threads(def: &DomainDef, disk: &Disk) -> Check {
         if bus != DiskBus::Virtio, ConfigUnsupported,
         "IOThreads not available for bus {bus} target {dev}"
     );
-    let ids = crate::qemu::complete::iothread_ids(def);
+    let ids = crate::domain_xml::tune::iothread_ids(def);
     if let Some(id) = driver.iothread {
         refuse!(if !ids.contains(&id), ConfigUnsupported, "Disk iothread '{id}' not defined in iothreadid");
     }

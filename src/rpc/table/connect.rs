@@ -276,6 +276,10 @@ pub(super) const CONNECT: &[Procedure] = &[
         },
         |xml| xml
     )),
-    c(395, "NODE_GET_SEV_INFO", "virNodeGetSEVInfo"),
+    c(395, "NODE_GET_SEV_INFO", "virNodeGetSEVInfo").served(connection!(
+        api::NodeGetSevInfo,
+        |(_asked, flags): (i32, u32)| flags,
+        |()| ()
+    )),
     c(419, "CONNECT_SET_IDENTITY", "virConnectSetIdentity"),
 ];

@@ -383,9 +383,21 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(234, "DOMAIN_DESTROY_FLAGS", "virDomainDestroyFlags").served(object!(Destroy, |flags: u32| flags, |()| ())),
     c(235, "DOMAIN_SAVE_IMAGE_GET_XML_DESC", "virDomainSaveImageGetXMLDesc"),
     c(236, "DOMAIN_SAVE_IMAGE_DEFINE_XML", "virDomainSaveImageDefineXML"),
-    c(237, "DOMAIN_BLOCK_JOB_ABORT", "virDomainBlockJobAbort"),
-    c(238, "DOMAIN_GET_BLOCK_JOB_INFO", "virDomainGetBlockJobInfo"),
-    c(239, "DOMAIN_BLOCK_JOB_SET_SPEED", "virDomainBlockJobSetSpeed"),
+    c(237, "DOMAIN_BLOCK_JOB_ABORT", "virDomainBlockJobAbort").served(object!(
+        api::BlockJobAbort,
+        |(disk, flags): (String, u32)| api::BlockJobArgs { disk, flags },
+        |()| ()
+    )),
+    c(238, "DOMAIN_GET_BLOCK_JOB_INFO", "virDomainGetBlockJobInfo").served(object!(
+        api::GetBlockJobInfo,
+        |(disk, flags): (String, u32)| api::BlockJobArgs { disk, flags },
+        guest::block_job
+    )),
+    c(239, "DOMAIN_BLOCK_JOB_SET_SPEED", "virDomainBlockJobSetSpeed").served(object!(
+        api::BlockJobSetSpeed,
+        |(disk, _bandwidth, flags): (String, u64, u32)| api::BlockJobArgs { disk, flags },
+        |()| ()
+    )),
     c(240, "DOMAIN_BLOCK_PULL", "virDomainBlockPull"),
     c(243, "DOMAIN_BLOCK_STATS_FLAGS", "virDomainBlockStatsFlags").served((Class::Read, |at| {
         on_object_params::<BlockStats, (String, i32, u32)>(at, |(disk, asked, flags)| {
@@ -481,8 +493,9 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(period, flags): (i32, u32)| PeriodArgs { period, flags },
         |()| ()
     )),
-    c(309, "DOMAIN_CREATE_XML_WITH_FILES", "virDomainCreateXMLWithFiles"),
-    c(310, "DOMAIN_CREATE_WITH_FILES", "virDomainCreateWithFiles"),
+    c(309, "DOMAIN_CREATE_XML_WITH_FILES", "virDomainCreateXMLWithFiles")
+        .served((Class::Write, guest::create_xml_with_files)),
+    c(310, "DOMAIN_CREATE_WITH_FILES", "virDomainCreateWithFiles").served((Class::Write, guest::create_with_files)),
     c(334, "DOMAIN_CORE_DUMP_WITH_FORMAT", "virDomainCoreDumpWithFormat").served(object!(
         api::CoreDump,
         |(to, format, flags)| api::DumpArgs { to, format, flags },
@@ -513,7 +526,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |flags: u32| flags,
         guest::iothreads
     )),
-    c(352, "DOMAIN_PIN_IOTHREAD", "virDomainPinIOThread"),
+    c(352, "DOMAIN_PIN_IOTHREAD", "virDomainPinIOThread").served(object!(
+        api::PinIoThread,
+        |(id, map, flags): (u32, Opaque, u32)| api::PinIoThreadArgs { id, cpus: bits(&map), flags },
+        |()| ()
+    )),
     c(353, "DOMAIN_INTERFACE_ADDRESSES", "virDomainInterfaceAddresses").served(object!(
         GetInterfaceAddresses,
         |(source, flags): (u32, u32)| AddressesArgs { source, flags },
@@ -543,8 +560,16 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(name, flags): (Option<String>, u32)| RenameArgs { name: name.unwrap_or_default(), flags },
         |()| 0i32
     )),
-    c(365, "DOMAIN_GET_PERF_EVENTS", "virDomainGetPerfEvents"),
-    c(366, "DOMAIN_SET_PERF_EVENTS", "virDomainSetPerfEvents"),
+    c(365, "DOMAIN_GET_PERF_EVENTS", "virDomainGetPerfEvents").served(object!(
+        api::GetPerfEvents,
+        |flags: u32| flags,
+        Params
+    )),
+    c(366, "DOMAIN_SET_PERF_EVENTS", "virDomainSetPerfEvents").served(object!(
+        api::SetPerfEvents,
+        |(params, flags): (Params, u32)| ParamsArgs { params: params.0, flags },
+        |()| ()
+    )),
     c(371, "DOMAIN_GET_GUEST_VCPUS", "virDomainGetGuestVcpus").served(object!(
         GetGuestVcpus,
         |flags: u32| flags,
@@ -555,14 +580,26 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(cpus, state, flags): (String, i32, u32)| GuestVcpusArgs { cpus, state, flags },
         |()| ()
     )),
-    c(384, "DOMAIN_SET_VCPU", "virDomainSetVcpu"),
+    c(384, "DOMAIN_SET_VCPU", "virDomainSetVcpu").served(object!(
+        api::SetVcpu,
+        |(vcpus, state, flags): (String, i32, u32)| api::VcpuStateArgs { vcpus, state, flags },
+        |()| ()
+    )),
     c(386, "DOMAIN_SET_BLOCK_THRESHOLD", "virDomainSetBlockThreshold").served(object!(
         SetBlockThreshold,
         |(device, threshold, flags): (String, u64, u32)| ThresholdArgs { device, threshold, flags },
         |()| ()
     )),
-    c(388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "virDomainManagedSaveGetXMLDesc"),
-    c(389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "virDomainManagedSaveDefineXML"),
+    c(388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "virDomainManagedSaveGetXMLDesc").served(object!(
+        api::ManagedSaveGetXmlDesc,
+        |flags: u32| flags,
+        |xml| xml
+    )),
+    c(389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "virDomainManagedSaveDefineXML").served(object!(
+        api::ManagedSaveDefineXml,
+        |_: (Option<String>, u32)| (),
+        |()| ()
+    )),
     c(390, "DOMAIN_SET_LIFECYCLE_ACTION", "virDomainSetLifecycleAction").served(object!(
         SetLifecycleAction,
         |(kind, action, flags): (u32, u32, u32)| LifecycleArgs { kind, action, flags },
@@ -573,8 +610,16 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |(alias, flags): (String, u32)| AliasArgs { alias, flags },
         |()| ()
     )),
-    c(396, "DOMAIN_GET_LAUNCH_SECURITY_INFO", "virDomainGetLaunchSecurityInfo"),
-    c(402, "DOMAIN_SET_IOTHREAD_PARAMS", "virDomainSetIOThreadParams"),
+    c(396, "DOMAIN_GET_LAUNCH_SECURITY_INFO", "virDomainGetLaunchSecurityInfo").served(object!(
+        api::GetLaunchSecurityInfo,
+        |flags: u32| flags,
+        Params
+    )),
+    c(402, "DOMAIN_SET_IOTHREAD_PARAMS", "virDomainSetIOThreadParams").served(object!(
+        api::SetIoThreadParams,
+        guest::iothread_params,
+        |()| ()
+    )),
     c(418, "DOMAIN_GET_GUEST_INFO", "virDomainGetGuestInfo").served(object!(
         GetGuestInfo,
         |(types, flags): (u32, u32)| GuestInfoArgs { types, flags },
@@ -586,7 +631,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
         |()| 0i32
     )),
     c(421, "DOMAIN_BACKUP_BEGIN", "virDomainBackupBegin"),
-    c(422, "DOMAIN_BACKUP_GET_XML_DESC", "virDomainBackupGetXMLDesc"),
+    c(422, "DOMAIN_BACKUP_GET_XML_DESC", "virDomainBackupGetXMLDesc").served(object!(
+        api::BackupGetXmlDesc,
+        |flags: u32| flags,
+        |()| ()
+    )),
     c(424, "DOMAIN_AUTHORIZED_SSH_KEYS_GET", "virDomainAuthorizedSSHKeysGet").served(object!(
         AuthorizedKeysGet,
         |(user, flags): (String, u32)| KeysArgs { user, keys: Vec::new(), flags },
@@ -600,7 +649,11 @@ pub(super) const DOMAIN: &[Procedure] = &[
     c(426, "DOMAIN_GET_MESSAGES", "virDomainGetMessages")
         .served(object!(GetMessages, |flags: u32| flags, |lines| lines)),
     c(427, "DOMAIN_START_DIRTY_RATE_CALC", "virDomainStartDirtyRateCalc"),
-    c(439, "DOMAIN_SET_LAUNCH_SECURITY_STATE", "virDomainSetLaunchSecurityState"),
+    c(439, "DOMAIN_SET_LAUNCH_SECURITY_STATE", "virDomainSetLaunchSecurityState").served(object!(
+        api::SetLaunchSecurityState,
+        |(params, _flags): (Params, u32)| params.0,
+        |()| ()
+    )),
     c(440, "DOMAIN_SAVE_PARAMS", "virDomainSaveParams"),
     c(441, "DOMAIN_RESTORE_PARAMS", "virDomainRestoreParams"),
     c(442, "DOMAIN_ABORT_JOB_FLAGS", "virDomainAbortJobFlags").served(object!(AbortJob, |flags: u32| flags, |()| ())),
@@ -628,7 +681,8 @@ pub(super) const QEMU: &[Procedure] = &[
         .served((Class::Write, session::register_monitor_event)),
     c(5, "CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER", "virConnectDomainQemuMonitorEventDeregister")
         .served((Class::Write, session::deregister_monitor_event)),
-    c(7, "DOMAIN_MONITOR_COMMAND_WITH_FILES", "virDomainQemuMonitorCommandWithFiles"),
+    c(7, "DOMAIN_MONITOR_COMMAND_WITH_FILES", "virDomainQemuMonitorCommandWithFiles")
+        .served((Class::Write, guest::monitor_command_with_files)),
 ];
 
 pub(super) const LXC: &[Procedure] =

@@ -3,9 +3,9 @@
 #![allow(clippy::needless_pass_by_value, reason = "codecs take what the engine gives")]
 
 use crate::engine::api::{
-    self, BlockTuneArgs, ConsoleArgs, CpuStats, CpuStatsArgs, FreezeArgs, FsInfo, GetCpuStats, InterfaceTuneArgs,
-    IoThreadInfo, KeysArgs, OpenChannel, OpenNamespace, ParamsArgs, PeekArgs, Screenshot, ScreenshotArgs, SendKeyArgs,
-    SetBlockTuneArgs,
+    self, BlockTuneArgs, ConsoleArgs, CpuStats, CpuStatsArgs, FilesArgs, FreezeArgs, FsInfo, GetCpuStats,
+    InterfaceTuneArgs, IoThreadInfo, KeysArgs, MonitorArgs, OpenChannel, OpenNamespace, ParamsArgs, PeekArgs,
+    Screenshot, ScreenshotArgs, SendKeyArgs, SetBlockTuneArgs,
 };
 use crate::error::{Code, Error};
 use crate::rpc::call::{Answer, BoxFuture, Invocation, Reply};
@@ -95,6 +95,15 @@ pub(super) fn set_block_tune((disk, params, flags): (String, Params, u32)) -> Se
     SetBlockTuneArgs { disk, limits: ParamsArgs { params: params.0, flags } }
 }
 
+/// `virDomainBlockJobInfo`, when there is one.
+pub(super) fn block_job(found: bool) -> impl Put {
+    (found, 0i32, (0u64, 0u64, 0u64))
+}
+
+pub(super) fn iothread_params((id, params, flags): (u32, Params, u32)) -> api::IoThreadParamsArgs {
+    api::IoThreadParamsArgs { id, params: ParamsArgs { params: params.0, flags } }
+}
+
 /// The namespaces of a container, passed as descriptors.
 pub(super) fn namespaces(at: Invocation) -> BoxFuture<Reply> {
     Box::pin(async move {
@@ -148,5 +157,40 @@ pub(super) fn show_graphics(mut at: Invocation) -> BoxFuture<Reply> {
         let arguments = (api::GraphicsArgs { index, flags }, client);
         api::dispatch::<api::OpenGraphics>(&caller, &domain, arguments).await?;
         Ok(Answer::default())
+    })
+}
+
+/// A start with descriptors, which come beside the call.
+pub(super) fn create_with_files(mut at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, flags): (DomainHandle, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let arguments = FilesArgs { files: std::mem::take(&mut at.fds), start: flags };
+        api::dispatch::<api::CreateWithFiles>(&caller, &domain, arguments).await?;
+        Ok(Answer::value(&DomainHandle::from(&domain)))
+    })
+}
+
+/// The same of a domain that is gone when it stops.
+pub(super) fn create_xml_with_files(mut at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (xml, flags): (String, u32) = at.arguments()?;
+        let arguments = FilesArgs { files: std::mem::take(&mut at.fds), start: api::XmlFlags { xml, flags } };
+        let domain = api::dispatch::<api::CreateXmlWithFiles>(&caller, &connection, arguments).await?;
+        Ok(Answer::value(&DomainHandle::from(&domain)))
+    })
+}
+
+/// A command of QEMU's own that takes descriptors, which come beside the call; none come back.
+pub(super) fn monitor_command_with_files(mut at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let (connection, caller) = at.connection()?;
+        let (handle, command, flags): (DomainHandle, String, u32) = at.arguments()?;
+        let domain = connection.domain(&handle.uuid)?;
+        let arguments = FilesArgs { files: std::mem::take(&mut at.fds), start: MonitorArgs { command, flags } };
+        let said = api::dispatch::<api::QemuMonitorCommandWithFiles>(&caller, &domain, arguments).await?;
+        Ok(Answer::value(&said))
     })
 }

@@ -4,9 +4,9 @@
 
 use super::{Procedure, c};
 use crate::engine::api::{
-    HasCurrentSnapshot, ListAllSnapshots, RevertToSnapshot, SnapshotCreateXml, SnapshotCurrent, SnapshotDelete,
-    SnapshotGetParent, SnapshotGetXmlDesc, SnapshotHasMetadata, SnapshotIsCurrent, SnapshotListAllChildren,
-    SnapshotLookupByName, XmlFlags,
+    CheckpointLookupByName, HasCurrentSnapshot, ListAllCheckpoints, ListAllSnapshots, RevertToSnapshot,
+    SnapshotCreateXml, SnapshotCurrent, SnapshotDelete, SnapshotGetParent, SnapshotGetXmlDesc, SnapshotHasMetadata,
+    SnapshotIsCurrent, SnapshotListAllChildren, SnapshotLookupByName, XmlFlags,
 };
 use crate::engine::domain::DomainSnapshot;
 use crate::rpc::call::object;
@@ -107,9 +107,17 @@ pub(super) const SNAPSHOT: &[Procedure] = &[
     )),
     c(411, "DOMAIN_CHECKPOINT_CREATE_XML", "virDomainCheckpointCreateXML"),
     c(412, "DOMAIN_CHECKPOINT_GET_XML_DESC", "virDomainCheckpointGetXMLDesc"),
-    c(413, "DOMAIN_LIST_ALL_CHECKPOINTS", "virDomainListAllCheckpoints"),
+    c(413, "DOMAIN_LIST_ALL_CHECKPOINTS", "virDomainListAllCheckpoints").served(object!(
+        ListAllCheckpoints,
+        |(_need_results, flags): (bool, u32)| flags,
+        |()| (Vec::<SnapshotHandle>::new(), 0i32)
+    )),
     c(414, "DOMAIN_CHECKPOINT_LIST_ALL_CHILDREN", "virDomainCheckpointListAllChildren"),
-    c(415, "DOMAIN_CHECKPOINT_LOOKUP_BY_NAME", "virDomainCheckpointLookupByName"),
+    c(415, "DOMAIN_CHECKPOINT_LOOKUP_BY_NAME", "virDomainCheckpointLookupByName").served(object!(
+        CheckpointLookupByName,
+        |args: (String, u32)| args,
+        |()| ()
+    )),
     c(416, "DOMAIN_CHECKPOINT_GET_PARENT", "virDomainCheckpointGetParent"),
     c(417, "DOMAIN_CHECKPOINT_DELETE", "virDomainCheckpointDelete"),
 ];

@@ -41,6 +41,11 @@ impl<'l> Virsh<'l> {
         command
     }
 
+    /// Another program where virsh runs.
+    pub fn program(&self, path: &str) -> Command {
+        self.lab.program(path)
+    }
+
     /// Runs it, whatever comes of it.
     pub fn run(&self, arguments: &[&str]) -> Out {
         run(&mut self.command(arguments), DEADLINE)

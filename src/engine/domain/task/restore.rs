@@ -125,7 +125,7 @@ impl Task {
         match start {
             Some(paused) => {
                 let flags = if paused { flags::create::PAUSED } else { 0 };
-                self.start_with(def, !persistent, flags, Cause::Revert(name), reply);
+                self.start_with(def, !persistent, flags.into(), Cause::Revert(name), reply);
             }
             None => {
                 self.publish(|snapshot| snapshot.reason = shutoff::FROM_SNAPSHOT);
