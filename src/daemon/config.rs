@@ -1,6 +1,7 @@
 //! Configuration file: TOML, every key optional, unknown keys refused. Command line options win over it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -10,6 +11,7 @@ use crate::cgroup;
 use crate::engine::driver::DriverKind;
 use crate::engine::network::NetworkOptions;
 use crate::net::network::run::Programs;
+use crate::rpc;
 
 /// The file.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -77,11 +79,49 @@ pub struct RpcConfig {
     pub enabled: bool,
     /// Serve all of libvirt's socket names in this directory as well (`/run/libvirt`).
     pub libvirt_directory: Option<PathBuf>,
+    /// Connections at once, of all sockets together.
+    pub max_clients: usize,
+    /// Those among them that have not authenticated yet.
+    pub max_anonymous_clients: usize,
+    /// Calls in flight of one client.
+    pub max_client_requests: usize,
+    /// Calls that change something, of all clients, worked on at once.
+    pub max_workers: usize,
+    /// Seconds of silence after which a client that can be pinged is; 0 = never.
+    pub keepalive_interval: u64,
+    /// Pings that may stay without an answer.
+    pub keepalive_count: u32,
 }
 
 impl Default for RpcConfig {
     fn default() -> RpcConfig {
-        RpcConfig { enabled: true, libvirt_directory: None }
+        let options = rpc::Options::default();
+        let (interval, count) = options.keepalive.unwrap_or_default();
+        RpcConfig {
+            enabled: true,
+            libvirt_directory: None,
+            max_clients: options.max_clients,
+            max_anonymous_clients: options.max_anonymous_clients,
+            max_client_requests: options.max_client_requests,
+            max_workers: options.max_workers,
+            keepalive_interval: interval.as_secs(),
+            keepalive_count: count,
+        }
+    }
+}
+
+impl RpcConfig {
+    /// For the server. Nobody is locked out: each number is at least 1.
+    pub fn options(&self) -> rpc::Options {
+        let interval = Duration::from_secs(self.keepalive_interval);
+        rpc::Options {
+            max_clients: self.max_clients.max(1),
+            max_anonymous_clients: self.max_anonymous_clients.max(1),
+            max_client_requests: self.max_client_requests.max(1),
+            max_workers: self.max_workers.max(1),
+            keepalive: (!interval.is_zero()).then_some((interval, self.keepalive_count)),
+            ..rpc::Options::default()
+        }
     }
 }
 

@@ -74,7 +74,7 @@ pub async fn run(options: Options, passed: Vec<PassedSocket>) -> anyhow::Result<
     let policy =
         Policy { group: config.socket.group.clone(), others_read_only: config.socket.others == Others::ReadOnly };
     let listener = Listener::bind(&socket, policy.clone())?;
-    let rpc_server = rpc::Server::new(engine.clone(), rpc::Options::default());
+    let rpc_server = rpc::Server::new(engine.clone(), config.rpc.options());
     let mut rpc_listeners = JoinSet::new();
     let mut sockets = rpc_sockets(&options, &config, &dirs)?;
     // A path that the service manager listens on is its own.

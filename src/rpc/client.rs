@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use super::call::{Answer, BoxFuture, Invocation, Reply};
 use super::events::Callbacks;
@@ -35,11 +35,13 @@ use crate::engine::api::{Caller, Class, Presence};
 use crate::error::{Code, Error, Subsystem};
 use crate::sys;
 
-/// Calls one client may have in flight; then it is not read until one has ended.
-const MAX_IN_FLIGHT: usize = 32;
-/// Silence after which a client that wants it is pinged, and how many pings it may leave unanswered.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_COUNT: u32 = 5;
+/// How long a client may take to authenticate: it takes the place of another until then.
+const ANONYMOUS_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest packet before that, bytes.
+const ANONYMOUS_PACKET: usize = 64 * 1024;
+/// Calls that end something need no place among the workers: what holds those may be what they end. Both forms of
+/// `virDomainDestroy` and of `virDomainAbortJob`.
+const ENDS: [i32; 4] = [12, 234, 164, 442];
 const PING: i32 = 1;
 const PONG: i32 = 2;
 /// Read from the socket in one go.
@@ -75,15 +77,34 @@ pub struct Client {
 /// What the connection-time calls settle.
 #[derive(Debug, Default)]
 pub struct Session {
-    pub authenticated: bool,
+    /// Its place among those that have not authenticated; none once it has.
+    anonymous: Option<OwnedSemaphorePermit>,
     pub open: Option<(Connection, Arc<Caller>)>,
     /// `qemu:///system`, as the client gave it.
     pub uri: String,
     pub close_callback: bool,
 }
 
+impl Session {
+    /// Whether the client has authenticated.
+    pub fn authenticated(&self) -> bool {
+        self.anonymous.is_none()
+    }
+
+    /// It has.
+    pub fn authenticate(&mut self) {
+        self.anonymous = None;
+    }
+}
+
 impl Client {
-    pub(super) fn new(id: u64, server: Arc<Server>, stream: UnixStream, mut peer: Peer) -> Arc<Client> {
+    pub(super) fn new(
+        id: u64,
+        server: Arc<Server>,
+        stream: UnixStream,
+        mut peer: Peer,
+        anonymous: OwnedSemaphorePermit,
+    ) -> Arc<Client> {
         let (here, presence) = Presence::new();
         peer.caller.presence = presence;
         let outbound = Outbound::new(stream, server.options.outbound_limit, peer.caller.who.clone());
@@ -94,7 +115,7 @@ impl Client {
             peer,
             callbacks: Callbacks::default(),
             streams: Streams::default(),
-            session: Mutex::default(),
+            session: Mutex::new(Session { anonymous: Some(anonymous), ..Session::default() }),
             in_flight: AtomicUsize::new(0),
             ended: Notify::new(),
             keepalive: AtomicBool::new(false),
@@ -120,6 +141,7 @@ impl Client {
 
     /// Starts pinging the client when it is silent; once.
     pub fn start_keepalive(self: &Arc<Self>) {
+        let Some((interval, most)) = self.server.options.keepalive else { return };
         if self.keepalive.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -128,17 +150,17 @@ impl Client {
             loop {
                 tokio::select! {
                     () = client.outbound.closed() => return,
-                    () = tokio::time::sleep(KEEPALIVE_INTERVAL) => {}
+                    () = tokio::time::sleep(interval) => {}
                 }
                 let pings = {
                     let mut heard = client.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                    if heard.0.elapsed() < KEEPALIVE_INTERVAL {
+                    if heard.0.elapsed() < interval {
                         continue;
                     }
                     heard.1 += 1;
                     heard.1
                 };
-                if pings > KEEPALIVE_COUNT {
+                if pings > most {
                     tracing::warn!(client = %client.outbound.who(), "client answers no keepalive and is disconnected");
                     client.outbound.close();
                     return;
@@ -162,19 +184,31 @@ impl Client {
     /// Reads and answers until the connection ends; then lets go of everything the client held.
     pub(super) async fn serve(self: Arc<Self>) {
         let mut input = Input::default();
+        let connected = tokio::time::Instant::now();
         loop {
+            let anonymous = !self.session().authenticated();
+            let most = if anonymous { ANONYMOUS_PACKET } else { frame::MAX_PACKET };
             let packet = tokio::select! {
                 biased;
                 () = self.outbound.closed() => break,
-                packet = input.next(self.outbound.stream()) => packet,
+                packet = input.next(self.outbound.stream(), most) => packet,
+                () = tokio::time::sleep_until(connected + ANONYMOUS_PATIENCE), if anonymous => {
+                    tracing::warn!(client = %self.outbound.who(), "client does not authenticate and is disconnected");
+                    break;
+                }
             };
             let Ok(Some((packet, fds))) = packet else { break };
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), 0);
-            if self.handle(packet, fds).await.is_err() {
+            // While it is not read its end would not be seen: what it sent may wait for a guest that takes nothing.
+            let handled = tokio::select! {
+                biased;
+                handled = self.handle_and_wait(packet, fds) => handled,
+                () = self.outbound.closed() => break,
+                () = self.outbound.hung_up() => break,
+            };
+            if handled.is_err() {
                 break;
             }
-            self.room().await;
-            self.outbound.room().await;
         }
         self.outbound.close();
         drop(self.here.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -183,12 +217,20 @@ impl Client {
         self.session().open = None;
     }
 
+    /// One packet; returns when there is room for the next. `Err`: the connection is to be ended.
+    async fn handle_and_wait(self: &Arc<Self>, packet: Vec<u8>, fds: Vec<OwnedFd>) -> Result<(), Garbled> {
+        self.handle(packet, fds).await?;
+        self.room().await;
+        self.outbound.room().await;
+        Ok(())
+    }
+
     async fn room(&self) {
-        while self.in_flight() >= MAX_IN_FLIGHT {
+        while self.in_flight() >= self.server.options.max_client_requests {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            if self.in_flight() >= MAX_IN_FLIGHT {
+            if self.in_flight() >= self.server.options.max_client_requests {
                 ended.await;
             }
         }
@@ -236,8 +278,11 @@ impl Client {
             tracing::debug!(client = %self.outbound.who(), procedure = header.procedure, "call");
         }
         let client = self.clone();
+        let waits = class == Class::Write && !(header.program == REMOTE && ENDS.contains(&header.procedure));
         tokio::spawn(async move {
+            let worker = if waits { client.server.workers.acquire().await.ok() } else { None };
             let reply = work.await;
+            drop(worker);
             client.finish(header, reply);
         });
     }
@@ -251,7 +296,7 @@ impl Client {
         let Some(row) = table::find(header.program, header.procedure) else {
             return Err(rpc(format!("unknown procedure: {}", header.procedure)));
         };
-        if !self.session().authenticated && !table::before_authentication(row) {
+        if !self.session().authenticated() && !table::before_authentication(row) {
             return Err(rpc("authentication required".into()));
         }
         let Some(run) = row.run else {
@@ -330,10 +375,14 @@ struct Input {
 
 impl Input {
     /// The next packet with its descriptors; `None` at the end. Cancellation-safe: what was read stays here.
-    async fn next(&mut self, socket: &UnixStream) -> std::io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    /// Longer than `most` bytes is an error.
+    async fn next(&mut self, socket: &UnixStream, most: usize) -> std::io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         let garbled = |_: Garbled| std::io::Error::from(std::io::ErrorKind::InvalidData);
         loop {
             let length = frame::packet_length(&self.bytes).map_err(garbled)?;
+            if length.is_some_and(|length| length > most) {
+                return Err(garbled(Garbled));
+            }
             let mut wanted = length.unwrap_or(frame::HEADER);
             if length.is_some_and(|length| self.bytes.len() >= length) {
                 let packet = self.bytes.get(..wanted).unwrap_or_default();

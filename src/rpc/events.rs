@@ -194,6 +194,18 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
+    /// Most registrations of one client: each event is sent once for each.
+    const MOST: usize = 20_000;
+
+    /// Error: code 55 when there are as many as there may be.
+    pub fn check_room(&self) -> Result<()> {
+        let inner = self.lock();
+        match inner.callbacks.len() + inner.monitor.len() < Self::MOST {
+            true => Ok(()),
+            false => Err(Error::invalid_state(format!("a client may have {} event callbacks at most", Self::MOST))),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Registered> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

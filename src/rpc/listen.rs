@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 
 use super::Server;
 use super::client::Peer;
@@ -17,8 +16,6 @@ use crate::engine::api::Caller;
 use crate::sys::passed::PassedSocket;
 use crate::sys::sock;
 
-/// Connections at once (libvirt's `max_clients`); more wait in the kernel's backlog.
-const MAX_CLIENTS: usize = 5_000;
 const BACKLOG: i32 = 128;
 
 /// Why there is no socket.
@@ -85,10 +82,8 @@ impl Listener {
 
     /// Accepts and serves for ever; dropping the future stops accepting.
     pub async fn run(self, server: Arc<Server>) {
-        let places = Arc::new(Semaphore::new(MAX_CLIENTS));
         loop {
-            // Never closed, so this cannot fail.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let place = server.place().await;
             let stream = match self.socket.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -101,9 +96,8 @@ impl Listener {
             let (server, policy, read_only) = (server.clone(), self.policy.clone(), self.read_only);
             tokio::spawn(async move {
                 if let Some(peer) = who(&stream, policy, read_only).await {
-                    server.serve(stream, peer).await;
+                    server.serve(stream, peer, place).await;
                 }
-                drop(place);
             });
         }
     }

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::Engine;
 use crate::engine::event::{Event, Subscription};
@@ -49,12 +50,37 @@ pub const OUTBOUND_LIMIT: usize = 64 * 1024 * 1024;
 pub struct Options {
     /// Bytes queued per connection.
     pub outbound_limit: usize,
+    /// Connections at once, of all sockets together; more wait in the kernel's backlog.
+    pub max_clients: usize,
+    /// Those among them that have not authenticated yet.
+    pub max_anonymous_clients: usize,
+    /// Calls one client may have in flight; then it is not read until one has ended.
+    pub max_client_requests: usize,
+    /// Calls that change something, of all clients together, that are worked on at once; more wait.
+    pub max_workers: usize,
+    /// Silence after which a client that wants it is pinged, and how many pings it may leave unanswered; `None` = never.
+    pub keepalive: Option<(Duration, u32)>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { outbound_limit: OUTBOUND_LIMIT }
+        Options {
+            outbound_limit: OUTBOUND_LIMIT,
+            max_clients: 5000,
+            max_anonymous_clients: 20,
+            max_client_requests: 32,
+            max_workers: 200,
+            keepalive: Some((Duration::from_secs(5), 5)),
+        }
     }
+}
+
+/// A connection's place among those that may be there at once.
+#[derive(Debug)]
+pub struct Place {
+    _among_all: OwnedSemaphorePermit,
+    /// Given back when it authenticates.
+    anonymous: OwnedSemaphorePermit,
 }
 
 /// All RPC connections of the daemon.
@@ -65,6 +91,10 @@ pub struct Server {
     clients: RwLock<Vec<Arc<Client>>>,
     next_client: AtomicU64,
     events: Mutex<Subscription>,
+    places: Arc<Semaphore>,
+    anonymous: Arc<Semaphore>,
+    /// One for each call that may be worked on.
+    workers: Semaphore,
 }
 
 impl Server {
@@ -72,7 +102,16 @@ impl Server {
     pub fn new(engine: Arc<Engine>, options: Options) -> Arc<Server> {
         let events = Mutex::new(engine.events().subscribe());
         let clients = RwLock::default();
-        let server = Arc::new(Server { engine, options, clients, next_client: AtomicU64::new(1), events });
+        let server = Arc::new(Server {
+            engine,
+            options,
+            clients,
+            next_client: AtomicU64::new(1),
+            events,
+            places: Arc::new(Semaphore::new(options.max_clients)),
+            anonymous: Arc::new(Semaphore::new(options.max_anonymous_clients)),
+            workers: Semaphore::new(options.max_workers),
+        });
         let pump = Arc::downgrade(&server);
         tokio::spawn(poll_fn(move |context| {
             let Some(server) = pump.upgrade() else { return Poll::Ready(()) };
@@ -129,10 +168,21 @@ impl Server {
         }
     }
 
+    /// A place for one more connection, once there is one.
+    pub async fn place(&self) -> Place {
+        let permit = async |places: &Arc<Semaphore>| match places.clone().acquire_owned().await {
+            Ok(permit) => permit,
+            // Never closed.
+            Err(_) => std::future::pending().await,
+        };
+        Place { _among_all: permit(&self.places).await, anonymous: permit(&self.anonymous).await }
+    }
+
     /// Serves one connected client until it goes.
-    pub async fn serve(self: &Arc<Self>, stream: UnixStream, peer: Peer) {
+    pub async fn serve(self: &Arc<Self>, stream: UnixStream, peer: Peer, place: Place) {
+        let Place { _among_all, anonymous } = place;
         let id = self.next_client.fetch_add(1, Ordering::Relaxed);
-        let client = Client::new(id, self.clone(), stream, peer);
+        let client = Client::new(id, self.clone(), stream, peer, anonymous);
         self.clients.write().unwrap_or_else(PoisonError::into_inner).push(client.clone());
         tracing::debug!(client = %client.outbound.who(), "RPC client connected");
         client.serve().await;

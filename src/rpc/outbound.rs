@@ -201,6 +201,16 @@ impl Outbound {
         self.room.notify_waiters();
     }
 
+    /// Ends when the client has closed its end, which whoever reads would see, too.
+    pub async fn hung_up(&self) {
+        // A client may be done with sending alone; gone is who does not receive either.
+        if self.stream.ready(Interest::PRIORITY).await.is_ok()
+            && self.stream.ready(Interest::WRITABLE).await.is_ok_and(|ready| !ready.is_write_closed())
+        {
+            std::future::pending().await
+        }
+    }
+
     /// Ends when the connection was closed.
     pub async fn closed(&self) {
         // The sender lives as long as `self`, so this cannot fail.

@@ -43,7 +43,7 @@ pub fn auth_list(at: Invocation) -> BoxFuture<Reply> {
     if let Some(why) = &at.client.peer.refused {
         return ready(Err(Error::new(Code::AuthFailed, why.clone()).with_subsystem(Subsystem::Auth)));
     }
-    at.client.session().authenticated = true;
+    at.client.session().authenticate();
     ready(Ok(Answer::value(&vec![AUTH_NONE])))
 }
 
@@ -185,6 +185,7 @@ fn register<H: Take>(at: &Invocation, class: Class, only: fn(H) -> Only) -> Repl
     at.connection()?;
     let (event, handle): (i32, Option<H>) = at.arguments()?;
     known_event(class, event)?;
+    at.client.callbacks.check_room().map_err(|error| error.with_subsystem(Subsystem::Rpc))?;
     Ok(Answer::value(&at.client.callbacks.register(class, event, handle.map(only))))
 }
 
@@ -260,6 +261,7 @@ fn monitor_event(at: &Invocation) -> Reply {
         return Err(Error::no_support(FUNCTION).with_subsystem(connection.kind().subsystem()));
     }
     let (domain, name, flags): (Option<DomainHandle>, Option<String>, u32) = at.arguments()?;
+    at.client.callbacks.check_room().map_err(|error| error.with_subsystem(Subsystem::Rpc))?;
     crate::types::flags::check(flags, MONITOR_REGEX | MONITOR_NOCASE, "virDomainQemuMonitorEventStateRegisterID")?;
     let folded = flags & MONITOR_NOCASE != 0;
     let name = name.map(|name| match flags & MONITOR_REGEX != 0 {

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,8 @@ use crate::engine::storage::{VolumeDownload, VolumeUpload};
 use crate::error::{Error, Subsystem};
 use crate::sys::stream::AsyncStream;
 
+/// How long a stream that has ended waits for its other side to take what is left.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Packets of the client that wait for the descriptor.
 const QUEUE: usize = 16;
 
@@ -188,7 +191,7 @@ fn carry(
         }
     };
     let writer = fd.clone();
-    tokio::spawn(async move {
+    let mut writing = tokio::spawn(async move {
         while let Some(Packet::Data(bytes)) = incoming.recv().await {
             if writer.write_all(&bytes).await.is_err() {
                 return;
@@ -201,6 +204,12 @@ fn carry(
             _ = &mut ended => {}
             () = client.outbound.closed() => {}
             () = read(&client, call, &fd) => {}
+        }
+        // What the client had sent before it finished is written, unless it is gone or nobody takes it.
+        tokio::select! {
+            _ = &mut writing => {}
+            () = client.outbound.closed() => writing.abort(),
+            () = tokio::time::sleep(DRAIN_PATIENCE) => writing.abort(),
         }
     });
 }

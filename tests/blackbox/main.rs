@@ -37,6 +37,7 @@ mod qemu_xml;
 mod recovery;
 mod rpc_devices;
 mod rpc_guest;
+mod rpc_hostile;
 mod rpc_knobs;
 mod rpc_python;
 mod rpc_sockets;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::container::Container;
 use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually, run, skip, test_name};
 use crate::mock_life::xml;
-use crate::rpc_wire::{Wire, string};
+use crate::rpc_wire::{Wire, ask, string};
 
 const PYTHON: &str = "/usr/bin/python3";
 const EVENTS: &str = include_str!("python/events.py");
@@ -135,16 +135,6 @@ fn python_opens_a_channel() {
     succeeds(&lab, STREAMS, &["channel", &uri(&lab, "qemu", "/system"), &guest.name]);
     lab.ok(&["destroy", &guest.name]);
     lab.finish();
-}
-
-/// Sends a call and does not wait.
-fn ask(wire: &mut Wire, procedure: u32, serial: u32, payload: &[u8]) {
-    let mut packet = u32::try_from(28 + payload.len()).unwrap().to_be_bytes().to_vec();
-    for word in [0x2000_8086, 1, procedure, 0, serial, 0] {
-        packet.extend(word.to_be_bytes());
-    }
-    packet.extend(payload);
-    wire.0.write_all(&packet).unwrap();
 }
 
 #[test]

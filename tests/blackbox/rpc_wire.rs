@@ -61,6 +61,11 @@ impl Wire {
     }
 }
 
+/// Sends a call and does not wait.
+pub fn ask(wire: &mut Wire, procedure: u32, serial: u32, payload: &[u8]) {
+    wire.send([REMOTE, 1, procedure, CALL, serial, 0], payload);
+}
+
 /// `remote_connect_open_args` without flags.
 pub fn arguments(uri: &str) -> Vec<u8> {
     let mut out = vec![0, 0, 0, 1];
