@@ -10,7 +10,7 @@ import urllib.request
 import websocket
 
 # Longest wait for anything that a page shows. Machines are slow and shared; nothing waits longer than it must.
-DEADLINE = 60
+DEADLINE = 8
 
 
 class PageError(Exception):
@@ -95,6 +95,9 @@ class Browser:
     def _event(self, message):
         parameters = message.get("params", {})
         match message.get("method"):
+            case "Page.javascriptDialogOpening":
+                # "Leave this page?" of a page with an open console. Nobody waits for this command's answer.
+                self.socket.send(json.dumps({"id": 0, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}))
             case "Runtime.exceptionThrown":
                 details = parameters["exceptionDetails"]
                 text = details.get("exception", {}).get("description") or details.get("text", "")

@@ -1,0 +1,253 @@
+"""Virtual machines: the list, the details, the life cycle, consoles, devices, snapshots, a new one, the end of one."""
+
+import os
+import subprocess
+
+from browser import eventually
+from cockpit import Machine
+
+NAME = "shop"
+MAC = "52:54:00:c0:c4:01"
+
+
+def prepare(cockpit):
+    """The one VM that is there before the page is opened."""
+    if cockpit.kind == "mock":
+        # The test driver's own domain names no machine, as in libvirt, and Cockpit shows no VM without one.
+        cockpit.virsh("vol-create-as", "default-pool", "shop.qcow2", "64M", "--format", "qcow2")
+        disk = "/default-pool/shop.qcow2"
+        start, system = "<domain type='test'>", "<type arch='i686' machine='pc'>hvm</type>"
+    else:
+        disk = os.path.join(cockpit.state, "images", "shop.qcow2")
+        cockpit.virsh("pool-create-as", "images", "dir", "--target", os.path.dirname(disk))
+        cockpit.virsh("vol-create-as", "images", "shop.qcow2", "64M", "--format", "qcow2")
+        start, system = "<domain type='qemu'>", f"""<type arch='x86_64' machine='pc'>hvm</type>
+            <kernel>{cockpit.state}/kernel</kernel><initrd>{cockpit.state}/initrd</initrd>
+            <cmdline>console=ttyS0 quiet ip=dhcp domus.say=cockpit</cmdline>"""
+        if "default" not in cockpit.virsh("net-list", "--name"):
+            cockpit.virsh("net-start", "default")
+    cockpit.define("define", f"""{start}
+        <name>{NAME}</name><memory unit='MiB'>256</memory><vcpu>2</vcpu>
+        <os>{system}</os><features><acpi/></features>
+        <cpu mode='custom'><model>qemu64</model></cpu>
+        <devices>
+          <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>
+            <target dev='vda' bus='virtio'/></disk>
+          <interface type='network'><mac address='{MAC}'/><source network='default'/><model type='virtio'/></interface>
+          <console type='pty'/><graphics type='vnc' port='-1' autoport='yes'/><memballoon model='virtio'/>
+        </devices></domain>""")
+
+
+def seen(cockpit):
+    vm, page = Machine(cockpit, NAME), cockpit.page
+    with cockpit.step("the list shows the VM, shut off"):
+        cockpit.go()
+        page.wait_text(f"{vm.head}-state", "Shut off")
+        assert page.text(f"{vm.head}-name") == NAME
+    with cockpit.step("the details show memory, CPUs, machine, disk and network"):
+        vm.open()
+        vm.says("memory-count", "256 MiB")
+        vm.says("cpu", "2 vCPUs, custom (qemu64)")
+        vm.says("emulated-machine", "pc")
+        vm.says("boot-order", "disk")
+        vm.says("disks-vda-source-file", "shop.qcow2") if cockpit.kind == "mock" else None
+        vm.says("disks-vda-bus", "virtio")
+        vm.says("network-1-mac", MAC)
+        vm.says("network-1-source", "default")
+
+
+def life_cycle(cockpit):
+    vm, page, step = Machine(cockpit, NAME), cockpit.page, cockpit.step
+    real = cockpit.kind == "qemu"
+    with step("start"):
+        page.click(f"{vm.head}-run")
+        vm.is_in("Running")
+        assert not page.exists(f"{vm.part}-needs-shutdown"), "the page says that changes are pending"
+    with step("the size of the disk of the running VM"):
+        # Polled every ten seconds.
+        vm.says("disks-vda-capacity", "0.06")
+    if real:
+        consoles(cockpit, vm)
+        with step("memory in use and the address that the guest leased"):
+            eventually("memory is in use", lambda: " / 256 MiB" in page.text(f"{vm.part}-usage")
+                       and "\n0 / 256" not in page.text(f"{vm.part}-usage"))
+            page.wait_text(f"{vm.part}-network-1-ipv4-address", "192.168.")
+    with step("pause"):
+        vm.menu("pause")
+        vm.is_in("Paused")
+    with step("resume"):
+        vm.menu("resume")
+        vm.is_in("Running")
+    with step("reboot"):
+        vm.confirmed("reboot")
+        vm.is_in("Running")
+    with step("force reboot"):
+        vm.confirmed("forceReboot")
+        vm.is_in("Running")
+    with step("a non-maskable interrupt"):
+        vm.confirmed("sendNMI")
+        vm.is_in("Running")
+    with step("force off"):
+        vm.confirmed("forceOff")
+        page.wait_text(f"{vm.head}-state", "Shut off")
+    with step("start again, from the list"):
+        cockpit.go()
+        page.click(f"{vm.head}-run")
+        page.wait_text(f"{vm.head}-state", "Running")
+    with step("shut down"):
+        vm.open()
+        if real:
+            # The power button does nothing before the guest listens.
+            serial(cockpit, vm, "ready cockpit")
+        page.click(f"{vm.head}-shutdown-button")
+        cockpit.apply(f"{vm.head}-confirm-action-modal {vm.head}-off")
+        page.wait_text(f"{vm.head}-state", "Shut off")
+
+
+def serial(cockpit, vm, words):
+    """Waits until the serial console says `words`; Return asks the shell for a prompt meanwhile."""
+    page = cockpit.page
+    page.click("#pf-v6-c-console__type-selector")
+    page.click("#SerialConsole")
+    terminal = f"#{vm.name}-terminal"
+    page.wait_for(f"{terminal} .xterm-accessibility-tree")
+    eventually(f"the serial console says {words!r}", lambda: words in (page.text(terminal) or ""), 180)
+
+
+def consoles(cockpit, vm):
+    page, step = cockpit.page, cockpit.step
+    with step("the serial console shows the guest's words"):
+        serial(cockpit, vm, "domus-guest: ready cockpit")
+    with step("the serial console takes input"):
+        page.on(f"#{vm.name}-terminal textarea", "el.focus(); return true")
+        page.call("Input.insertText", text="echo $((6*7))-answers")
+        page.key("Enter", 13, "\r")
+        page.wait_text(f"#{vm.name}-terminal", "42-answers")
+    with step("the VNC console shows the guest's screen"):
+        page.click("#pf-v6-c-console__type-selector")
+        page.click("#VncConsole")
+        page.wait_for("#vnc-display-container-minimized canvas")
+        lit = """(() => { const c = document.querySelector('#vnc-display-container-minimized canvas');
+            if (c.width < 320) return false;
+            const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            for (let i = 0; i < d.length; i += 4) if (d[i] > 100) return true; return false; })()"""
+        eventually("the screen is not black", lambda: page.evaluate(lit))
+
+
+def settings(cockpit):
+    """Changes of a VM that is shut off."""
+    vm, page, step = Machine(cockpit, NAME), cockpit.page, cockpit.step
+    with step("autostart on and off"):
+        vm.open()
+        for word in ("enable", "disable"):
+            page.click(f"{vm.part}-autostart-switch")
+            eventually(f"autostart is {word}d",
+                       lambda word=word: f"{word}" in cockpit.virsh("dominfo", NAME).split("Autostart:")[1].split()[0])
+    with step("more memory"):
+        vm.click("memory-count button")
+        page.type(f"{vm.part}-memory-modal-max-memory", "384")
+        page.type(f"{vm.part}-memory-modal-memory", "320")
+        cockpit.apply(f"{vm.part}-memory-modal-save")
+        vm.says("memory-count", "320 MiB")
+        xml = vm.xml()
+        assert "<memory unit='KiB'>393216<" in xml and "<currentMemory unit='KiB'>327680<" in xml, xml
+    with step("fewer CPUs"):
+        vm.click("cpu button")
+        page.type("#machines-vcpu-count-field input", "1")
+        page.type("#machines-vcpu-max-field input", "1")
+        cockpit.apply("#machines-cpu-modal-dialog-apply")
+        vm.says("cpu", "1 vCPU")
+        assert "<vcpu placement='static'>1</vcpu>" in vm.xml()
+    with step("rename there and back"):
+        for name in (f"{NAME}-2", NAME):
+            vm.menu("rename")
+            page.type("#rename-dialog-new-name", name)
+            cockpit.apply("#rename-dialog-confirm")
+            vm = Machine(cockpit, name)
+            page.wait_text(f"{vm.head}-state", "Shut off")
+    with step("a description"):
+        vm.menu("edit-description")
+        page.type("#edit-description-dialog-description", "sells things")
+        cockpit.apply("#edit-description-dialog-confirm")
+        eventually("the description is there", lambda: "<description>sells things</description>" in vm.xml())
+
+
+def devices(cockpit):
+    """Devices that come and go, of a VM that is shut off."""
+    vm, page, step = Machine(cockpit, NAME), cockpit.page, cockpit.step
+    pool = "default-pool" if cockpit.kind == "mock" else "images"
+    with step("a new disk, with a new volume"):
+        vm.open()
+        vm.click("disks-adddisk")
+        page.select(f"{vm.part}-disks-adddisk-new-select-pool", pool)
+        page.type(f"{vm.part}-disks-adddisk-new-name", "second.qcow2")
+        page.type(f"{vm.part}-disks-adddisk-new-size", "16")
+        page.select(f"{vm.part}-disks-adddisk-new-unit", "MiB")
+        cockpit.apply(f"{vm.part}-disks-adddisk-dialog-add")
+        page.wait_for(f"{vm.part}-disks-vdb-bus")
+        assert "second.qcow2" in cockpit.virsh("vol-list", pool)
+        assert "second.qcow2" in vm.xml()
+    with step("the disk is removed and its volume deleted"):
+        page.click(f"{vm.part}-disks-vdb-action-kebab")
+        page.click(f"#delete-{vm.part[1:]}-disks-vdb")
+        cockpit.apply("#delete-resource-modal-secondary")
+        page.wait_gone(f"{vm.part}-disks-vdb-bus")
+        assert "second.qcow2" not in cockpit.virsh("vol-list", pool) and "second.qcow2" not in vm.xml()
+    with step("a second network interface"):
+        vm.click("add-iface-button")
+        page.select(f"{vm.part}-add-iface-source", "default")
+        page.click(f"{vm.part}-add-iface-set-mac")
+        page.type(f"{vm.part}-add-iface-mac", "52:54:00:c0:c4:02")
+        cockpit.apply(f"{vm.part}-add-iface-add")
+        vm.says("network-2-mac", "52:54:00:c0:c4:02")
+    with step("the interface is removed"):
+        page.click(f"{vm.part}-iface-2-action-kebab")
+        page.click(f"#delete-{vm.part[1:]}-iface-2")
+        cockpit.apply("#delete-resource-modal-primary")
+        page.wait_gone(f"{vm.part}-network-2-mac")
+        assert "52:54:00:c0:c4:02" not in vm.xml()
+    with step("a watchdog"):
+        vm.click("watchdog-button")
+        page.click("#reset")
+        cockpit.apply("#watchdog-dialog-apply")
+        vm.says("watchdog-state", "reset")
+        assert "<watchdog " in vm.xml()
+
+
+def snapshots(cockpit):
+    vm, page, step = Machine(cockpit, NAME), cockpit.page, cockpit.step
+    with step("a snapshot"):
+        vm.open()
+        vm.click("add-snapshot-button")
+        page.type("#snapshot-create-dialog-name", "before")
+        page.type("#snapshot-create-dialog-description", "before the change")
+        cockpit.apply()
+        vm.says("snapshot-0-name", "before")
+        vm.says("snapshot-0-description", "before the change")
+        assert cockpit.virsh("snapshot-list", NAME, "--name").split() == ["before"]
+    with step("back to the snapshot"):
+        page.click(f"{vm.part}-snapshot-0-revert")
+        cockpit.apply()
+        vm.is_in("Shut off") if False else page.wait_text(f"{vm.head}-state", "Shut off")
+    with step("the snapshot is deleted"):
+        page.click(f"{vm.part}-snapshot-0-action-kebab")
+        page.click(f"#delete-{vm.part[1:]}-snapshot-0")
+        cockpit.apply("#delete-resource-modal-primary")
+        page.wait_gone(f"{vm.part}-snapshot-0-name")
+        assert not cockpit.virsh("snapshot-list", NAME, "--name")
+
+
+def end(cockpit):
+    vm, page = Machine(cockpit, NAME), cockpit.page
+    with cockpit.step("the running VM is deleted with its disk"):
+        vm.open()
+        page.click(f"{vm.head}-run")
+        vm.is_in("Running")
+        vm.menu("delete")
+        page.click(f"{vm.head}-delete-modal-dialog input[type=checkbox]:not(:checked)") if False else None
+        cockpit.apply()
+        page.wait_for("#virtual-machines-listing")
+        page.wait_gone(f"{vm.head}-state")
+        assert NAME not in cockpit.virsh("list", "--all", "--name").split()
+        if cockpit.kind == "qemu":
+            assert not os.path.exists(os.path.join(cockpit.state, "images", "shop.qcow2")), "the image is still there"
