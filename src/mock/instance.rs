@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 use crate::types::TypedParams;
 use crate::types::flags::stats;
 
+/// `VIR_VCPU_RUNNING`.
+const VCPU_RUNNING: i32 = 1;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct MockInstance {
@@ -92,6 +95,11 @@ impl MockInstance {
         self.memory.load(Ordering::Relaxed)
     }
 
+    /// Memory the guest would have of the host, KiB.
+    fn resident(&self) -> u64 {
+        self.def.memory.size
+    }
+
     fn cpu_time(&self) -> u64 {
         let clock = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let used = clock.used + clock.running_since.map(|since| since.elapsed()).unwrap_or_default();
@@ -154,17 +162,23 @@ impl Instance for MockInstance {
         if groups & stats::BALLOON != 0 {
             params.ullong("balloon.current", self.memory());
             params.ullong("balloon.maximum", self.def.memory.size);
+            params.ullong("balloon.rss", self.resident());
         }
         if groups & stats::VCPU != 0 {
-            params.uint("vcpu.current", self.vcpus.load(Ordering::Relaxed));
+            let count = self.vcpus.load(Ordering::Relaxed);
+            params.uint("vcpu.current", count);
             params.uint("vcpu.maximum", self.def.vcpu.max);
+            for vcpu in 0..count {
+                params.int(format!("vcpu.{vcpu}.state"), VCPU_RUNNING);
+                params.ullong(format!("vcpu.{vcpu}.time"), self.cpu_time());
+            }
         }
         params
     }
 
     async fn memory_stats(&self) -> Result<Vec<(i32, u64)>> {
         // VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, _RSS
-        Ok(vec![(6, self.memory()), (7, self.def.memory.size)])
+        Ok(vec![(6, self.memory()), (7, self.resident())])
     }
 
     async fn open_console(&self, _device: Option<&str>, _force: bool) -> Result<OwnedFd> {
@@ -243,7 +257,7 @@ impl Instance for MockInstance {
         let count = self.vcpus.load(Ordering::Relaxed);
         let (cpu_time, hosts) = (self.cpu_time(), std::thread::available_parallelism().map_or(1, usize::from));
         let affinity: Vec<u32> = (0u32..).take(hosts).collect();
-        let one = |number| VcpuInfo { number, state: 1, cpu_time, cpu: 0, affinity: affinity.clone() };
+        let one = |number| VcpuInfo { number, state: VCPU_RUNNING, cpu_time, cpu: 0, affinity: affinity.clone() };
         Ok((0..count).map(one).collect())
     }
 }

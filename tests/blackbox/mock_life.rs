@@ -1,10 +1,11 @@
 //! The life of a domain on the mock driver: states, refusals, events, lists. No privilege needed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::harness::bus::{CONNECT, DOMAIN, TEST};
 use crate::harness::{DEADLINE, Lab, eventually, is_root, skip, test_name};
-use zbus::OwnedObjectPath;
+use zbus::{OwnedObjectPath, OwnedVariant};
 
 pub fn xml(name: &str) -> String {
     format!(
@@ -249,5 +250,27 @@ fn an_ordinary_user_can_run_it() {
     lab.define(&xml("one"));
     lab.ok(&["start", "one"]);
     assert_eq!(lab.state("one"), "running");
+    lab.finish();
+}
+
+#[test]
+fn clients_get_choices_and_figures() {
+    let lab = Lab::mock();
+    let bus = lab.bus();
+    // A client that builds its dialogs from this finds something to offer, for the machine it asked about.
+    let caps: String = bus.call(TEST, CONNECT, "GetDomainCapabilities", &("", "i686", "a<b", "", 0u32));
+    for part in
+        ["<machine>a&lt;b</machine>", "<mode name='custom' supported='yes'>", ">qemu64</model>", "<value>virtio"]
+    {
+        assert!(caps.contains(part), "{part} in {caps}");
+    }
+    let path = bus.define(TEST, &xml("one"));
+    let _: () = bus.call(&path, DOMAIN, "Create", &(0u32,));
+    // BALLOON, VCPU
+    let stats: HashMap<String, OwnedVariant> = bus.call(&path, DOMAIN, "GetStats", &(4u32 | 8, 0u32));
+    for key in ["balloon.current", "balloon.rss", "vcpu.current", "vcpu.maximum", "vcpu.0.state", "vcpu.0.time"] {
+        assert!(stats.contains_key(key), "{key} in {:?}", stats.keys());
+    }
+    drop(bus);
     lab.finish();
 }
