@@ -8,7 +8,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -26,6 +26,7 @@ use super::path::Scope;
 use super::{NAME, Server};
 use crate::engine::access::Access;
 use crate::engine::api::{Caller, Presence};
+use crate::engine::driver::DriverKind;
 
 /// Our unique name on a peer-to-peer connection, where there is no bus to give one.
 pub const OWN_UNIQUE_NAME: &str = ":1.0";
@@ -54,6 +55,8 @@ pub struct Client {
     /// The caller on a peer-to-peer connection.
     peer: Arc<Caller>,
     in_flight: AtomicUsize,
+    /// One bit for each driver whose root was called here.
+    called: AtomicU8,
     /// Dropped when the other end goes.
     here: Mutex<Option<watch::Sender<()>>>,
 }
@@ -84,8 +87,9 @@ impl Client {
         let outbound = Outbound::new(connection, server.options.outbound_limit, who.clone());
         let (here, presence) = Presence::new();
         let peer = Arc::new(Caller { read_only: access != Access::ReadWrite, who, presence });
-        let (here, in_flight) = (Mutex::new(Some(here)), AtomicUsize::new(0));
-        Arc::new(Client { id, server, scope, access, link, outbound, peer, in_flight, here })
+        let here = Mutex::new(Some(here));
+        let (in_flight, called) = (AtomicUsize::new(0), AtomicU8::new(0));
+        Arc::new(Client { id, server, scope, access, link, outbound, peer, in_flight, called, here })
     }
 
     /// Calls that have no reply yet.
@@ -96,6 +100,21 @@ impl Client {
     /// Whether the other end is a message bus.
     pub fn is_bus(&self) -> bool {
         matches!(self.link, Link::Bus)
+    }
+
+    /// Notes a call to the root of `driver`, or to an object below it.
+    pub(super) fn note_call(&self, driver: DriverKind) {
+        self.called.fetch_or(bit(driver), Ordering::Relaxed);
+    }
+
+    /// Whether signals below the root of `driver` belong on this connection. libvirt-dbus opens a driver's connection
+    /// with the first call to its root and says nothing of it before. Clients on a bus rely on that: they match signals
+    /// by interface on any path, and would show each object of the host once per driver. The main driver's are
+    /// always sent, and so is everything on our own socket.
+    pub(super) fn hears(&self, driver: DriverKind) -> bool {
+        !self.is_bus()
+            || self.server.engine.main_kind() == Some(driver)
+            || self.called.load(Ordering::Relaxed) & bit(driver) != 0
     }
 
     /// Who sent `message`.
@@ -199,6 +218,10 @@ impl Client {
             Link::Peer { .. } => builder.sender(OWN_UNIQUE_NAME).build(&text)?,
         })
     }
+}
+
+fn bit(driver: DriverKind) -> u8 {
+    1 << driver as u8
 }
 
 /// A panic in a handler becomes an error reply: one call must not leave its caller waiting for ever.

@@ -68,6 +68,9 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
         Node::Object(root, kind, key) => (kind, Some(root), Some(key)),
         Node::Daemon => (Kind::Daemon, None, None),
     };
+    if let Some(driver) = root.and_then(|root| root.driver) {
+        client.note_call(driver);
+    }
     let invocation = Invocation {
         client: client.clone(),
         message: message.clone(),

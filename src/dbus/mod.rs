@@ -159,7 +159,8 @@ impl Server {
             }
             let mut signal = Signal::new(event.clone(), driver);
             for client in &clients {
-                if root.uri(client.scope).is_none() || matches!(client.access, Access::Refused(_)) {
+                let refused = matches!(client.access, Access::Refused(_));
+                if refused || root.uri(client.scope).is_none() || !client.hears(driver) {
                     continue;
                 }
                 let message = if client.is_bus() { signal.for_bus() } else { signal.for_peer() };

@@ -129,6 +129,11 @@ impl Engine {
         self.connections.get(&kind).cloned()
     }
 
+    /// The driver that clients mean when they do not care: the first of QEMU, containers, the test driver.
+    pub fn main_kind(&self) -> Option<DriverKind> {
+        self.connections.keys().next().copied()
+    }
+
     /// The drivers this daemon has.
     pub fn kinds(&self) -> Vec<DriverKind> {
         self.connections.keys().copied().collect()

@@ -178,6 +178,29 @@ fn a_bus_daemon_carries_calls_and_signals() {
     lab.finish();
 }
 
+/// Clients match signals by interface, on any path: an object of the host that two drivers share must not come twice
+/// to one that never asked for the second.
+#[test]
+fn a_bus_hears_of_a_second_driver_once_it_asks() {
+    let Some(mut lab) = Lab::qemu_unstarted() else { return };
+    let Some(daemon) = BusDaemon::start(&lab) else { return };
+    lab.argument("--bus");
+    lab.argument(daemon.address.clone());
+    lab.start();
+    let bus = Bus::over(&daemon.address);
+    let mut signals = bus.listen();
+    let xml = format!("<network><name>{}</name></network>", lab.tag());
+    let network: OwnedObjectPath = bus.call(QEMU, CONNECT, "NetworkDefineXML", &(xml,));
+    let _: Vec<OwnedObjectPath> = bus.call(LXC, CONNECT, "ListNetworks", &(0u32,));
+    let _: () = bus.call(network.as_str(), "org.libvirt.Network", "Undefine", &());
+    let roots: Vec<String> = (0..3).map(|_| signals.next(DEADLINE).expect("three signals").0).collect();
+    assert_eq!(roots, [QEMU, LXC, QEMU]);
+    drop(signals);
+    drop(bus);
+    drop(daemon);
+    lab.finish();
+}
+
 /// Runs a foreign tool twice: on the daemon's own socket and through a bus daemon.
 fn with_tool(tool: &str, commands: impl Fn(&str, &str) -> Vec<(Vec<String>, &'static str)>) {
     let found = if tool.starts_with('/') { Some(tool.into()) } else { program(tool) };
