@@ -70,8 +70,8 @@ class Cockpit:
     def choose_file(self, group, path):
         """A path into one of the page's fields that complete file names."""
         field = f"{group} input"
-        self.page.type(field, path)
-        # Completion comes from the host, and may offer the path, or to take what was typed.
+        self.page.type(field, path, leave=False)
+        # Completion comes from the host; the path is there, and a directory's ends with a slash.
         option = f"""[...document.querySelectorAll("[class*='-c-menu__item']")].find(e => e.innerText.includes({path!r}))"""
         eventually(f"{path} is offered", lambda: self.page.evaluate(f"!!({option})"))
         self.page.evaluate(f"({option}).click()")

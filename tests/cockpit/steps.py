@@ -10,6 +10,7 @@ ALERT = "[class*='-c-alert'].pf-m-danger, [class*='-c-alert'].pf-m-warning"
 # What the page complains about with every daemon: this is its own doing.
 OWN_COMPLAINTS = (
     "Scrollbar test exception", "status of 404", "Content Security Policy", "is deprecated",
+    "aria-label or aria-labelledby", "Tried changing state of a disconnected RFB object",
     # The page asks QEMU to resize the guest's screen to the window; VGA without a driver has one size.
     "Server did not accept the resize request",
 )
