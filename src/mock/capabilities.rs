@@ -8,10 +8,13 @@ pub(super) const ARCH: &str = "i686";
 /// As libvirt's test driver.
 pub(super) const MAX_VCPUS: u32 = 32;
 
+/// A name and the values that may stand for it.
+type Choices = (&'static str, &'static [&'static str]);
+
 /// What clients offer their users to choose from. libvirt's test driver says nothing here; a client that builds its
 /// dialogs from it would have none to try.
 #[rustfmt::skip]
-const DEVICES: [(&str, &[(&str, &[&str])]); 3] = [
+const DEVICES: [(&str, &[Choices]); 3] = [
     ("disk", &[
         ("diskDevice", &["disk", "cdrom", "floppy"]),
         ("bus", &["ide", "fdc", "scsi", "virtio", "usb", "sata"]),
@@ -91,7 +94,7 @@ pub(super) fn domain(query: &DomainCapsQuery) -> Result<String> {
 }
 
 /// One device with its lists of choices.
-fn device_lists(device: &str, lists: &[(&str, &[&str])]) -> String {
+fn device_lists(device: &str, lists: &[Choices]) -> String {
     let mut text = format!("    <{device} supported='yes'>\n");
     for (name, values) in lists {
         let values: String = values.iter().map(|value| format!("        <value>{value}</value>\n")).collect();
