@@ -14,6 +14,9 @@ pub const BRIDGE: &str = "qbr769dc43b-19";
 const UUID: &str = "2fbd1d85-719f-4be8-aeb4-3a0d2fea9a4f";
 const NAME: &str = "novaacc-0000dc71";
 
+/// Where the daemon keeps the id ranges of containers, whatever its root.
+const ID_RANGES: &str = "/run/domus-ids";
+
 pub struct World {
     pub base: PathBuf,
     daemon: Option<Child>,
@@ -56,9 +59,13 @@ impl World {
         // As on a real host: /run is a tmpfs, the state is on a disk.
         let run = world.root().join("run");
         fs::create_dir_all(&run).unwrap();
-        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
-        nix::mount::mount(Some("tmpfs"), &run, Some("tmpfs"), flags, Some("mode=755"))
-            .map_err(|error| format!("tmpfs on '{}': {error}", run.display()))?;
+        let ids = PathBuf::from(ID_RANGES);
+        fs::create_dir_all(&ids).unwrap();
+        for dir in [&run, &ids] {
+            let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+            nix::mount::mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some("mode=755"))
+                .map_err(|error| format!("tmpfs on '{}': {error}", dir.display()))?;
+        }
         fs::write(world.root().join("domusd.toml"), settings).unwrap();
         world.start();
         Ok(world)
@@ -138,7 +145,9 @@ pub fn pss(pid: u32) -> u64 {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
-        let _ = nix::mount::umount2(&self.root().join("run"), nix::mount::MntFlags::MNT_DETACH);
+        for dir in [self.root().join("run"), PathBuf::from(ID_RANGES)] {
+            let _ = nix::mount::umount2(&dir, nix::mount::MntFlags::MNT_DETACH);
+        }
         let _ = fs::remove_dir_all(&self.base);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use super::cleanup::run_blocking;
 use super::control::{AgentAnswer, AgentCommand, Control};
 use super::secret::GuestSecrets;
 use super::state::{Phase, StateReason};
@@ -105,9 +106,18 @@ pub type Files = Arc<Vec<OwnedFd>>;
 /// Where a launch writes what it is about to make.
 #[async_trait]
 pub trait UndoLog: Send + Sync {
-    /// Appends steps to the record on disk and returns when they are there. Call it *before* making the resources.
-    async fn push(&self, steps: Vec<Step>) -> Result<()>;
+    /// Appends steps to the record on disk, as work that blocks: for a driver that leaves the runtime's threads anyway
+    /// to make what the steps name.
+    fn pushing(&self, steps: Vec<Step>) -> BlockingWork;
+
+    /// The same, off the runtime's threads; returns when they are there. Call it *before* making the resources.
+    async fn push(&self, steps: Vec<Step>) -> Result<()> {
+        run_blocking(self.pushing(steps)).await
+    }
 }
+
+/// See [`UndoLog::pushing`].
+pub type BlockingWork = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// A guest that now exists.
 #[derive(Debug)]

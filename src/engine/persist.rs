@@ -86,11 +86,13 @@ impl Persist {
 
     pub(crate) async fn put_status(&self, record: &Record, durable: bool) -> Result<()> {
         let (store, kind, uuid) = (self.store.clone(), record.driver, record.uuid);
-        let json = serde_json::to_vec(record).map_err(|error| {
-            crate::error::Error::internal("cannot write a status record as JSON").with_source(error)
-        })?;
-        let durability = if durable { Durability::Host } else { Durability::Daemon };
-        run_blocking(move || store.put_status(kind.scheme(), uuid, &json, durability)).await
+        let json = as_json(record)?;
+        run_blocking(move || store.put_status(kind.scheme(), uuid, &json, durability(durable))).await
+    }
+
+    /// [`Persist::put_status`] on this thread. Blocks.
+    pub(crate) fn write_status(&self, record: &Record, durable: bool) -> Result<()> {
+        self.store.put_status(record.driver.scheme(), record.uuid, &as_json(record)?, durability(durable))
     }
 
     pub(crate) async fn remove_status(&self, kind: DriverKind, uuid: Uuid) -> Result<()> {
@@ -98,18 +100,20 @@ impl Persist {
         run_blocking(move || store.remove_status(kind.scheme(), uuid)).await
     }
 
-    /// The next id, noted on disk before it is used.
-    pub(crate) async fn next_id(&self, kind: DriverKind) -> Result<i32> {
-        let counter = self
-            .next_ids
-            .get(&kind)
-            .ok_or_else(|| crate::error::Error::internal(format!("the {kind} driver was not opened")))?;
-        let id = counter.fetch_add(1, Ordering::Relaxed);
-        let store = self.store.clone();
+    fn counter(&self, kind: DriverKind) -> Result<&AtomicI32> {
+        let missing = || crate::error::Error::internal(format!("the {kind} driver was not opened"));
+        self.next_ids.get(&kind).ok_or_else(missing)
+    }
+
+    /// The next id. It may be used once [`Persist::note_id`] has returned.
+    pub(crate) fn next_id(&self, kind: DriverKind) -> Result<i32> {
+        Ok(self.counter(kind)?.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Notes on disk that no id given until now is given again. Blocks.
+    pub(crate) fn note_id(&self, kind: DriverKind) -> Result<()> {
         // Two starts may write in either order; the larger number must stay.
-        let next = counter.load(Ordering::Relaxed);
-        run_blocking(move || store.set_next_id(kind.scheme(), next)).await?;
-        Ok(id)
+        self.store.set_next_id(kind.scheme(), self.counter(kind)?.load(Ordering::Relaxed))
     }
 
     /// Whatever became of the counter: no id of a run that is there is given again.
@@ -166,6 +170,15 @@ impl Persist {
         .await
         .inspect(|loaded| self.ids_above(kind, &loaded.records))
     }
+}
+
+fn as_json(record: &Record) -> Result<Vec<u8>> {
+    serde_json::to_vec(record)
+        .map_err(|error| crate::error::Error::internal("cannot write a status record as JSON").with_source(error))
+}
+
+fn durability(durable: bool) -> Durability {
+    if durable { Durability::Host } else { Durability::Daemon }
 }
 
 fn read_records(store: &Store, kind: DriverKind) -> Result<Vec<Record>> {

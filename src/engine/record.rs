@@ -13,11 +13,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::driver::{DriverKind, UndoLog};
+use super::cleanup::run_blocking;
+use super::driver::{BlockingWork, DriverKind, UndoLog};
 use super::persist::Persist;
 use super::state::Phase;
 use super::undo::Step;
@@ -67,6 +67,20 @@ impl RunFile {
         RunFile { record: Arc::new(Mutex::new(record)), persist }
     }
 
+    /// Writes the first record of a run, and then does what it may undo: `first`, whose result is the second one.
+    pub async fn begin(
+        record: Record,
+        persist: Arc<Persist>,
+        first: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<(Self, Result<()>)> {
+        run_blocking(move || {
+            persist.note_id(record.driver)?;
+            persist.write_status(&record, false)?;
+            Ok((RunFile::new(record, persist), first()))
+        })
+        .await
+    }
+
     /// Changes the record and writes it. `durable`: with fsync, for what must survive a crash of the host; without,
     /// it survives a crash of the daemon.
     pub async fn update(&self, durable: bool, change: impl FnOnce(&mut Record)) -> Result<()> {
@@ -87,11 +101,15 @@ impl RunFile {
     }
 }
 
-#[async_trait]
 impl UndoLog for RunFile {
-    async fn push(&self, steps: Vec<Step>) -> Result<()> {
-        // A host crash ends every process and every link by itself; only an image's former owner outlives it.
-        let durable = steps.iter().any(|step| matches!(step, Step::Owner { .. }));
-        self.update(durable, |record| record.undo.extend(steps)).await
+    fn pushing(&self, steps: Vec<Step>) -> BlockingWork {
+        let file = self.clone();
+        Box::new(move || {
+            // A host crash ends every process and every link by itself; only an image's former owner outlives it.
+            let durable = steps.iter().any(|step| matches!(step, Step::Owner { .. }));
+            let mut record = file.record.blocking_lock();
+            record.undo.extend(steps);
+            file.persist.write_status(&record, durable)
+        })
     }
 }

@@ -90,8 +90,8 @@ impl DriverRuntime {
     }
 
     /// The next id: increasing, never used again, also after a restart.
-    pub(crate) async fn next_id(&self) -> Result<i32> {
-        self.persist.next_id(self.kind).await
+    pub(crate) fn next_id(&self) -> Result<i32> {
+        self.persist.next_id(self.kind)
     }
 
     /// Names the resources of a run: unique among all daemons of the host (cgroups are host-wide), short (socket paths).

@@ -1,13 +1,16 @@
 //! Id ranges for containers without `<idmap>`: host-wide, non-overlapping, locked.
 //!
 //! All daemons of a host share one directory under /run with a file per range, named by its first id and holding the
-//! run directory of its owner. A range whose run directory is gone is free. Ranges that the host uses for its own users
-//! or gave to somebody in /etc/subuid or /etc/subgid are never taken.
+//! run directory of its owner. A range whose run directory is gone is free: it is looked for when no other is left, so
+//! that a start reads the names only, however many containers run. Ranges that the host uses for its own users or gave
+//! to somebody in /etc/subuid or /etc/subgid are never taken.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::spec::{IdMaps, IdRange};
 use crate::error::{Error, Result};
@@ -22,6 +25,8 @@ pub struct Allocator {
     dir: PathBuf,
     first: u32,
     ranges: u32,
+    /// What this daemon took, by run directory: giving it back needs no search.
+    ours: Arc<Mutex<HashMap<PathBuf, u32>>>,
 }
 
 impl Default for Allocator {
@@ -34,7 +39,7 @@ impl Default for Allocator {
 impl Allocator {
     /// `ranges` ranges of [`COUNT`] ids from `first`; `dir` is shared by all who use them.
     pub fn new(dir: PathBuf, first: u32, ranges: u32) -> Allocator {
-        Allocator { dir, first, ranges }
+        Allocator { dir, first, ranges, ours: Arc::default() }
     }
 
     fn lock(&self) -> Result<fs::File> {
@@ -50,16 +55,32 @@ impl Allocator {
         Ok(file)
     }
 
-    /// Ranges that have an owner: (first id, run directory). Call it with the lock held.
-    fn taken(&self) -> Vec<(u32, PathBuf)> {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
-        entries
-            .flatten()
-            .filter_map(|entry| {
-                let first = entry.file_name().to_str()?.parse().ok()?;
-                Some((first, PathBuf::from(fs::read_to_string(entry.path()).ok()?)))
-            })
-            .collect()
+    fn file_of(&self, first: u32) -> PathBuf {
+        self.dir.join(first.to_string())
+    }
+
+    /// First ids of the ranges that have an owner. Call it with the lock held.
+    fn taken(&self) -> BTreeSet<u32> {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return BTreeSet::new() };
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// The run directory that has a range. Call it with the lock held.
+    fn owner(&self, first: u32) -> Option<PathBuf> {
+        fs::read_to_string(self.file_of(first)).ok().map(PathBuf::from)
+    }
+
+    /// The lowest range that nobody has.
+    fn free(&self, taken: &BTreeSet<u32>, foreign: &[(u32, u32)]) -> Option<u32> {
+        let overlaps = |first: u32| {
+            let last = first + (COUNT - 1);
+            taken.range(first.saturating_sub(COUNT - 1)..=last).next().is_some()
+                || foreign.iter().any(|(from, to)| *from <= last && first <= *to)
+        };
+        (0..self.ranges)
+            .filter_map(|index| self.first.checked_add(index.checked_mul(COUNT)?))
+            .filter(|first| first.checked_add(COUNT).is_some())
+            .find(|first| weakened("same-ids") || !overlaps(*first))
     }
 
     /// Takes a free range for the run whose directory is `run_dir`. Blocks.
@@ -67,36 +88,31 @@ impl Allocator {
     /// Errors: code 1 when none is left.
     pub fn take(&self, run_dir: &Path) -> Result<IdMaps> {
         let _lock = self.lock()?;
-        let mut taken = self.taken();
-        taken.retain(|(first, owner)| {
-            let alive = owner.is_dir();
-            if !alive {
-                let _ = fs::remove_file(self.dir.join(first.to_string()));
-            }
-            alive
-        });
         let foreign = foreign_ranges();
-        let overlaps = |first: u32| {
-            if weakened("same-ids") {
-                return false;
-            }
-            let last = first + (COUNT - 1);
-            taken.iter().any(|(other, _)| *other <= last && first <= other.saturating_add(COUNT - 1))
-                || foreign.iter().any(|(from, to)| *from <= last && first <= *to)
-        };
-        let candidates = (0..self.ranges).filter_map(|index| self.first.checked_add(index.checked_mul(COUNT)?));
-        let mut fitting = candidates.filter(|first| first.checked_add(COUNT).is_some());
-        let Some(first) = fitting.find(|first| !overlaps(*first)) else {
+        let mut taken = self.taken();
+        let mut free = self.free(&taken, &foreign);
+        if free.is_none() {
+            taken.retain(|first| {
+                let alive = self.owner(*first).is_some_and(|owner| owner.is_dir());
+                if !alive {
+                    let _ = fs::remove_file(self.file_of(*first));
+                }
+                alive
+            });
+            free = self.free(&taken, &foreign);
+        }
+        let Some(first) = free else {
             return Err(Error::internal(format!(
                 "no free range of {COUNT} ids is left ({} are in use, see '{}'): give the domain an <idmap>",
                 taken.len(),
                 self.dir.display()
             )));
         };
-        let path = self.dir.join(first.to_string());
+        let path = self.file_of(first);
         fs::File::create(&path)
             .and_then(|mut file| file.write_all(run_dir.as_os_str().as_encoded_bytes()))
             .map_err(|error| Error::system(format!("cannot write '{}'", path.display()), error))?;
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(run_dir.to_path_buf(), first);
         let range = vec![IdRange { inside: 0, outside: first, count: COUNT }];
         Ok(IdMaps { uid: range.clone(), gid: range })
     }
@@ -104,8 +120,13 @@ impl Allocator {
     /// Gives back what the run has. Harmless when it has nothing.
     pub fn release(&self, run_dir: &Path) -> Result<()> {
         let _lock = self.lock()?;
-        for (first, _) in self.taken().into_iter().filter(|(_, owner)| owner == run_dir) {
-            let _ = fs::remove_file(self.dir.join(first.to_string()));
+        let remembered = self.ours.lock().unwrap_or_else(PoisonError::into_inner).remove(run_dir);
+        // Nothing is remembered of what an earlier daemon took.
+        let candidates = remembered.map_or_else(|| self.taken(), |first| BTreeSet::from([first]));
+        for first in candidates {
+            if self.owner(first).is_some_and(|owner| owner == run_dir) {
+                let _ = fs::remove_file(self.file_of(first));
+            }
         }
         Ok(())
     }
@@ -147,10 +168,19 @@ mod tests {
         assert_eq!(taken, [1_900_544_000, 1_900_609_536, 1_900_675_072]);
         let error = ids.take(&runs[3]).unwrap_err();
         assert!(error.message().contains("no free range"), "{error}");
-        ids.release(&runs[1]).unwrap();
+        // Another daemon knows of none of them by heart.
+        Allocator::new(dir.path().join("ids"), 1_900_544_000, 3).release(&runs[1]).unwrap();
         assert_eq!(first(&ids.take(&runs[3]).unwrap()), 1_900_609_536);
         // A run that is gone without a word frees its range.
         fs::remove_dir(&runs[0]).unwrap();
         assert_eq!(first(&ids.take(&runs[1]).unwrap()), 1_900_544_000);
+        // One that another daemon took meanwhile is not given back with what is remembered.
+        fs::remove_dir(&runs[1]).unwrap();
+        let other = dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let second = Allocator::new(dir.path().join("ids"), 1_900_544_000, 3);
+        assert_eq!(first(&second.take(&other).unwrap()), 1_900_544_000);
+        ids.release(&runs[1]).unwrap();
+        assert!(dir.path().join("ids/1900544000").exists());
     }
 }

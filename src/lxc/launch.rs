@@ -104,14 +104,14 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
     steps.push(Step::Cgroup { path: cgroup.clone() });
     steps.extend(dry.nics.iter().map(|nic| Step::Link { name: nic.host.clone(), alias: Some(nic.alias.clone()) }));
     steps.push(Step::Process { pidfile: start.run_dir.join(PIDFILE) });
-    fault_point("start.undo")?;
-    undo.push(steps).await?;
-
-    fault_point("start.ids")?;
+    let note = undo.pushing(steps);
     let prepared = {
         let (shared, start, def) = (shared.clone(), start.clone(), start.def.clone());
         let cgroup = cgroup.clone();
         blocking(move || {
+            fault_point("start.undo")?;
+            note()?;
+            fault_point("start.ids")?;
             if own_ids {
                 host.ids = Some(shared.config.ids.take(&start.run_dir)?);
             }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use domus::cgroup::{Manager, Mode};
 use domus::domain_xml;
 use domus::engine::cleanup::Cleaner;
-use domus::engine::driver::{Driver, InstanceEvent, Launched, StartRequest, UndoLog};
+use domus::engine::driver::{BlockingWork, Driver, InstanceEvent, Launched, StartRequest, UndoLog};
 use domus::engine::undo::Step;
 use domus::error::Result;
 use domus::lxc::idalloc::Allocator;
@@ -19,13 +18,15 @@ use domus::lxc::{LxcConfig, LxcDriver};
 use super::busybox_root;
 
 #[derive(Debug, Default)]
-pub struct Undo(Mutex<Vec<Step>>);
+pub struct Undo(Arc<Mutex<Vec<Step>>>);
 
-#[async_trait]
 impl UndoLog for Undo {
-    async fn push(&self, steps: Vec<Step>) -> Result<()> {
-        self.0.lock().unwrap().extend(steps);
-        Ok(())
+    fn pushing(&self, steps: Vec<Step>) -> BlockingWork {
+        let log = self.0.clone();
+        Box::new(move || {
+            log.lock().unwrap().extend(steps);
+            Ok(())
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! The start job: from a definition to a running guest, or back to nothing.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::super::cleanup::{fault_point, run_blocking};
+use super::super::cleanup::fault_point;
 use super::super::driver::StartRequest;
 use super::super::network;
 use super::super::record::{Record, RunFile, VERSION};
@@ -31,12 +31,12 @@ pub(super) struct StartJob {
 impl StartJob {
     /// Runs the job; `cancel` resolving takes the start down (destroy wins against a start that hangs).
     pub async fn run(self, cancel: tokio::sync::oneshot::Receiver<()>) -> Outcome {
-        let file = match self.open_record().await {
-            Ok(file) => file,
+        let (file, dir) = match self.open_record().await {
+            Ok(opened) => opened,
             Err(error) => return Outcome::StartFailed(error),
         };
         let built = tokio::select! {
-            built = self.build(&file) => built,
+            built = self.build(&file, dir) => built,
             _ = cancel => Err(Error::new(
                 crate::error::Code::OperationAborted,
                 format!("the start of domain '{}' was ended by destroy", self.name),
@@ -60,9 +60,9 @@ impl StartJob {
         }
     }
 
-    /// The record that must be on disk before anything exists.
-    async fn open_record(&self) -> Result<RunFile> {
-        let id = self.runtime.next_id().await?;
+    /// The record that must be on disk before anything exists; and how making the run directory went, which it names.
+    async fn open_record(&self) -> Result<(RunFile, Result<()>)> {
+        let id = self.runtime.next_id()?;
         let run_id = self.runtime.new_run_id(id);
         let run_dir = self.runtime.dirs().runs.join(&run_id);
         let record = Record {
@@ -80,18 +80,14 @@ impl StartJob {
             autodestroy: self.how.flags & flags::create::AUTODESTROY != 0,
             live_xml: domain_xml::format(&self.def, FormatOptions { secure: true, ..Default::default() }),
             state: serde_json::Value::Null,
-            undo: vec![Step::Dir { path: run_dir }],
+            undo: vec![Step::Dir { path: run_dir.clone() }],
         };
-        let file = RunFile::new(record, self.runtime.persist().clone());
-        file.update(false, |_| {}).await?;
-        fault_point("start.undo")?;
-        Ok(file)
+        RunFile::begin(record, self.runtime.persist().clone(), move || make_run_dir(&run_dir)).await
     }
 
-    async fn build(&self, file: &RunFile) -> Result<StartedRun> {
+    async fn build(&self, file: &RunFile, dir: Result<()>) -> Result<StartedRun> {
+        dir?;
         let record = file.get().await;
-        make_run_dir(record.run_dir.clone()).await?;
-        fault_point("start.dir")?;
         let host = self.runtime.host();
         let mut def = self.def.clone();
         network::check_interfaces(host, &def)?;
@@ -130,13 +126,12 @@ impl StartJob {
     }
 }
 
-async fn make_run_dir(path: PathBuf) -> Result<()> {
+fn make_run_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    run_blocking(move || {
-        std::fs::DirBuilder::new()
-            .mode(0o711)
-            .create(&path)
-            .map_err(|error| Error::system(format!("cannot create directory '{}'", path.display()), error))
-    })
-    .await
+    fault_point("start.undo")?;
+    std::fs::DirBuilder::new()
+        .mode(0o711)
+        .create(path)
+        .map_err(|error| Error::system(format!("cannot create directory '{}'", path.display()), error))?;
+    fault_point("start.dir")
 }

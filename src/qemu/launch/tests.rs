@@ -4,26 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-
 use crate::domain_xml::device::*;
 use crate::domain_xml::memory::Memory;
 use crate::domain_xml::model::{DomainDef, VirtType};
 use crate::engine::driver::*;
 use crate::engine::state::{Phase, shutoff};
 use crate::engine::undo::Step;
-use crate::error::{Code, Result};
+use crate::error::Code;
 use crate::qemu::{QemuConfig, QemuDriver};
 use crate::types::{ParamValue, Uuid, flags};
 
 #[derive(Default)]
-struct Log(Mutex<Vec<Step>>);
+struct Log(Arc<Mutex<Vec<Step>>>);
 
-#[async_trait]
 impl UndoLog for Log {
-    async fn push(&self, steps: Vec<Step>) -> Result<()> {
-        self.0.lock().unwrap().extend(steps);
-        Ok(())
+    fn pushing(&self, steps: Vec<Step>) -> BlockingWork {
+        let log = self.0.clone();
+        Box::new(move || {
+            log.lock().unwrap().extend(steps);
+            Ok(())
+        })
     }
 }
 
