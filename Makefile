@@ -6,6 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PREFIX     ?= /usr
 SYSCONFDIR ?= /etc
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
+POLKITDIR ?= /usr/share/polkit-1
 DBUSDIR    ?= $(PREFIX)/share/dbus-1
 DESTDIR    ?=
 BIN        ?= target/release
@@ -77,6 +78,10 @@ install-files:
 	install -D -m 755 $(BIN)/domus $(DESTDIR)$(PREFIX)/bin/domus
 	for f in packaging/systemd/*; do install -D -m 644 "$$f" "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
 	for f in packaging/sysusers/*; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/$${f##*/}"; done
+	for f in packaging/polkit/*.policy; do \
+	    [ -e "$(DESTDIR)$(POLKITDIR)/actions/$${f##*/}" ] || \
+	    install -D -m 644 "$$f" "$(DESTDIR)$(POLKITDIR)/actions/$${f##*/}"; done # libvirt's own packages may have brought them
+	install -D -m 644 packaging/polkit/60-domus.rules $(DESTDIR)$(POLKITDIR)/rules.d/60-domus.rules
 	for f in packaging/dbus/*.conf; do install -D -m 644 "$$f" "$(DESTDIR)$(DBUSDIR)/system.d/$${f##*/}"; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/domus/domusd.toml ] || \
 	    install -D -m 644 packaging/domusd.toml $(DESTDIR)$(SYSCONFDIR)/domus/domusd.toml

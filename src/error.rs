@@ -48,7 +48,7 @@ codes! {
     NoName = 21, "missing name information in %s";
     XmlError = 27, "XML error: %s";
     DomExist = 28, "domain %s exists already";
-    OperationDenied = 29, "operation %s forbidden for read only access";
+    OperationDenied = 29, "operation forbidden: %s";
     OpenFailed = 30, "failed to open configuration file %s";
     ReadFailed = 31, "failed to read configuration file %s";
     ParseFailed = 32, "failed to parse configuration file %s";
@@ -78,6 +78,7 @@ codes! {
     InvalidStream = 73, "invalid stream pointer in %s";
     ArgumentUnsupported = 74, "argument unsupported: %s";
     OperationAborted = 78, "operation aborted: %s";
+    AuthCancelled = 79, "authentication cancelled: %s";
     NoDomainMetadata = 80, "metadata not found: %s";
     Overflow = 82, "numerical overflow: %s";
     OperationUnsupported = 84, "Operation not supported: %s";

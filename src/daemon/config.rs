@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::options::LogFormat;
-use super::systemd;
+use super::{polkit, systemd};
 use crate::cgroup;
+use crate::engine::access;
 use crate::engine::driver::DriverKind;
 use crate::engine::network::NetworkOptions;
 use crate::net::network::run::Programs;
@@ -27,6 +28,7 @@ pub struct Config {
     pub dbus: DbusConfig,
     pub rpc: RpcConfig,
     pub socket: SocketConfig,
+    pub access: AccessConfig,
     pub log: LogConfig,
     pub network: NetworkConfig,
     pub qemu: QemuConfig,
@@ -44,6 +46,7 @@ impl Default for Config {
             dbus: DbusConfig::default(),
             rpc: RpcConfig::default(),
             socket: SocketConfig::default(),
+            access: AccessConfig::default(),
             log: LogConfig::default(),
             network: NetworkConfig::default(),
             qemu: QemuConfig::default(),
@@ -141,6 +144,36 @@ pub enum Others {
     #[default]
     Refuse,
     ReadOnly,
+}
+
+impl From<Others> for access::Others {
+    fn from(others: Others) -> Self {
+        match others {
+            Others::Refuse => access::Others::Refuse,
+            Others::ReadOnly => access::Others::ReadOnly,
+        }
+    }
+}
+
+/// `[access]`: who is asked about those whom `[socket]` does not name, and about each call.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessConfig {
+    /// On sockets for everything: libvirt's, and the daemon's own of D-Bus.
+    pub auth_unix_rw: polkit::Use,
+    /// On sockets for reading.
+    pub auth_unix_ro: polkit::Use,
+    /// On the system bus.
+    pub auth_bus: polkit::Use,
+    /// Who is asked about each call (libvirt's `access_drivers`).
+    pub drivers: Vec<AccessDriver>,
+}
+
+/// Who can be asked about each call.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessDriver {
+    Polkit,
 }
 
 /// `[log]`
@@ -314,6 +347,7 @@ mod tests {
             text.lines().map(|line| line.strip_prefix("#= ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
         let shown = Config::parse(&all).unwrap();
         assert_eq!(shown.socket.group.as_deref(), Some("libvirt"));
+        assert_eq!(shown.access.drivers, [AccessDriver::Polkit]);
     }
 
     #[test]
@@ -321,5 +355,8 @@ mod tests {
         let error = Config::parse("[socket]\ngruop = \"x\"\n").unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("gruop") && error.contains("group"), "{error}");
         assert!(Config::parse("drivers = [\"xen\"]").is_err());
+        // A word that is none of these must not mean "none".
+        assert!(Config::parse("[access]\nauth_unix_rw = \"poolkit\"\n").is_err());
+        assert!(Config::parse("[access]\ndrivers = [\"none\"]\n").is_err());
     }
 }

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod logging;
 pub mod notify;
 pub mod options;
+pub mod polkit;
 pub mod run;
 pub mod systemd;
 

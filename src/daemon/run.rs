@@ -9,18 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::config::{Config, Others};
+use super::config::Config;
 use super::dirs::Dirs;
 use super::lock::Lock;
 use super::logging::{self, Reload};
 use super::options::Options;
-use super::{drivers, notify, systemd};
+use super::{drivers, notify, polkit, systemd};
 use crate::cgroup;
 use crate::dbus;
 use crate::dbus::bus::{Bus, BusError, DISCONNECTED, Served};
 use crate::dbus::client::End;
 use crate::dbus::listen::{self, Listener};
-use crate::engine::access::Policy;
 use crate::engine::{Engine, EngineConfig};
 use crate::rpc;
 use crate::sys::passed::PassedSocket;
@@ -70,10 +69,12 @@ pub async fn run(options: Options, passed: Vec<PassedSocket>) -> anyhow::Result<
     let engine = Engine::open(engine_config, drivers, cgroups).await?;
     let engine = Arc::new(engine);
 
-    let server = dbus::Server::new(engine.clone(), server_options(&dirs, &engine));
-    let policy =
-        Policy { group: config.socket.group.clone(), others_read_only: config.socket.others == Others::ReadOnly };
-    let listener = Listener::bind(&socket, policy.clone())?;
+    let buses_wanted = wanted_buses(&options, &config);
+    let system = dirs.root.is_none() || buses_wanted.contains(&Bus::System);
+    let gates = polkit::gates(&config.access, &config.socket, system).await;
+    let bus_gate = gates.bus.clone();
+    let server = dbus::Server::new(engine.clone(), dbus::Options { bus_gate, ..server_options(&dirs, &engine) });
+    let listener = Listener::bind(&socket, gates.all.clone())?;
     let rpc_server = rpc::Server::new(engine.clone(), config.rpc.options());
     let mut rpc_listeners = JoinSet::new();
     let mut sockets = rpc_sockets(&options, &config, &dirs)?;
@@ -81,15 +82,18 @@ pub async fn run(options: Options, passed: Vec<PassedSocket>) -> anyhow::Result<
     sockets.retain(|(path, _)| !passed.iter().any(|passed| same_file(&passed.path, path)));
     for passed in passed {
         tracing::info!(path = %passed.path.display(), "serving a socket of the service manager");
-        rpc_listeners.spawn(rpc::listen::Listener::passed(passed, policy.clone())?.run(rpc_server.clone()));
+        // libvirt's names of sockets for reading end so.
+        let reading = passed.path.to_string_lossy().ends_with("-ro");
+        let listener = rpc::listen::Listener::passed(passed, gates.of(reading), reading)?;
+        rpc_listeners.spawn(listener.run(rpc_server.clone()));
     }
     for (path, read_only) in sockets {
-        let listener = rpc::listen::Listener::bind(&path, policy.clone(), read_only)?;
+        let listener = rpc::listen::Listener::bind(&path, gates.of(read_only), read_only)?;
         rpc_listeners.spawn(listener.run(rpc_server.clone()));
     }
     let (ended, mut bus_ended) = mpsc::channel(1);
     let mut buses = JoinSet::new();
-    for bus in wanted_buses(&options, &config) {
+    for bus in buses_wanted {
         let served = dbus::bus::connect(&server, &bus).await.map_err(disconnected)?;
         buses.spawn(keep_bus(server.clone(), bus, served, ended.clone()));
     }

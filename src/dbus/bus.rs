@@ -11,8 +11,8 @@ use zbus::connection::Builder;
 
 use super::client::{Client, End, Link};
 use super::path::Scope;
-use super::{NAME, Server};
-use crate::engine::access::Access;
+use super::{NAME, Server, sender};
+use crate::engine::access::{Access, Entry};
 
 /// Which bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,12 @@ pub async fn connect(server: &Arc<Server>, bus: &Bus) -> Result<Served, BusError
     if reply != PRIMARY_OWNER {
         return Err(BusError::NameTaken { bus: bus.to_string() });
     }
-    let client = server.add_client(connection, scope, Access::ReadWrite, |_| Link::Bus);
+    // Who calls over another bus than the system's was let in by that bus.
+    let gated = *bus == Bus::System && server.options.bus_gate.asks();
+    if gated {
+        sender::watch(&connection).await.map_err(|error| BusError::Connect { bus: bus.to_string(), error })?;
+    }
+    let client = server.add_client(connection, scope, Entry::settled(Access::ReadWrite), |_| Link::Bus { gated });
     tracing::info!(%bus, "serving {NAME}");
     Ok(Served { client, stream })
 }

@@ -13,6 +13,8 @@ use super::client::Client;
 use super::codec::Path;
 use super::fault::Fault;
 use super::path::{self, Kind, Root};
+use crate::engine::access::guard::Guarded;
+use crate::engine::access::right::Right;
 use crate::engine::api::{self, Call, Caller};
 use crate::engine::domain::DomainSnapshot;
 use crate::engine::interface::HostInterface;
@@ -197,10 +199,16 @@ where
 /// Reads a property from the object itself.
 pub fn fact<T, V>(invocation: Invocation, read: fn(&T) -> V) -> BoxFuture<Result<Variant<'static>, Fault>>
 where
-    T: Located + 'static,
+    T: Located + Guarded + Send + Sync + 'static,
     V: Into<Variant<'static>> + 'static,
 {
-    Box::pin(async move { Ok(read(&T::locate(&invocation)?).into()) })
+    Box::pin(async move {
+        let object = T::locate(&invocation)?;
+        if let Some(ask) = &invocation.caller.ask {
+            ask.demand(&[Right::to_see(T::OBJECT)], &object.details().await).await?;
+        }
+        Ok(read(&object).into())
+    })
 }
 
 /// Writes a boolean property of the object that the path names, through an engine call.

@@ -23,8 +23,9 @@ use super::dispatch::{self, Work};
 use super::fault::Fault;
 use super::outbound::Outbound;
 use super::path::Scope;
+use super::sender::Senders;
 use super::{NAME, Server};
-use crate::engine::access::Access;
+use crate::engine::access::{Access, Entry};
 use crate::engine::api::{Caller, Presence};
 use crate::engine::driver::DriverKind;
 
@@ -37,8 +38,8 @@ const MAX_IN_FLIGHT: usize = 2_000;
 /// What is at the other end.
 #[derive(Clone, Debug)]
 pub enum Link {
-    /// A message bus: many callers, told apart by their unique names.
-    Bus,
+    /// A message bus: many callers, told apart by their unique names; `gated`: they are asked about.
+    Bus { gated: bool },
     /// One peer on our own socket; its credentials come from the kernel.
     Peer { unique_name: String, uid: u32, pid: Option<i32> },
 }
@@ -49,11 +50,14 @@ pub struct Client {
     pub id: u64,
     pub server: Arc<Server>,
     pub scope: Scope,
-    pub access: Access,
+    /// How the other end came in; on a bus, what the bus itself may.
+    pub entry: Entry,
     pub link: Link,
     pub outbound: Arc<Outbound>,
     /// The caller on a peer-to-peer connection.
     peer: Arc<Caller>,
+    /// The callers on a bus who are asked about.
+    senders: Senders,
     in_flight: AtomicUsize,
     /// One bit for each driver whose root was called here.
     called: AtomicU8,
@@ -76,20 +80,20 @@ impl Client {
         server: Arc<Server>,
         connection: zbus::Connection,
         scope: Scope,
-        access: Access,
+        entry: Entry,
         link: Link,
     ) -> Arc<Client> {
         let who = match &link {
-            Link::Bus => "bus".to_string(),
+            Link::Bus { .. } => "bus".to_string(),
             Link::Peer { uid, pid: Some(pid), .. } => format!("uid {uid} pid {pid}"),
             Link::Peer { uid, pid: None, .. } => format!("uid {uid}"),
         };
         let outbound = Outbound::new(connection, server.options.outbound_limit, who.clone());
         let (here, presence) = Presence::new();
-        let peer = Arc::new(Caller { read_only: access != Access::ReadWrite, who, presence });
-        let here = Mutex::new(Some(here));
+        let peer = Arc::new(Caller { read_only: entry.access != Access::ReadWrite, who, presence, ask: None });
+        let (here, senders) = (Mutex::new(Some(here)), Senders::default());
         let (in_flight, called) = (AtomicUsize::new(0), AtomicU8::new(0));
-        Arc::new(Client { id, server, scope, access, link, outbound, peer, in_flight, called, here })
+        Arc::new(Client { id, server, scope, entry, link, outbound, peer, senders, in_flight, called, here })
     }
 
     /// Calls that have no reply yet.
@@ -99,7 +103,7 @@ impl Client {
 
     /// Whether the other end is a message bus.
     pub fn is_bus(&self) -> bool {
-        matches!(self.link, Link::Bus)
+        matches!(self.link, Link::Bus { .. })
     }
 
     /// Notes a call to the root of `driver`, or to an object below it.
@@ -121,10 +125,46 @@ impl Client {
     pub fn caller(&self, message: &Message) -> Arc<Caller> {
         match &self.link {
             Link::Peer { .. } => self.peer.clone(),
-            Link::Bus => {
+            Link::Bus { .. } => {
                 let who = message.header().sender().map_or_else(String::new, ToString::to_string);
-                Arc::new(Caller { read_only: self.peer.read_only, who, presence: Presence::default() })
+                Arc::new(Caller { read_only: self.peer.read_only, who, presence: Presence::default(), ask: None })
             }
+        }
+    }
+
+    /// Whether callers are asked about.
+    pub(super) fn asks(&self) -> bool {
+        match self.link {
+            Link::Bus { gated } => gated,
+            Link::Peer { .. } => self.entry.guard.is_some(),
+        }
+    }
+
+    /// How who sent `message` came in, where callers are asked about.
+    pub(super) async fn entry_of(&self, message: &Message) -> Result<Entry, Fault> {
+        match (&self.link, message.header().sender()) {
+            (Link::Peer { .. }, _) => Ok(self.entry.clone()),
+            (Link::Bus { .. }, Some(sender)) => {
+                let connection = self.outbound.connection().ok_or_else(|| Fault::access_denied("the bus is gone"))?;
+                self.senders.entry(&connection, &self.server.options.bus_gate, sender.as_str()).await
+            }
+            (Link::Bus { .. }, None) => Err(Fault::access_denied("a call on a bus needs a sender")),
+        }
+    }
+
+    /// Who sent `message`, having come in by `entry`.
+    pub(super) fn caller_as(&self, message: &Message, entry: &Entry, read_only: bool) -> Arc<Caller> {
+        let interactive = message.primary_header().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+        let ask = entry.ask("", interactive);
+        Arc::new(Caller { read_only, ask, ..self.caller(message).as_ref().clone() })
+    }
+
+    /// Whether the other end may be told what happens. One who is asked about may once it was found that it may look.
+    pub(super) fn may_listen(&self) -> bool {
+        match (&self.entry.access, &self.entry.guard) {
+            (Access::ReadWrite | Access::ReadOnly, _) => true,
+            (Access::Ask, Some(guard)) => guard.may_listen(),
+            (Access::Ask, None) | (Access::Refused(_), _) => false,
         }
     }
 
@@ -142,6 +182,7 @@ impl Client {
                 match message.message_type() {
                     Type::MethodCall => self.handle(message),
                     Type::Signal if self.is_bus() && lost_our_name(&message) => break End::NameLost,
+                    Type::Signal if self.is_bus() => self.senders.heard(&message),
                     _ => {}
                 }
                 self.outbound.room().await;
@@ -149,6 +190,10 @@ impl Client {
         };
         self.outbound.close();
         drop(self.here.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(guard) = &self.entry.guard {
+            guard.leave();
+        }
+        self.senders.clear();
         end
     }
 
@@ -203,7 +248,7 @@ impl Client {
     pub fn reply<B: Serialize + DynamicType>(&self, call: &Message, body: &B) -> Reply {
         let builder = Message::method_return(&call.header());
         Ok(match self.link {
-            Link::Bus => builder.build(body)?,
+            Link::Bus { .. } => builder.build(body)?,
             Link::Peer { .. } => builder.sender(OWN_UNIQUE_NAME).build(body)?,
         })
     }
@@ -214,7 +259,7 @@ impl Client {
         // A NUL cannot travel in a D-Bus string.
         let text = fault.message.replace('\0', "\\0");
         Ok(match self.link {
-            Link::Bus => builder.build(&text)?,
+            Link::Bus { .. } => builder.build(&text)?,
             Link::Peer { .. } => builder.sender(OWN_UNIQUE_NAME).build(&text)?,
         })
     }

@@ -8,9 +8,12 @@ use super::path::{self, Kind, Node};
 use super::standard;
 use super::table::{self, Compiled};
 use crate::engine::access::Access;
-use crate::engine::api::Class;
+use crate::engine::access::guard::MAX_CALLS;
+use crate::engine::api::{Caller, Class};
+use crate::engine::driver::DriverKind;
 use std::sync::Arc;
 use zbus::Message;
+use zbus::message::Flags;
 
 /// How a call is answered.
 pub(super) enum Work {
@@ -30,13 +33,11 @@ impl From<Fault> for Work {
 
 /// Decides how `message`, a method call, is answered.
 pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
-    if let Access::Refused(why) = &client.access {
+    if let Access::Refused(why) = &client.entry.access {
         return Fault::access_denied(why.clone()).into();
     }
     let header = message.header();
-    let (Some(path), Some(member)) = (header.path(), header.member()) else {
-        return Fault::invalid_args("a method call needs a path and a member").into();
-    };
+    let Some(member) = header.member() else { return incomplete().into() };
     let interface = header.interface().map(|interface| interface.as_str());
     if let Link::Peer { .. } = client.link {
         let destination = header.destination().map(|name| name.as_str());
@@ -51,11 +52,58 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
     if interface == Some(standard::PEER) {
         return standard::peer(client, message, member.as_str());
     }
+    match client.asks() {
+        false => routed(client, message, client.caller(message)),
+        true => {
+            let (client, message) = (client.clone(), message.clone());
+            Work::Read(Box::pin(async move { admitted(&client, &message).await }))
+        }
+    }
+}
+
+fn incomplete() -> Fault {
+    Fault::invalid_args("a method call needs a path and a member")
+}
+
+/// Answers a call whose caller has to be asked about first.
+async fn admitted(client: &Arc<Client>, message: &Message) -> Reply {
+    let entry = client.entry_of(message).await?;
+    let full = || Fault::limits(format!("more than {MAX_CALLS} calls in flight of one caller"));
+    let _place = entry.guard.as_ref().map(|guard| guard.place().ok_or_else(full)).transpose()?;
+    let interactive = message.primary_header().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    // Nothing runs before it is polled: this only says what kind of call it is.
+    let class = match routed(client, message, client.caller_as(message, &entry, true)) {
+        Work::Done(reply) => return reply,
+        Work::Read(_) => Class::Read,
+        Work::Write(_) => Class::Write,
+    };
+    let read_only = match (&entry.access, &entry.guard) {
+        (Access::ReadWrite, _) => false,
+        (Access::ReadOnly, _) => true,
+        (Access::Ask, Some(guard)) => guard.admit(class, interactive).await?,
+        (Access::Refused(why), _) => return Err(Fault::access_denied(why.clone())),
+        (Access::Ask, None) => return Err(Fault::access_denied("there is nobody to ask")),
+    };
+    match routed(client, message, client.caller_as(message, &entry, read_only)) {
+        Work::Done(reply) => reply,
+        Work::Read(work) | Work::Write(work) => work.await,
+    }
+}
+
+/// What `caller` gets for a call on an object.
+fn routed(client: &Arc<Client>, message: &Message, caller: Arc<Caller>) -> Work {
+    let header = message.header();
+    let (Some(path), Some(member)) = (header.path(), header.member()) else { return incomplete().into() };
+    let interface = header.interface().map(|interface| interface.as_str());
     let Some(node) = path::parse(path.as_str(), client.scope) else {
         return Fault::unknown_object(path.as_str()).into();
     };
+    let caller = match node.root().and_then(|root| root.driver) {
+        Some(driver) => below(caller, driver),
+        None => caller,
+    };
     if interface == Some(standard::INTROSPECTABLE) || (interface.is_none() && member.as_str() == "Introspect") {
-        return standard::introspect(client, message, &node, member.as_str());
+        return standard::introspect(client, message, &node, member.as_str(), caller);
     }
     let (kind, root, key) = match node {
         Node::Branch(_) | Node::Subtree(..) => {
@@ -74,7 +122,7 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
     let invocation = Invocation {
         client: client.clone(),
         message: message.clone(),
-        caller: client.caller(message),
+        caller,
         root,
         uuid: key.and_then(path::parse_uuid),
         text: key.and_then(path::decode),
@@ -95,6 +143,16 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
         Some(method) => call(invocation, method),
         None => Fault::unknown_method(member.as_str()).into(),
     }
+}
+
+/// The caller as one of a driver: rules may tell drivers apart.
+fn below(mut caller: Arc<Caller>, driver: DriverKind) -> Arc<Caller> {
+    if caller.ask.is_some()
+        && let Some(ask) = &mut Arc::make_mut(&mut caller).ask
+    {
+        ask.driver = driver.type_name();
+    }
+    caller
 }
 
 fn call(invocation: Invocation, method: &Compiled) -> Work {

@@ -3,7 +3,7 @@
 //! libvirt-dbus reports every libvirt failure as `org.libvirt.Error` with libvirt's text and nothing else; what GDBus
 //! itself refuses has the standard names and GDBus's texts. Clients match on these texts.
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Subsystem};
 
 /// An error reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub struct Fault {
 
 /// Any libvirt failure.
 pub const LIBVIRT: &str = "org.libvirt.Error";
+const ACCESS_DENIED: &str = "org.freedesktop.DBus.Error.AccessDenied";
+/// A password would help, and the call did not allow to ask for one (`ALLOW_INTERACTIVE_AUTHORIZATION`), or nobody could.
+const INTERACTIVE: &str = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
 const INVALID_ARGS: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 const UNKNOWN_METHOD: &str = "org.freedesktop.DBus.Error.UnknownMethod";
 
@@ -65,7 +68,7 @@ impl Fault {
 
     /// The caller may not.
     pub fn access_denied(message: impl Into<String>) -> Fault {
-        Fault::new("org.freedesktop.DBus.Error.AccessDenied", message)
+        Fault::new(ACCESS_DENIED, message)
     }
 
     /// Too much at once.
@@ -79,7 +82,13 @@ impl From<Error> for Fault {
         if let Some(source) = &error.source {
             tracing::debug!(error = %error, cause = %source, "call failed");
         }
-        Fault::libvirt(error.message())
+        // Who was refused as a whole is told so in the bus's own words, by which clients know to ask for a password.
+        let name = match (error.subsystem, error.code) {
+            (Subsystem::Polkit, Code::AuthUnavailable) => INTERACTIVE,
+            (Subsystem::Polkit, _) => ACCESS_DENIED,
+            _ => LIBVIRT,
+        };
+        Fault::new(name, error.message())
     }
 }
 

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use zbus::Message;
-
 use super::client::Client;
 use super::path::{self, Kind, Root, SUBTREES};
 use super::table;
-use crate::engine::objects::Handle;
-use crate::engine::{Domain, api};
-use crate::types::Uuid;
+use crate::engine::api::{self, Caller, dispatch};
+use crate::engine::objects::{self, Handle};
+use crate::engine::{Connection, Domain};
+use crate::error::Result;
 
 const HEAD: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n\
                     \x20                     \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n\
@@ -119,16 +118,21 @@ fn build(kind: Kind) -> String {
 }
 
 /// The objects of `kind` below `root`; none when the driver is missing or cannot list them.
-pub async fn children(client: &Client, message: &Message, root: &Root, kind: Kind) -> Vec<Cow<'static, str>> {
+pub async fn children(client: &Client, caller: &Caller, root: &Root, kind: Kind) -> Vec<Cow<'static, str>> {
     let connection = root.driver.and_then(|driver| client.server.engine.connection(driver));
     let Some(connection) = connection else { return Vec::new() };
-    let host = connection.host();
-    let by_uuid = |uuids: Vec<Uuid>| uuids.iter().map(|uuid| Cow::Owned(path::uuid_key(uuid))).collect();
-    match kind {
+    listed(caller, &connection, kind).await.unwrap_or_default()
+}
+
+/// The keys of the objects of `kind` that the caller may see.
+async fn listed(caller: &Caller, connection: &Connection, kind: Kind) -> Result<Vec<Cow<'static, str>>> {
+    fn by_uuid<K: objects::Kind>(all: &[Handle<K>]) -> Vec<Cow<'static, str>> {
+        all.iter().map(|object| Cow::Owned(path::uuid_key(&object.uuid()))).collect()
+    }
+    Ok(match kind {
         Kind::Domain => {
-            let caller = client.caller(message);
-            let domains = api::dispatch::<api::ListAllDomains>(&caller, &connection, 0).await;
-            by_uuid(domains.unwrap_or_default().iter().map(Domain::uuid).collect())
+            let domains = dispatch::<api::ListAllDomains>(caller, connection, 0).await?;
+            domains.iter().map(|domain| Cow::Owned(path::uuid_key(&domain.uuid()))).collect()
         }
         Kind::DomainSnapshot => {
             let of = |domain: &Domain| {
@@ -137,25 +141,21 @@ pub async fn children(client: &Client, message: &Message, root: &Root, kind: Kin
                     moments.below(None).into_iter().map(|name| path::snapshot_key(&uuid, name)).collect();
                 names
             };
-            connection.domains().iter().flat_map(of).map(Cow::Owned).collect()
+            let domains = dispatch::<api::ListAllDomains>(caller, connection, 0).await?;
+            domains.iter().flat_map(of).map(Cow::Owned).collect()
         }
-        Kind::Network => by_uuid(host.networks.all().iter().map(Handle::uuid).collect()),
-        Kind::StoragePool => by_uuid(host.pools.all().iter().map(Handle::uuid).collect()),
-        Kind::NwFilter => {
-            let filters = host.filters("virConnectListAllNWFilters").map(|filters| filters.all()).unwrap_or_default();
-            by_uuid(filters.iter().map(Handle::uuid).collect())
-        }
-        Kind::Secret => by_uuid(host.secrets.all().iter().map(Handle::uuid).collect()),
+        Kind::Network => by_uuid(&dispatch::<api::ListAllNetworks>(caller, connection, 0).await?),
+        Kind::StoragePool => by_uuid(&dispatch::<api::ListAllStoragePools>(caller, connection, 0).await?),
+        Kind::NwFilter => by_uuid(&dispatch::<api::ListAllNwFilters>(caller, connection, 0).await?),
+        Kind::Secret => by_uuid(&dispatch::<api::ListAllSecrets>(caller, connection, 0).await?),
         Kind::Interface => {
-            let all = host.interfaces.all(true, true).await.unwrap_or_default();
+            let all = dispatch::<api::ListAllInterfaces>(caller, connection, 0).await?;
             all.iter().map(|interface| Cow::Owned(path::encode(interface.key()))).collect()
         }
         Kind::NodeDevice => {
-            let devices = host.node_devices.all().await;
-            devices
-                .map(|all| all.iter().map(|device| Cow::Owned(path::encode(&device.name))).collect())
-                .unwrap_or_default()
+            let all = dispatch::<api::ListAllNodeDevices>(caller, connection, 0).await?;
+            all.iter().map(|device| Cow::Owned(path::encode(&device.name))).collect()
         }
         _ => Vec::new(),
-    }
+    })
 }

@@ -19,7 +19,8 @@ use zbus::connection::Builder;
 use super::Server;
 use super::client::Link;
 use super::path::Scope;
-use crate::engine::access::{Access, Policy};
+use crate::engine::access::{Access, Entry, Gate};
+use crate::engine::api::Class;
 
 /// `sizeof(sun_path)` less the terminating NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -48,7 +49,7 @@ pub enum ListenError {
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
-    policy: Policy,
+    gate: Gate,
 }
 
 /// Refuses a path no socket can have, before anything is made.
@@ -62,10 +63,10 @@ pub fn check_path(path: &Path) -> Result<(), ListenError> {
 
 impl Listener {
     /// Listens on `path`. A socket file that is there is a former daemon's: the caller holds the lock of the root.
-    pub fn bind(path: &Path, policy: Policy) -> Result<Listener, ListenError> {
+    pub fn bind(path: &Path, gate: Gate) -> Result<Listener, ListenError> {
         check_path(path)?;
         let failed = |error| ListenError::Bind { path: path.to_path_buf(), error };
-        let group = match &policy.group {
+        let group = match &gate.policy.group {
             None => None,
             Some(name) => match Group::from_name(name) {
                 Ok(Some(group)) => Some(group.gid),
@@ -84,15 +85,11 @@ impl Listener {
         if let Some(gid) = group {
             std::os::unix::fs::chown(path, None, Some(gid.as_raw())).map_err(failed)?;
         }
-        let mode = match (policy.others_read_only, group) {
-            (true, _) => 0o666,
-            (false, Some(_)) => 0o660,
-            (false, None) => 0o600,
-        };
+        let mode = gate.policy.socket_mode(group.is_some());
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let socket = UnixListener::from_std(socket).map_err(failed)?;
-        Ok(Listener { socket, path: path.to_path_buf(), policy })
+        Ok(Listener { socket, path: path.to_path_buf(), gate })
     }
 
     /// Accepts and serves for ever; dropping the future stops accepting.
@@ -112,10 +109,10 @@ impl Listener {
                     continue;
                 }
             };
-            let (server, policy, connections) = (server.clone(), self.policy.clone(), connections.clone());
+            let (server, gate, connections) = (server.clone(), self.gate.clone(), connections.clone());
             connections.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
-                if let Err(error) = serve(server, stream, policy).await {
+                if let Err(error) = serve(server, stream, &gate).await {
                     tracing::debug!(%error, "a peer did not get through the D-Bus handshake");
                 }
                 connections.fetch_sub(1, Ordering::Relaxed);
@@ -130,20 +127,18 @@ impl Drop for Listener {
     }
 }
 
-async fn serve(server: Arc<Server>, stream: tokio::net::UnixStream, policy: Policy) -> zbus::Result<()> {
+async fn serve(server: Arc<Server>, stream: tokio::net::UnixStream, gate: &Gate) -> zbus::Result<()> {
     let credentials = stream.peer_cred()?;
-    let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
-    // Groups come from the name service, which may block.
-    let access = tokio::task::spawn_blocking(move || policy.access(uid, gid)).await;
-    let access = access.unwrap_or_else(|_| Access::Refused("the daemon failed to look up your groups".into()));
-    serve_stream(server, stream.into_std()?, access, uid, pid).await
+    let (uid, pid) = (credentials.uid(), credentials.pid());
+    let entry = gate.enter_process(uid, credentials.gid(), pid).await;
+    serve_stream(server, stream.into_std()?, entry, uid, pid).await
 }
 
 /// Serves one connected stream, authentication included.
 pub(super) async fn serve_stream(
     server: Arc<Server>,
     stream: std::os::unix::net::UnixStream,
-    access: Access,
+    entry: Entry,
     uid: u32,
     pid: Option<i32>,
 ) -> zbus::Result<()> {
@@ -153,12 +148,16 @@ pub(super) async fn serve_stream(
         Err(_) => return Err(zbus::Error::Failure("no authentication within 10 seconds".into())),
     };
     let messages = MessageStream::from(&connection);
-    let client = server.add_client(connection, Scope::System, access, |id| Link::Peer {
+    let client = server.add_client(connection, Scope::System, entry, |id| Link::Peer {
         unique_name: format!(":1.{id}"),
         uid,
         pid,
     });
-    tracing::debug!(peer = %client.outbound.who(), access = ?client.access, "D-Bus peer connected");
+    tracing::debug!(peer = %client.outbound.who(), access = ?client.entry.access, "D-Bus peer connected");
+    if let (Access::Ask, Some(guard)) = (&client.entry.access, client.entry.guard.clone()) {
+        // One that only listens makes no call by which it would be found out whether it may.
+        tokio::spawn(async move { guard.admit(Class::Read, false).await });
+    }
     let id = client.id;
     client.serve(messages).await;
     server.remove_client(id);

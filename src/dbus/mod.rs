@@ -25,6 +25,7 @@ pub mod introspect;
 pub mod listen;
 pub mod outbound;
 pub mod path;
+mod sender;
 pub mod signals;
 pub mod standard;
 pub mod table;
@@ -39,7 +40,7 @@ use std::task::Poll;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::engine::Engine;
-use crate::engine::access::Access;
+use crate::engine::access::{Entry, Gate};
 use crate::engine::event::{Event, Subscription};
 use client::{Client, Link};
 use path::Scope;
@@ -62,13 +63,15 @@ pub struct Options {
     pub outbound_limit: usize,
     /// Identifies this server on its own socket: 32 hex digits.
     pub guid: String,
+    /// How callers on the system bus come in.
+    pub bus_gate: Gate,
 }
 
 impl Options {
     /// Defaults, with a fresh guid.
     pub fn new(root: String, drivers: Vec<String>) -> Options {
         let guid = crate::types::Uuid::new_v4().simple().to_string();
-        Options { root, drivers, outbound_limit: OUTBOUND_LIMIT, guid }
+        Options { root, drivers, outbound_limit: OUTBOUND_LIMIT, guid, bus_gate: Gate::default() }
     }
 }
 
@@ -159,8 +162,7 @@ impl Server {
             }
             let mut signal = Signal::new(event.clone(), driver);
             for client in &clients {
-                let refused = matches!(client.access, Access::Refused(_));
-                if refused || root.uri(client.scope).is_none() || !client.hears(driver) {
+                if root.uri(client.scope).is_none() || !client.hears(driver) || !client.may_listen() {
                     continue;
                 }
                 let message = if client.is_bus() { signal.for_bus() } else { signal.for_peer() };
@@ -192,11 +194,11 @@ impl Server {
         self: &Arc<Self>,
         connection: zbus::Connection,
         scope: Scope,
-        access: Access,
+        entry: Entry,
         link: impl FnOnce(u64) -> Link,
     ) -> Arc<Client> {
         let id = self.next_client.fetch_add(1, Ordering::Relaxed);
-        let client = Client::new(id, self.clone(), connection, scope, access, link(id));
+        let client = Client::new(id, self.clone(), connection, scope, entry, link(id));
         self.clients.write().unwrap_or_else(PoisonError::into_inner).push(client.clone());
         client
     }

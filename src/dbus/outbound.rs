@@ -59,6 +59,11 @@ impl Outbound {
         &self.who
     }
 
+    /// The connection, until it is closed.
+    pub fn connection(&self) -> Option<zbus::Connection> {
+        self.lock().connection.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -125,6 +125,16 @@ pub enum Node<'p> {
     Daemon,
 }
 
+impl Node<'_> {
+    /// The root it is, or is below.
+    pub fn root(&self) -> Option<&'static Root> {
+        match *self {
+            Node::Root(root) | Node::Subtree(root, _) | Node::Object(root, ..) => Some(root),
+            Node::Branch(_) | Node::Daemon => None,
+        }
+    }
+}
+
 /// What `path` names on a connection that shows `scope`; `None` when no object can be there.
 pub fn parse(path: &str, scope: Scope) -> Option<Node<'_>> {
     match path {

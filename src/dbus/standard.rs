@@ -15,6 +15,7 @@ use super::fault::Fault;
 use super::introspect;
 use super::path::{Kind, Node};
 use super::table::{self, Lookup, Property};
+use crate::engine::api::Caller;
 
 pub const PEER: &str = "org.freedesktop.DBus.Peer";
 pub const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
@@ -42,7 +43,13 @@ fn machine_id() -> Option<String> {
 }
 
 /// `org.freedesktop.DBus.Introspectable`.
-pub(super) fn introspect(client: &Arc<Client>, message: &Message, node: &Node<'_>, member: &str) -> Work {
+pub(super) fn introspect(
+    client: &Arc<Client>,
+    message: &Message,
+    node: &Node<'_>,
+    member: &str,
+    caller: Arc<Caller>,
+) -> Work {
     if member != "Introspect" {
         return Fault::unknown_method(member).into();
     }
@@ -57,7 +64,7 @@ pub(super) fn introspect(client: &Arc<Client>, message: &Message, node: &Node<'_
         Node::Subtree(root, kind) => {
             let (client, message) = (client.clone(), message.clone());
             Work::Read(Box::pin(async move {
-                let children = introspect::children(&client, &message, root, kind).await;
+                let children = introspect::children(&client, &caller, root, kind).await;
                 client.reply(&message, &introspect::branch(&children))
             }))
         }

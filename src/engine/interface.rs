@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::access::guard::{Details, Guarded};
 use super::api::{ObjectKind, On};
 use super::cleanup::run_blocking;
 use super::event::HostSet;
@@ -42,6 +43,23 @@ impl On for HostInterface {
     fn subsystem(&self) -> Subsystem {
         Subsystem::Interface
     }
+}
+
+impl Guarded for HostInterface {
+    const OBJECT: &'static str = <Self as On>::KIND.of_rights();
+
+    /// As it is found, not as the client names it: a name is not taken for another's address.
+    async fn details(&self) -> Details {
+        match self.entry().await {
+            Ok(entry) => details(&entry.def.name, &entry.mac),
+            Err(_) => details(&self.name, &self.mac),
+        }
+    }
+}
+
+/// What rules may look at.
+pub fn details(name: &str, mac: &str) -> Details {
+    vec![("interface_name", name.to_string()), ("interface_macaddr", mac.to_string())]
 }
 
 /// One interface at one moment.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::guard::{Details, named};
 use super::api::ObjectKind;
 use super::event::HostSet;
 use super::host::HostObjects;
@@ -33,6 +34,10 @@ impl Kind for NwFilterKind {
 
     fn write(def: &FilterDef) -> String {
         def.to_xml()
+    }
+
+    fn details(uuid: Uuid, name: &str) -> Details {
+        named(["nwfilter_name", "nwfilter_uuid"], name, uuid)
     }
 
     fn uuid(def: &FilterDef) -> Uuid {

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 
+use super::access::guard::{Details, Guarded};
 use super::api::{ObjectKind, On};
 use super::cleanup::run_blocking;
 use super::host::Context;
@@ -57,6 +58,8 @@ pub trait Kind: Clone + Debug + Send + Sync + 'static {
     fn uuid(def: &Self::Def) -> Uuid;
     /// The second unique key beside the UUID, the name as a rule; empty when it has none.
     fn name(def: &Self::Def) -> String;
+    /// What rules may look at, by UUID (nil when it is to get one) and second key.
+    fn details(uuid: Uuid, name: &str) -> Details;
     /// Whether a definition is kept on disk.
     fn stored(_def: &Self::Def) -> bool {
         true
@@ -198,6 +201,19 @@ impl<K: Kind> On for Handle<K> {
     fn subsystem(&self) -> Subsystem {
         K::SUBSYSTEM
     }
+}
+
+impl<K: Kind> Guarded for Handle<K> {
+    const OBJECT: &'static str = K::OBJECT.of_rights();
+
+    async fn details(&self) -> Details {
+        K::details(self.uuid(), self.name())
+    }
+}
+
+/// What rules may look at of an object that is to be as `def` says.
+pub fn definition<K: Kind>(def: &K::Def) -> Details {
+    K::details(K::uuid(def), &K::name(def))
 }
 
 /// Errors that every kind has.

@@ -31,6 +31,7 @@ use super::table::{self, KEEPALIVE, LXC, QEMU, REMOTE};
 use super::xdr::{Garbled, Reader, Take};
 use super::{Server, wire};
 use crate::engine::Connection;
+use crate::engine::access::Entry;
 use crate::engine::api::{Caller, Class, Presence};
 use crate::error::{Code, Error, Subsystem};
 use crate::sys;
@@ -51,8 +52,7 @@ const READ_CHUNK: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub caller: Caller,
-    /// Why it may do nothing, if so.
-    pub refused: Option<String>,
+    pub entry: Entry,
 }
 
 /// One connection.
@@ -79,6 +79,9 @@ pub struct Client {
 pub struct Session {
     /// Its place among those that have not authenticated; none once it has.
     anonymous: Option<OwnedSemaphorePermit>,
+    authenticated: bool,
+    /// Questions about it that have no answer.
+    asking: u32,
     pub open: Option<(Connection, Arc<Caller>)>,
     /// `qemu:///system`, as the client gave it.
     pub uri: String,
@@ -88,12 +91,24 @@ pub struct Session {
 impl Session {
     /// Whether the client has authenticated.
     pub fn authenticated(&self) -> bool {
-        self.anonymous.is_none()
+        self.authenticated
     }
 
     /// It has.
     pub fn authenticate(&mut self) {
+        self.authenticated = true;
         self.anonymous = None;
+    }
+
+    /// Somebody is asked about it: that may take long, and takes nobody's place.
+    pub fn ask(&mut self) {
+        self.asking += 1;
+        self.anonymous = None;
+    }
+
+    /// There is an answer.
+    pub fn asked(&mut self) {
+        self.asking -= 1;
     }
 }
 
@@ -184,7 +199,7 @@ impl Client {
     /// Reads and answers until the connection ends; then lets go of everything the client held.
     pub(super) async fn serve(self: Arc<Self>) {
         let mut input = Input::default();
-        let connected = tokio::time::Instant::now();
+        let mut since = tokio::time::Instant::now();
         loop {
             let anonymous = !self.session().authenticated();
             let most = if anonymous { ANONYMOUS_PACKET } else { frame::MAX_PACKET };
@@ -192,7 +207,11 @@ impl Client {
                 biased;
                 () = self.outbound.closed() => break,
                 packet = input.next(self.outbound.stream(), most) => packet,
-                () = tokio::time::sleep_until(connected + ANONYMOUS_PATIENCE), if anonymous => {
+                () = tokio::time::sleep_until(since + ANONYMOUS_PATIENCE), if anonymous => {
+                    if self.session().asking > 0 {
+                        since = tokio::time::Instant::now();
+                        continue;
+                    }
                     tracing::warn!(client = %self.outbound.who(), "client does not authenticate and is disconnected");
                     break;
                 }
@@ -212,6 +231,9 @@ impl Client {
         }
         self.outbound.close();
         drop(self.here.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(guard) = &self.peer.entry.guard {
+            guard.leave();
+        }
         self.streams.clear();
         self.callbacks.clear();
         self.session().open = None;

@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::Server;
 use super::client::Peer;
-use crate::engine::access::{Access, Policy};
+use crate::engine::access::{Access, Gate};
 use crate::engine::api::Caller;
 use crate::sys::passed::PassedSocket;
 use crate::sys::sock;
@@ -39,45 +39,38 @@ pub struct Listener {
     path: PathBuf,
     /// Its file is removed when this is dropped: not one of the service manager, which listens on.
     ours: bool,
-    policy: Policy,
+    gate: Gate,
     read_only: bool,
 }
 
 impl Listener {
     /// Listens on `path`. Over a `read_only` socket nobody changes anything.
-    pub fn bind(path: &Path, policy: Policy, read_only: bool) -> Result<Listener, ListenError> {
+    pub fn bind(path: &Path, gate: Gate, read_only: bool) -> Result<Listener, ListenError> {
         let failed = |error| ListenError::Bind { path: path.to_path_buf(), error };
         if sock::connect(path).is_ok() {
             return Err(ListenError::Taken { path: path.to_path_buf() });
         }
-        let group = match &policy.group {
+        let group = match &gate.policy.group {
             None => None,
             Some(name) => match Group::from_name(name) {
                 Ok(Some(group)) => Some(group.gid.as_raw()),
                 _ => return Err(ListenError::NoGroup { group: name.clone() }),
             },
         };
-        let mode = match (policy.others_read_only, group) {
-            (true, _) => 0o666,
-            (false, Some(_)) => 0o660,
-            (false, None) => 0o600,
-        };
-        let socket = sock::listen(path, mode, BACKLOG, true).map_err(failed)?;
+        let socket = sock::listen(path, gate.policy.socket_mode(group.is_some()), BACKLOG, true).map_err(failed)?;
         if group.is_some() {
             std::os::unix::fs::chown(path, None, group).map_err(failed)?;
         }
         let socket = UnixListener::from_std(socket.into()).map_err(failed)?;
-        Ok(Listener { socket, path: path.to_path_buf(), ours: true, policy, read_only })
+        Ok(Listener { socket, path: path.to_path_buf(), ours: true, gate, read_only })
     }
 
-    /// Serves a socket that the service manager listens on. One whose name ends as libvirt's for reading (`-ro`) is for
-    /// reading.
-    pub fn passed(passed: PassedSocket, policy: Policy) -> Result<Listener, ListenError> {
+    /// Serves a socket that the service manager listens on.
+    pub fn passed(passed: PassedSocket, gate: Gate, read_only: bool) -> Result<Listener, ListenError> {
         let PassedSocket { socket, path } = passed;
-        let read_only = path.to_string_lossy().ends_with("-ro");
         let socket = UnixListener::from_std(socket.into());
         let socket = socket.map_err(|error| ListenError::Bind { path: path.clone(), error })?;
-        Ok(Listener { socket, path, ours: false, policy, read_only })
+        Ok(Listener { socket, path, ours: false, gate, read_only })
     }
 
     /// Accepts and serves for ever; dropping the future stops accepting.
@@ -93,9 +86,9 @@ impl Listener {
                     continue;
                 }
             };
-            let (server, policy, read_only) = (server.clone(), self.policy.clone(), self.read_only);
+            let (server, gate, read_only) = (server.clone(), self.gate.clone(), self.read_only);
             tokio::spawn(async move {
-                if let Some(peer) = who(&stream, policy, read_only).await {
+                if let Some(peer) = who(&stream, &gate, read_only).await {
                     server.serve(stream, peer, place).await;
                 }
             });
@@ -111,16 +104,10 @@ impl Drop for Listener {
     }
 }
 
-async fn who(stream: &UnixStream, policy: Policy, read_only: bool) -> Option<Peer> {
+async fn who(stream: &UnixStream, gate: &Gate, read_only: bool) -> Option<Peer> {
     let peer = sock::peer(stream).ok()?;
-    // Groups come from the name service, which may block.
-    let access = tokio::task::spawn_blocking(move || policy.access(peer.uid, peer.gid)).await;
-    let access = access.unwrap_or_else(|_| Access::Refused("the daemon failed to look up your groups".into()));
-    let (changes, refused) = match access {
-        Access::ReadWrite => (true, None),
-        Access::ReadOnly => (false, None),
-        Access::Refused(why) => (false, Some(why)),
-    };
+    let entry = gate.enter_process(peer.uid, peer.gid, Some(peer.pid)).await;
     let who = format!("uid {} pid {}", peer.uid, peer.pid);
-    Some(Peer { caller: Caller { read_only: read_only || !changes, who, ..Caller::daemon() }, refused })
+    let read_only = read_only || entry.access == Access::ReadOnly;
+    Some(Peer { caller: Caller { read_only, who, ..Caller::daemon() }, entry })
 }

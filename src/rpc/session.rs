@@ -12,12 +12,18 @@ use super::table::REMOTE;
 use super::wire::{DeviceHandle, DomainHandle, NamedHandle, SecretHandle};
 use super::xdr::{Put, Take};
 use crate::engine::Connection;
+use crate::engine::access::Access;
+use crate::engine::access::guard::Details;
+use crate::engine::access::right::{MANAGE, MONITOR, Right};
 use crate::engine::api::Caller;
 use crate::engine::driver::DriverKind;
 use crate::error::{Code, Error, Result, Subsystem};
 
 /// `REMOTE_AUTH_NONE`.
 const AUTH_NONE: i32 = 0;
+/// `REMOTE_AUTH_POLKIT`, and what its answer says: there is no more to do.
+const AUTH_POLKIT: i32 = 2;
+const COMPLETE: i32 = 1;
 /// Of the flags that come with the opening only this one means anything here, as to libvirtd: the others are the client's
 /// notes to itself (2: a user's session, 4: it may start a daemon, which every ordinary user's client says).
 const OPEN_READ_ONLY: u32 = 1;
@@ -38,13 +44,43 @@ fn rpc(code: Code, text: impl Into<String>) -> Error {
     Error::new(code, text).with_subsystem(Subsystem::Rpc)
 }
 
-/// How to authenticate: not at all, the kernel said who it is; or why that is not enough.
+/// How to authenticate: not at all, the kernel said who it is; with polkit's leave; or why nothing helps.
 pub fn auth_list(at: Invocation) -> BoxFuture<Reply> {
-    if let Some(why) = &at.client.peer.refused {
-        return ready(Err(Error::new(Code::AuthFailed, why.clone()).with_subsystem(Subsystem::Auth)));
+    ready(match &at.client.peer.entry.access {
+        Access::Refused(why) => Err(Error::new(Code::AuthFailed, why.clone()).with_subsystem(Subsystem::Auth)),
+        Access::Ask => Ok(Answer::value(&vec![AUTH_POLKIT])),
+        Access::ReadWrite | Access::ReadOnly => {
+            at.client.session().authenticate();
+            Ok(Answer::value(&vec![AUTH_NONE]))
+        }
+    })
+}
+
+/// Asks polkit whether the client may look, or change things too; whoever sits before it may be asked for a password.
+pub fn auth_polkit(at: Invocation) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        let peer = &at.client.peer;
+        let guard = peer.entry.guard.as_ref().filter(|_| peer.entry.access == Access::Ask);
+        let Some(guard) = guard.filter(|_| !at.client.session().authenticated()) else {
+            let text = "the client asked for polkit where it was not offered";
+            return Err(Error::new(Code::AuthFailed, text).with_subsystem(Subsystem::Rpc));
+        };
+        at.client.session().ask();
+        let asked = guard.authenticate(if peer.caller.read_only { MONITOR } else { MANAGE }, true).await;
+        at.client.session().asked();
+        asked?;
+        at.client.session().authenticate();
+        Ok(Answer::value(&COMPLETE))
+    })
+}
+
+/// Refuses unless the client has `right` on the connection. Error: code 88.
+async fn demand(at: &Invocation, right: &'static Right) -> Result<(Connection, Arc<Caller>)> {
+    let (connection, caller) = at.connection()?;
+    if let Some(ask) = &caller.ask {
+        ask.demand(&[right], &Details::new()).await?;
     }
-    at.client.session().authenticate();
-    ready(Ok(Answer::value(&vec![AUTH_NONE])))
+    Ok((connection, caller))
 }
 
 /// Whether the daemon, or the driver, can do something that changes what clients send.
@@ -64,20 +100,25 @@ fn feature(at: &Invocation) -> Reply {
 
 /// Binds the connection to a driver.
 pub fn open(at: Invocation) -> BoxFuture<Reply> {
-    ready(opened(&at))
+    Box::pin(async move { opened(&at).await })
 }
 
-fn opened(at: &Invocation) -> Reply {
+async fn opened(at: &Invocation) -> Reply {
     let (name, flags): (Option<String>, u32) = at.arguments()?;
     if at.client.opened().is_some() {
         return Err(rpc(Code::InternalError, "connection already open"));
     }
     let name = name.unwrap_or_default();
     let (connection, uri) = driver(at, &name)?;
+    let peer = &at.client.peer;
     let caller = Caller {
-        read_only: at.client.peer.caller.read_only || flags & OPEN_READ_ONLY != 0,
-        ..at.client.peer.caller.clone()
+        read_only: peer.caller.read_only || flags & OPEN_READ_ONLY != 0,
+        ask: peer.entry.ask(connection.kind().type_name(), false),
+        ..peer.caller.clone()
     };
+    if let Some(ask) = &caller.ask {
+        ask.demand(&[Right::named("connect:getattr")], &Details::new()).await?;
+    }
     let mut session = at.client.session();
     session.open = Some((connection, Arc::new(caller)));
     session.uri = uri;
@@ -165,7 +206,7 @@ pub(super) fn announce_close(client: &Client) {
 
 /// Registers for one kind of domain event.
 pub fn register_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(registered(&at))
+    register(at, Class::Domain, |domain: DomainHandle| Only::Uuid(domain.uuid))
 }
 
 fn known_event(class: Class, event: i32) -> Result<()> {
@@ -176,17 +217,26 @@ fn known_event(class: Class, event: i32) -> Result<()> {
     Err(rpc(Code::InternalError, format!("unsupported {of}event ID {event}")))
 }
 
-fn registered(at: &Invocation) -> Reply {
-    register(at, Class::Domain, |domain: DomainHandle| Only::Uuid(domain.uuid))
+/// Who is told of objects of a kind may also list them.
+fn search(class: Class) -> &'static Right {
+    Right::named(match class {
+        Class::Domain => "connect:search_domains",
+        Class::Network => "connect:search_networks",
+        Class::StoragePool => "connect:search_storage_pools",
+        Class::NodeDevice => "connect:search_node_devices",
+        Class::Secret => "connect:search_secrets",
+    })
 }
 
 /// Registers for an event: its number and perhaps the one object it is for; answers with the callback's id.
-fn register<H: Take>(at: &Invocation, class: Class, only: fn(H) -> Only) -> Reply {
-    at.connection()?;
-    let (event, handle): (i32, Option<H>) = at.arguments()?;
-    known_event(class, event)?;
-    at.client.callbacks.check_room().map_err(|error| error.with_subsystem(Subsystem::Rpc))?;
-    Ok(Answer::value(&at.client.callbacks.register(class, event, handle.map(only))))
+fn register<H: Take + Send + 'static>(at: Invocation, class: Class, only: fn(H) -> Only) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        demand(&at, search(class)).await?;
+        let (event, handle): (i32, Option<H>) = at.arguments()?;
+        known_event(class, event)?;
+        at.client.callbacks.check_room().map_err(|error| error.with_subsystem(Subsystem::Rpc))?;
+        Ok(Answer::value(&at.client.callbacks.register(class, event, handle.map(only))))
+    })
 }
 
 fn deregister(at: &Invocation, class: Class) -> BoxFuture<Reply> {
@@ -204,7 +254,7 @@ pub fn deregister_event(at: Invocation) -> BoxFuture<Reply> {
 
 /// Registers for one kind of event of networks.
 pub fn register_network_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(register(&at, Class::Network, |network: NamedHandle| Only::Uuid(network.uuid)))
+    register(at, Class::Network, |network: NamedHandle| Only::Uuid(network.uuid))
 }
 
 /// Ends a registration.
@@ -214,7 +264,7 @@ pub fn deregister_network_event(at: Invocation) -> BoxFuture<Reply> {
 
 /// Registers for one kind of event of storage pools.
 pub fn register_pool_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(register(&at, Class::StoragePool, |pool: NamedHandle| Only::Uuid(pool.uuid)))
+    register(at, Class::StoragePool, |pool: NamedHandle| Only::Uuid(pool.uuid))
 }
 
 /// Ends a registration.
@@ -224,7 +274,7 @@ pub fn deregister_pool_event(at: Invocation) -> BoxFuture<Reply> {
 
 /// Registers for one kind of event of node devices.
 pub fn register_node_device_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(register(&at, Class::NodeDevice, |device: DeviceHandle| Only::Name(device.name)))
+    register(at, Class::NodeDevice, |device: DeviceHandle| Only::Name(device.name))
 }
 
 /// Ends a registration.
@@ -234,7 +284,7 @@ pub fn deregister_node_device_event(at: Invocation) -> BoxFuture<Reply> {
 
 /// Registers for one kind of event of secrets.
 pub fn register_secret_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(register(&at, Class::Secret, |secret: SecretHandle| Only::Uuid(secret.uuid)))
+    register(at, Class::Secret, |secret: SecretHandle| Only::Uuid(secret.uuid))
 }
 
 /// Ends a registration.
@@ -248,14 +298,15 @@ const MONITOR_NOCASE: u32 = 2;
 
 /// Registers for what QEMU itself says.
 pub fn register_monitor_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(monitor_event(&at))
+    Box::pin(async move { monitor_event(&at).await })
 }
 
-fn monitor_event(at: &Invocation) -> Reply {
-    let (connection, caller) = at.connection()?;
+async fn monitor_event(at: &Invocation) -> Reply {
+    let (connection, caller) = demand(at, search(Class::Domain)).await?;
+    demand(at, Right::named("connect:write")).await?;
     const FUNCTION: &str = "virConnectDomainQemuMonitorEventRegister";
     if caller.read_only {
-        return Err(Error::new(Code::OperationDenied, FUNCTION));
+        return Err(Error::new(Code::OperationDenied, format!("read only access prevents {FUNCTION}")));
     }
     if connection.kind() != DriverKind::Qemu {
         return Err(Error::no_support(FUNCTION).with_subsystem(connection.kind().subsystem()));
@@ -285,28 +336,34 @@ pub fn deregister_monitor_event(at: Invocation) -> BoxFuture<Reply> {
 
 /// Registers the old way, one event per kind and connection.
 pub fn register_legacy_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(at.connection().and_then(|_| at.arguments()).and_then(|event| legacy(&at, event, true)))
+    legacy(at, None, true, None)
 }
 
 /// Ends it.
 pub fn deregister_legacy_event(at: Invocation) -> BoxFuture<Reply> {
-    ready(at.connection().and_then(|_| at.arguments()).and_then(|event| legacy(&at, event, false)))
+    legacy(at, None, false, None)
 }
 
 /// The oldest way: life cycle events, and the answer says how many registrations there are.
 pub fn register_lifecycle(at: Invocation) -> BoxFuture<Reply> {
-    ready(at.connection().and_then(|_| legacy(&at, 0, true)).map(|_| Answer::value(&1i32)))
+    legacy(at, Some(0), true, Some(1))
 }
 
 /// Ends it.
 pub fn deregister_lifecycle(at: Invocation) -> BoxFuture<Reply> {
-    ready(at.connection().and_then(|_| legacy(&at, 0, false)).map(|_| Answer::value(&0i32)))
+    legacy(at, Some(0), false, Some(0))
 }
 
-fn legacy(at: &Invocation, event: i32, on: bool) -> Reply {
-    known_event(Class::Domain, event)?;
-    let callbacks = &at.client.callbacks;
-    let done = if on { callbacks.register_legacy(event) } else { callbacks.deregister_legacy(event) };
-    let text = if on { "event callback already tracked" } else { "event callback is not registered" };
-    done.then(Answer::default).ok_or_else(|| rpc(Code::InvalidArg, text))
+/// Without an `event`, the argument says which; `count` is what is answered.
+fn legacy(at: Invocation, event: Option<i32>, on: bool, count: Option<i32>) -> BoxFuture<Reply> {
+    Box::pin(async move {
+        demand(&at, search(Class::Domain)).await?;
+        let event = event.map_or_else(|| at.arguments(), Ok)?;
+        known_event(Class::Domain, event)?;
+        let callbacks = &at.client.callbacks;
+        let done = if on { callbacks.register_legacy(event) } else { callbacks.deregister_legacy(event) };
+        let text = if on { "event callback already tracked" } else { "event callback is not registered" };
+        let answer = count.map_or_else(Answer::default, |count| Answer::value(&count));
+        done.then_some(answer).ok_or_else(|| rpc(Code::InvalidArg, text))
+    })
 }

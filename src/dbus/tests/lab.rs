@@ -9,7 +9,7 @@ use zbus::wire::DynamicDeserialize;
 use zbus::{DynamicType, Message, MessageStream};
 
 use crate::dbus::{Options, Server, listen};
-use crate::engine::access::Access;
+use crate::engine::access::{Access, Entry};
 use crate::engine::driver::DriverKind;
 use crate::engine::event::{DomainId, EventKind};
 use crate::engine::{Engine, EngineConfig};
@@ -65,7 +65,7 @@ impl Lab {
         use std::io::{Read, Write};
         let (ours, theirs) = UnixStream::pair().unwrap();
         let uid = nix::unistd::geteuid().as_raw();
-        tokio::spawn(listen::serve_stream(self.server.clone(), theirs, Access::ReadWrite, uid, None));
+        tokio::spawn(listen::serve_stream(self.server.clone(), theirs, Entry::settled(Access::ReadWrite), uid, None));
         tokio::task::spawn_blocking(move || {
             let mut ours = ours;
             let hex: String = uid.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -83,7 +83,7 @@ impl Lab {
     async fn connect(&self, access: Access) -> zbus::Connection {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let uid = nix::unistd::geteuid().as_raw();
-        tokio::spawn(listen::serve_stream(self.server.clone(), theirs, access, uid, Some(4711)));
+        tokio::spawn(listen::serve_stream(self.server.clone(), theirs, Entry::settled(access), uid, Some(4711)));
         zbus::connection::Builder::unix_stream(ours).p2p().build().await.unwrap()
     }
 

@@ -140,7 +140,7 @@ async fn a_reader_may_read_and_nothing_else() {
     assert!(paths.is_empty());
     let (name, message) = peer.refused(TEST, CONNECT, "DomainDefineXML", &"<domain/>").await;
     assert_eq!(name, "org.libvirt.Error");
-    assert_eq!(message, "operation virDomainDefineXMLFlags forbidden for read only access");
+    assert_eq!(message, "operation forbidden: read only access prevents virDomainDefineXMLFlags");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Limits of one disk: bytes and operations per second, as the hypervisor itself keeps them.
 
 use super::tune::{ParamsArgs, tune};
-use super::{call, check_flags, info};
+use super::{call, check_flags, info, stored};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{Disk, IoTune};
 use crate::engine::Domain;
@@ -119,7 +119,7 @@ pub struct SetBlockTuneArgs {
 
 call! {
     /// Sets limits of a disk; 0 takes one away.
-    SetBlockIoTune = "virDomainSetBlockIoTune", Write, "domain:write";
+    SetBlockIoTune = "virDomainSetBlockIoTune", Write, "domain:write", "domain:save" if |args| stored(args.limits.flags);
     (caller, on: Domain, SetBlockTuneArgs { disk: wanted, limits: ParamsArgs { params, flags } } => SetBlockTuneArgs) -> () {
         check_flags(on, flags, affect::LIVE | affect::CONFIG, "virDomainSetBlockIoTune")?;
         let mut known = FIELDS.map(|(name, _, _)| (name, ParamKind::Ullong)).to_vec();

@@ -17,7 +17,7 @@ pub struct DomainCapsArgs {
 
 call! {
     /// Name of the driver.
-    GetType = "virConnectGetType", Read, "connect:read";
+    GetType = "virConnectGetType", Read, "connect:getattr";
     (caller, on: Connection, () => ()) -> String { Ok(on.kind().type_name().to_string()) }
 }
 
@@ -47,7 +47,7 @@ call! {
 
 call! {
     /// What a domain of the given kind can have, as XML.
-    GetDomainCapabilities = "virConnectGetDomainCapabilities", Read, "connect:read";
+    GetDomainCapabilities = "virConnectGetDomainCapabilities", Write, "connect:write";
     (caller, on: Connection, DomainCapsArgs { query, flags } => DomainCapsArgs) -> String {
         check_flags(on, flags, 0, "virConnectGetDomainCapabilities")?;
         on.runtime().driver().domain_capabilities(&query).await
@@ -56,7 +56,7 @@ call! {
 
 call! {
     /// Largest number of vCPUs.
-    GetMaxVcpus = "virConnectGetMaxVcpus", Read, "connect:getattr";
+    GetMaxVcpus = "virConnectGetMaxVcpus", Read, "connect:read";
     (caller, on: Connection, virt_type => Option<String>) -> u32 {
         on.runtime().driver().max_vcpus(virt_type.as_deref()).await
     }

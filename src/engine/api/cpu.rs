@@ -56,7 +56,7 @@ fn check_count(cpus: &[String], function: &str) -> Result<()> {
 
 call! {
     /// Whether the host's processor is enough: 0 no, 1 the same, 2 more than enough.
-    CompareCpu = "virConnectCompareCPU", Write, "connect:write";
+    CompareCpu = "virConnectCompareCPU", Read, "connect:read";
     (caller, on: Connection, CompareArgs { xml, flags } => CompareArgs) -> i32 {
         check_flags(on, flags, compare_cpu::FAIL_INCOMPATIBLE | compare_cpu::VALIDATE_XML, "virConnectCompareCPU")?;
         answer(&on.runtime().driver().compare_cpu(&xml, None).await?, flags)
@@ -75,7 +75,7 @@ call! {
 
 call! {
     /// The richest guest CPU that all of these processors can run, as XML.
-    BaselineCpu = "virConnectBaselineCPU", Write, "connect:write";
+    BaselineCpu = "virConnectBaselineCPU", Read, "connect:read";
     (caller, on: Connection, BaselineArgs { cpus, flags } => BaselineArgs) -> String {
         use baseline_cpu::{EXPAND_FEATURES, MIGRATABLE};
         check_flags(on, flags, EXPAND_FEATURES | MIGRATABLE, "virConnectBaselineCPU")?;

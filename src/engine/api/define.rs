@@ -7,6 +7,7 @@ use super::{Caller, call, check_flags};
 use crate::domain_xml::device::VirtualPortType;
 use crate::domain_xml::model::GenId;
 use crate::domain_xml::{self, DomainDef, FormatOptions, Warning};
+use crate::engine::access::guard::{Permit, domain_details};
 use crate::engine::cleanup::fault_point;
 use crate::engine::domain::{How, NewDefinition, Op, Seed};
 use crate::engine::driver::Plan;
@@ -96,7 +97,7 @@ pub(super) fn settle_uuid(on: &Connection, def: &mut DomainDef) -> Uuid {
 
 call! {
     /// Defines a domain or replaces its persistent definition (`virDomainDefineFlags`).
-    DefineXml = "virDomainDefineXMLFlags", Write, "domain:write";
+    DefineXml = "virDomainDefineXMLFlags", Write, "domain:write", "domain:save";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Domain {
         check_flags(on, flags, flags::define::VALIDATE, "virDomainDefineXMLFlags")?;
         if flags & flags::define::VALIDATE != 0 {
@@ -104,6 +105,7 @@ call! {
         }
         let (mut def, warnings) = read(on, &xml).await?;
         let uuid = settle_uuid(on, &mut def);
+        caller.permit::<Self>().on_new("domain", || Ok(domain_details(&def.name, uuid))).await?;
         let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def.compact()) };
         let name = new.def.name.clone();
         let runtime = on.runtime();
@@ -130,33 +132,39 @@ call! {
 
 call! {
     /// Starts a domain that is gone when it stops (`virDomainCreateFlags`).
-    CreateXml = "virDomainCreateXML", Write, "domain:start";
+    CreateXml = "virDomainCreateXML", Write, "domain:write", "domain:start";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Domain {
         use flags::create;
         let known = create::PAUSED | create::AUTODESTROY | create::VALIDATE | create::RESET_NVRAM;
         check_flags(on, flags, known, "virDomainCreateXML")?;
-        create_transient(caller, on, &xml, flags.into()).await
+        create_transient(caller, caller.permit::<Self>(), on, (&xml, flags.into())).await
     }
 }
 
 call! {
     /// As [`CreateXml`], with descriptors for the guest's first process, which finds them as 3 and up.
-    CreateXmlWithFiles = "virDomainCreateXMLWithFiles", Write, "domain:start";
+    CreateXmlWithFiles = "virDomainCreateXMLWithFiles", Write, "domain:write", "domain:start";
     (caller, on: Connection, FilesArgs { files, start: XmlFlags { xml, flags } } => FilesArgs<XmlFlags>) -> Domain {
         use flags::create;
         check_takes_files(on.kind(), "virDomainCreateXMLWithFiles")?;
         let known = create::PAUSED | create::AUTODESTROY | create::VALIDATE;
         check_flags(on, flags, known, "virDomainCreateXMLWithFiles")?;
-        create_transient(caller, on, &xml, How { flags, files: Arc::new(files) }).await
+        create_transient(caller, caller.permit::<Self>(), on, (&xml, How { flags, files: Arc::new(files) })).await
     }
 }
 
-async fn create_transient(caller: &Caller, on: &Connection, xml: &str, how: How) -> Result<Domain> {
+async fn create_transient(
+    caller: &Caller,
+    permit: Permit<'_>,
+    on: &Connection,
+    (xml, how): (&str, How),
+) -> Result<Domain> {
     if how.flags & flags::create::VALIDATE != 0 {
         domain_xml::check::validate_strictly(xml)?;
     }
     let (mut def, warnings) = read(on, xml).await?;
     let uuid = settle_uuid(on, &mut def);
+    permit.on_new("domain", || Ok(domain_details(&def.name, uuid))).await?;
     let new = NewDefinition { messages: messages(&def.name, &warnings), def: Arc::new(def.compact()) };
     let name = new.def.name.clone();
     let runtime = on.runtime();
@@ -195,7 +203,7 @@ call! {
 
 call! {
     /// Renames an inactive persistent domain.
-    Rename = "virDomainRename", Write, "domain:write";
+    Rename = "virDomainRename", Write, "domain:write", "domain:save";
     (caller, on: Domain, RenameArgs { name, flags } => RenameArgs) -> () {
         check_flags(on, flags, 0, "virDomainRename")?;
         if name.is_empty() {
@@ -215,14 +223,15 @@ call! {
 }
 
 call! {
-    /// All that is doubtful in a definition, without taking it; an error if it would be refused.
-    CheckXml = "domusConnectCheckXML", Read, "connect:read";
+    /// All that is doubtful in a definition, without taking it; an error if it would be refused. Not for who may only look:
+    /// the emulator that it names is run to be asked what it can.
+    CheckXml = "domusConnectCheckXML", Write, "connect:write";
     (caller, on: Connection, xml => String) -> Vec<Warning> { Ok(read(on, &xml).await?.1) }
 }
 
 call! {
     /// What a start of this definition would do, without doing it.
-    PlanXml = "domusConnectPlan", Read, "connect:read";
+    PlanXml = "domusConnectPlan", Write, "connect:write";
     (caller, on: Connection, xml => String) -> Plan {
         let (mut def, _) = read(on, &xml).await?;
         settle_uuid(on, &mut def);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::define::XmlFlags;
-use super::{call, check_flags};
+use super::{call, check_flags, stored};
 use crate::domain_xml::{self, Device, DomainDef};
 use crate::engine::domain::Op;
 use crate::engine::domain::change::{Applied, Change};
@@ -54,7 +54,7 @@ fn same_network(old: &Device, new: &Device) -> Result<()> {
 
 call! {
     /// Puts a device into a domain.
-    AttachDevice = "virDomainAttachDeviceFlags", Write, "domain:write";
+    AttachDevice = "virDomainAttachDeviceFlags", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainAttachDeviceFlags")?;
         let mut device = read(&xml)?;
@@ -104,7 +104,7 @@ call! {
 
 call! {
     /// Takes a device out of a domain.
-    DetachDevice = "virDomainDetachDeviceFlags", Write, "domain:write";
+    DetachDevice = "virDomainDetachDeviceFlags", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainDetachDeviceFlags")?;
         let device = read(&xml)?;
@@ -138,7 +138,8 @@ pub struct AliasArgs {
 
 call! {
     /// Takes the device with an alias out of a domain. A definition has only the user's own aliases.
-    DetachDeviceAlias = "virDomainDetachDeviceAlias", Write, "domain:write";
+    DetachDeviceAlias = "virDomainDetachDeviceAlias", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, AliasArgs { alias, flags } => AliasArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainDetachDeviceAlias")?;
         let host = on.runtime().host().clone();
@@ -166,7 +167,7 @@ call! {
 
 call! {
     /// Changes a device: an interface or a disk.
-    UpdateDevice = "virDomainUpdateDeviceFlags", Write, "domain:write";
+    UpdateDevice = "virDomainUpdateDeviceFlags", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> () {
         check_flags(on, flags, LIVE_CONFIG | FORCE, "virDomainUpdateDeviceFlags")?;
         let device = read(&xml)?;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::lifecycle::FilesArgs;
-use super::{call, check_flags};
+use super::{call, check_flags, stored};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::{BalloonModel, Disk, Graphics, StorageFormat, StorageKind};
 use crate::engine::Domain;
@@ -233,7 +233,8 @@ pub struct PeriodArgs {
 
 call! {
     /// How often the guest says what memory it uses.
-    SetMemoryStatsPeriod = "virDomainSetMemoryStatsPeriod", Write, "domain:write";
+    SetMemoryStatsPeriod = "virDomainSetMemoryStatsPeriod", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, PeriodArgs { period, flags } => PeriodArgs) -> () {
         check_flags(on, flags, affect::LIVE | affect::CONFIG, "virDomainSetMemoryStatsPeriod")?;
         let Ok(seconds) = u32::try_from(period) else {

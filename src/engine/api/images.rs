@@ -78,7 +78,7 @@ fn described(on: &Connection, cache: &Cache, image: Image) -> ImageInfo {
 
 call! {
     /// Imports an image, or finds the one that was imported before.
-    ImportImage = "domusImageImport", Write, "storage_pool:write";
+    ImportImage = "domusImageImport", Write, "connect:write";
     (caller, on: Connection, ImportArgs { path, format, sha256, name, flags } => ImportArgs) -> ImageInfo {
         check_host_flags(flags, 0, "domusImageImport")?;
         let cache = cache(on)?;
@@ -96,7 +96,7 @@ call! {
 
 call! {
     /// All base images.
-    ListImages = "domusImageList", Read, "storage_pool:read";
+    ListImages = "domusImageList", Read, "connect:read";
     (caller, on: Connection, flags => u32) -> Vec<ImageInfo> {
         check_host_flags(flags, 0, "domusImageList")?;
         let (cache, connection) = (cache(on)?, on.clone());
@@ -109,7 +109,7 @@ call! {
 
 call! {
     /// A qcow2 image over a base image.
-    CreateImageOverlay = "domusImageCreateOverlay", Write, "storage_vol:create";
+    CreateImageOverlay = "domusImageCreateOverlay", Write, "connect:write";
     (caller, on: Connection, OverlayArgs { image, path, size, flags } => OverlayArgs) -> () {
         check_host_flags(flags, 0, "domusImageCreateOverlay")?;
         let cache = cache(on)?;
@@ -121,7 +121,7 @@ call! {
 
 call! {
     /// Removes the base images that nothing uses; their checksums.
-    PruneImages = "domusImagePrune", Write, "storage_vol:delete";
+    PruneImages = "domusImagePrune", Write, "connect:write";
     (caller, on: Connection, PruneArgs { age, flags } => PruneArgs) -> Vec<String> {
         check_host_flags(flags, 0, "domusImagePrune")?;
         let (cache, work) = (cache(on)?, on.host().work.clone());

@@ -7,7 +7,7 @@ use crate::engine::domain::Snapshot;
 use crate::engine::state::StateReason;
 use crate::error::{Code, Error, Result};
 use crate::types::TypedParams;
-use crate::types::flags::{self, affect};
+use crate::types::flags::{self, affect, vcpu, xml};
 
 /// `virDomainInfo`.
 #[derive(Clone, Copy, Debug)]
@@ -111,14 +111,12 @@ call! {
 
 call! {
     /// The definition as XML (`virDomainXMLFlags`).
-    GetXmlDesc = "virDomainGetXMLDesc", Read, "domain:read";
+    GetXmlDesc = "virDomainGetXMLDesc", Read,
+        "domain:read", "domain:read_secure" if |flags| flags & (xml::SECURE | xml::MIGRATABLE) != 0;
     (caller, on: Domain, flags => u32) -> String {
         use flags::xml;
         check_flags(on, flags, xml::SECURE | xml::INACTIVE | xml::UPDATE_CPU | xml::MIGRATABLE, "virDomainGetXMLDesc")?;
         let secure = flags & xml::SECURE != 0;
-        if secure && caller.read_only {
-            return Err(Error::new(Code::OperationDenied, "virDomainGetXMLDesc with secure flag"));
-        }
         let snapshot = on.snapshot();
         let inactive = flags & xml::INACTIVE != 0 || !snapshot.active();
         let def = if inactive { snapshot.next() } else { snapshot.current() };
@@ -180,7 +178,7 @@ call! {
 
 call! {
     /// Number of vCPUs (`virDomainVcpuFlags`).
-    GetVcpus = "virDomainGetVcpusFlags", Read, "domain:read";
+    GetVcpus = "virDomainGetVcpusFlags", Read, "domain:read", "domain:write" if |flags| flags & vcpu::GUEST != 0;
     (caller, on: Domain, flags => u32) -> u32 {
         use flags::vcpu;
         check_flags(on, flags, affect::LIVE | affect::CONFIG | vcpu::MAXIMUM | vcpu::GUEST, "virDomainGetVcpusFlags")?;
@@ -268,7 +266,7 @@ call! {
 
 call! {
     /// The guest's own name for itself, from its agent. From leases: not supported.
-    GetDomainHostname = "virDomainGetHostname", Read, "domain:read";
+    GetDomainHostname = "virDomainGetHostname", Write, "domain:write";
     (caller, on: Domain, flags => u32) -> String {
         check_flags(on, flags, HOSTNAME_LEASE | HOSTNAME_AGENT, "virDomainGetHostname")?;
         if flags & HOSTNAME_LEASE != 0 {

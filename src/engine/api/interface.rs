@@ -2,7 +2,7 @@
 
 use super::{XmlFlags, call, check_host_flags};
 use crate::engine::Connection;
-use crate::engine::interface::HostInterface;
+use crate::engine::interface::{self, HostInterface};
 use crate::net::host_interface::{InterfaceDef, list};
 use crate::types::flags;
 
@@ -11,35 +11,42 @@ const XML_INACTIVE: u32 = 1;
 
 call! {
     /// All interfaces that match `virConnectListAllInterfacesFlags`, by name.
-    ListAllInterfaces = "virConnectListAllInterfaces", Read, "connect:search_interfaces";
+    ListAllInterfaces = "virConnectListAllInterfaces", Read, "connect:search_interfaces" only "interface:getattr";
     (caller, on: Connection, flags => u32) -> Vec<HostInterface> {
         check_host_flags(flags, list::ALL, "virConnectListAllInterfaces")?;
         let all = flags & list::ALL == 0;
-        on.host().interfaces.all(all || flags & list::ACTIVE != 0, all || flags & list::INACTIVE != 0).await
+        let (active, inactive) = (all || flags & list::ACTIVE != 0, all || flags & list::INACTIVE != 0);
+        caller.permit::<Self>().visible(on.host().interfaces.all(active, inactive).await?).await
     }
 }
 
 call! {
     /// By name.
     InterfaceLookupByName = "virInterfaceLookupByName", Read, "interface:getattr";
-    (caller, on: Connection, name => String) -> HostInterface { on.host().interfaces.by_name(&name).await }
+    (caller, on: Connection, name => String) -> HostInterface {
+        caller.permit::<Self>().found(on.host().interfaces.by_name(&name).await?).await
+    }
 }
 
 call! {
     /// By MAC address.
     InterfaceLookupByMac = "virInterfaceLookupByMACString", Read, "interface:getattr";
-    (caller, on: Connection, mac => String) -> HostInterface { on.host().interfaces.by_mac(&mac).await }
+    (caller, on: Connection, mac => String) -> HostInterface {
+        caller.permit::<Self>().found(on.host().interfaces.by_mac(&mac).await?).await
+    }
 }
 
 call! {
     /// Defines an interface or replaces its definition (`virInterfaceDefineFlags`).
-    InterfaceDefineXml = "virInterfaceDefineXML", Write, "interface:write";
+    InterfaceDefineXml = "virInterfaceDefineXML", Write, "interface:write", "interface:save";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> HostInterface {
         check_host_flags(flags, flags::define::VALIDATE, "virInterfaceDefineXML")?;
         if flags & flags::define::VALIDATE != 0 {
             InterfaceDef::validate(&xml)?;
         }
-        on.host().interfaces.define(InterfaceDef::parse(&xml)?)
+        let def = InterfaceDef::parse(&xml)?;
+        caller.permit::<Self>().on_new("interface", || Ok(interface::details(&def.name, def.mac()))).await?;
+        on.host().interfaces.define(def)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{call, check_flags, info};
+use super::{call, check_flags, info, stored};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::Interface;
 use crate::domain_xml::device::net_options::{Bandwidth, Rate};
@@ -103,7 +103,8 @@ fn changed(old: &Bandwidth, params: &TypedParams) -> Result<Bandwidth> {
 
 call! {
     /// Sets limits of an interface.
-    SetInterfaceParameters = "virDomainSetInterfaceParameters", Write, "domain:write";
+    SetInterfaceParameters = "virDomainSetInterfaceParameters", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, InterfaceTuneArgs { device, params, flags } => InterfaceTuneArgs) -> () {
         check_flags(on, flags, affect::LIVE | affect::CONFIG, "virDomainSetInterfaceParameters")?;
         refuse_containers(on, "virDomainSetInterfaceParameters")?;

@@ -1,7 +1,7 @@
 //! Threads that serve disks.
 
 use super::tune::{ParamsArgs, tune};
-use super::{call, check_flags, info, vcpu};
+use super::{call, check_flags, info, stored, vcpu};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::tune::{IoThread, IoThreadPin, iothread_ids, list_iothreads, set_members};
 use crate::engine::Domain;
@@ -70,7 +70,7 @@ pub struct PinIoThreadArgs {
 
 call! {
     /// Binds such a thread to host CPUs. Errors: 8 when there is none with this number.
-    PinIoThread = "virDomainPinIOThread", Write, "domain:write";
+    PinIoThread = "virDomainPinIOThread", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, PinIoThreadArgs { id, cpus, flags } => PinIoThreadArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainPinIOThread")?;
         refuse_others(on, "virDomainPinIOThread")?;
@@ -140,7 +140,8 @@ fn set_params(thread: &mut IoThread, params: &TypedParams) -> Result<()> {
 
 call! {
     /// How such a thread polls, and how many helpers it may have.
-    SetIoThreadParams = "virDomainSetIOThreadParams", Write, "domain:write";
+    SetIoThreadParams = "virDomainSetIOThreadParams", Write,
+        "domain:write", "domain:save" if |args| stored(args.params.flags);
     (caller, on: Domain, IoThreadParamsArgs { id, params: ParamsArgs { params, flags } } => IoThreadParamsArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainSetIOThreadParams")?;
         if on.runtime().kind() != DriverKind::Qemu {
@@ -172,7 +173,7 @@ fn used(def: &DomainDef, id: u32) -> bool {
 
 call! {
     /// One more thread. Errors: 55 when there is one with this number.
-    AddIoThread = "virDomainAddIOThread", Write, "domain:write";
+    AddIoThread = "virDomainAddIOThread", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, IoThreadArgs { id, flags } => IoThreadArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainAddIOThread")?;
         refuse_others(on, "virDomainAddIOThread")?;
@@ -194,7 +195,7 @@ call! {
 
 call! {
     /// One less. Errors: 8 when there is none with this number, 55 when something uses it.
-    DelIoThread = "virDomainDelIOThread", Write, "domain:write";
+    DelIoThread = "virDomainDelIOThread", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, IoThreadArgs { id, flags } => IoThreadArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainDelIOThread")?;
         refuse_others(on, "virDomainDelIOThread")?;

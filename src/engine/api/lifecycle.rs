@@ -11,7 +11,7 @@ use crate::engine::Domain;
 use crate::engine::domain::{How, NewDefinition, Op};
 use crate::engine::driver::{DriverKind, Tune};
 use crate::error::{Code, Error, Result};
-use crate::types::flags;
+use crate::types::flags::{self, shutdown};
 
 call! {
     /// Starts a defined domain (`virDomainCreateFlags`).
@@ -76,7 +76,8 @@ pub(super) async fn start(caller: &Caller, on: &Domain, how: How, transient: Opt
 
 call! {
     /// Asks the guest to power off (`virDomainShutdownFlagValues`); returns once it was asked.
-    Shutdown = "virDomainShutdownFlags", Write, "domain:init_control";
+    Shutdown = "virDomainShutdownFlags", Write,
+        "domain:init_control", "domain:write" if |flags| flags & shutdown::GUEST_AGENT != 0;
     (caller, on: Domain, flags => u32) -> () {
         check_flags(on, flags, 31, "virDomainShutdownFlags")?;
         on.request(Op::Shutdown { flags }).await
@@ -85,7 +86,8 @@ call! {
 
 call! {
     /// Asks the guest to reboot (`virDomainRebootFlagValues`); returns once it was asked.
-    Reboot = "virDomainReboot", Write, "domain:init_control";
+    Reboot = "virDomainReboot", Write,
+        "domain:init_control", "domain:write" if |flags| flags & shutdown::GUEST_AGENT != 0;
     (caller, on: Domain, flags => u32) -> () {
         check_flags(on, flags, 31, "virDomainReboot")?;
         on.request(Op::Reboot { flags }).await

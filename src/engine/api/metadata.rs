@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{call, check_flags};
+use super::{call, check_flags, stored};
 use crate::domain_xml::DomainDef;
 use crate::engine::Domain;
 use crate::engine::domain::Op;
@@ -76,7 +76,7 @@ fn edit(def: &mut DomainDef, args: &SetMetadataArgs) -> Result<()> {
 
 call! {
     /// Changes title, description or one application's element, of the running domain, its definition or both.
-    SetMetadata = "virDomainSetMetadata", Write, "domain:write";
+    SetMetadata = "virDomainSetMetadata", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, args => SetMetadataArgs) -> () {
         check_flags(on, args.flags, affect::LIVE | affect::CONFIG, "virDomainSetMetadata")?;
         check(&args)?;

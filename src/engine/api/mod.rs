@@ -38,6 +38,8 @@ mod stats;
 mod storage_pool;
 mod storage_vol;
 mod storage_work;
+#[cfg(test)]
+mod tests;
 mod tune;
 mod vcpu;
 mod xml;
@@ -165,7 +167,10 @@ pub use vcpu::{
 };
 pub use xml::{DiagnoseXml, DiffXml, TwoXml};
 
+use super::access::guard::{Ask, Details, Guarded, Permit, domain_details};
+use super::access::right::Right;
 use crate::error::{Code, Error, Result, Subsystem};
+use crate::types::flags;
 
 /// What a call is made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,6 +187,23 @@ pub enum ObjectKind {
     DomainSnapshot,
 }
 
+impl ObjectKind {
+    /// The first word of the rights about it.
+    pub const fn of_rights(self) -> &'static str {
+        match self {
+            ObjectKind::Connect => "connect",
+            ObjectKind::Domain | ObjectKind::DomainSnapshot => "domain",
+            ObjectKind::Network => "network",
+            ObjectKind::StoragePool => "storage_pool",
+            ObjectKind::StorageVol => "storage_vol",
+            ObjectKind::Secret => "secret",
+            ObjectKind::NodeDevice => "node_device",
+            ObjectKind::Interface => "interface",
+            ObjectKind::NwFilter => "nwfilter",
+        }
+    }
+}
+
 /// Whether a call changes anything: a read-only caller may make `Read` calls only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -196,8 +218,11 @@ pub struct CallInfo {
     pub name: &'static str,
     pub object: ObjectKind,
     pub class: Class,
-    /// libvirt's access right, `domain:read` (the `acl` column of its protocol).
-    pub acl: &'static str,
+    /// What it needs, all of them; [`Call::WHEN`] says of each whether only at times. Those on another kind of object than
+    /// the call is made on are of what it finds or makes: its own code asks for them ([`Permit`]).
+    pub rights: &'static [&'static Right],
+    /// A list has what the caller has this right on.
+    pub filter: Option<&'static Right>,
 }
 
 /// Whether who called is still there. Long work for a client alone ends with it.
@@ -253,20 +278,32 @@ pub struct Caller {
     /// For the log: `uid 0 pid 4711`, `:1.42`.
     pub who: String,
     pub presence: Presence,
+    /// Set where each call is asked about.
+    pub ask: Option<Ask>,
 }
 
 impl Caller {
     /// The daemon itself.
     pub fn daemon() -> Self {
-        Caller { read_only: false, who: "the daemon".into(), presence: Presence::default() }
+        Caller { read_only: false, who: "the daemon".into(), presence: Presence::default(), ask: None }
+    }
+
+    /// Its leave to make `C` on what the call itself finds or makes.
+    fn permit<C: Call>(&self) -> Permit<'_> {
+        Permit { ask: self.ask.as_ref(), info: &C::INFO }
     }
 }
+
+/// When a right is needed; `None` = always.
+pub type When<Args> = Option<fn(&Args) -> bool>;
 
 /// One libvirt call; see the module's text.
 pub trait Call: 'static {
     const INFO: CallInfo;
+    /// Beside [`CallInfo::rights`], one for each.
+    const WHEN: &'static [When<Self::Args>];
     /// [`ObjectKind`]'s type: `Connection`, `Domain`, `Network` ...
-    type On: Send + Sync;
+    type On: On + Guarded + Send + Sync;
     type Args: Send + 'static;
     type Ret: Send + 'static;
 
@@ -275,17 +312,57 @@ pub trait Call: 'static {
 
 /// Checks access, then runs the call.
 pub async fn dispatch<C: Call>(caller: &Caller, on: &C::On, args: C::Args) -> Result<C::Ret> {
-    if caller.read_only && C::INFO.class == Class::Write {
-        return Err(Error::new(Code::OperationDenied, C::INFO.name));
+    if caller.read_only {
+        refuse_changes::<C>(&args)?;
+    }
+    if let Some(ask) = &caller.ask {
+        let rights: Vec<_> = needed::<C>(&args).map(|(right, _)| right).filter(|right| is_about::<C>(right)).collect();
+        // In a box: a call that nobody is asked about is not to carry its room.
+        Box::pin(async { ask.demand(&rights, &on.details().await).await }).await?;
     }
     C::run(caller, on, args).await
 }
 
-/// Declares a call: `call!(doc, Type, "virFunction", Object, Class, "acl", (caller, on: On, args: Args) -> Ret { .. })`.
+fn is_about<C: Call>(right: &Right) -> bool {
+    right.object == <C::On as Guarded>::OBJECT
+}
+
+/// The rights that the call needs with these arguments, and whether it does not always.
+fn needed<C: Call>(args: &C::Args) -> impl Iterator<Item = (&'static Right, bool)> {
+    let rights = C::INFO.rights.iter().copied().zip(C::WHEN);
+    rights.filter_map(|(right, when)| when.is_none_or(|when| when(args)).then_some((right, when.is_some())))
+}
+
+/// Refuses a caller who may only look, with libvirt's text. What a call needs only at times it does not get either,
+/// unless everybody has it.
+fn refuse_changes<C: Call>(args: &C::Args) -> Result<()> {
+    let name = C::INFO.name;
+    let denied = |what: String| Err(Error::new(Code::OperationDenied, what));
+    if C::INFO.class == Class::Write {
+        return denied(format!("read only access prevents {name}"));
+    }
+    match needed::<C>(args).find(|(right, at_times)| *at_times && !right.by_default) {
+        None => Ok(()),
+        Some((right, _)) if right.permission == "read_secure" => denied(format!("{name} with secure flag")),
+        Some(_) => denied(format!("read only access prevents {name}")),
+    }
+}
+
+/// Whether a change of these flags (`VIR_DOMAIN_AFFECT_*`) is one of the kept definition: unless it is of what runs only.
+fn stored(flags: u32) -> bool {
+    flags & (flags::affect::LIVE | flags::affect::CONFIG) != flags::affect::LIVE
+}
+
+/// Declares a call:
+/// `call!(doc, Type = "virFunction", Class, "object:right"; (caller, on: On, args => Args) -> Ret { .. })`.
+///
+/// Behind the first right: `only "object:right"`, a list leaves out what the caller does not have this right on; and, after
+/// commas, further rights, those with `if |args| ..` needed at times only.
 macro_rules! call {
     (
         $(#[$doc:meta])*
-        $name:ident = $function:literal, $class:ident, $acl:literal;
+        $name:ident = $function:literal, $class:ident,
+        $right:literal $(only $filter:literal)? $(, $more:literal $(if $when:expr)?)*;
         ($caller:ident, $on:ident: $On:ident, $args:pat => $Args:ty) -> $Ret:ty $body:block
     ) => {
         $(#[$doc])*
@@ -297,8 +374,14 @@ macro_rules! call {
                 name: $function,
                 object: <$On as $crate::engine::api::On>::KIND,
                 class: $crate::engine::api::Class::$class,
-                acl: $acl,
+                rights: &[
+                    $crate::engine::access::right::Right::named($right)
+                    $(, $crate::engine::access::right::Right::named($more))*
+                ],
+                filter: $crate::engine::api::call!(@filter $($filter)?),
             };
+            const WHEN: &'static [$crate::engine::api::When<$Args>] =
+                &[None $(, $crate::engine::api::call!(@when $($when)?))*];
             type On = $On;
             type Args = $Args;
             type Ret = $Ret;
@@ -317,6 +400,10 @@ macro_rules! call {
             }
         }
     };
+    (@filter) => { None };
+    (@filter $filter:literal) => { Some($crate::engine::access::right::Right::named($filter)) };
+    (@when) => { None };
+    (@when $when:expr) => { Some($when) };
 }
 pub(crate) use call;
 
@@ -392,6 +479,22 @@ impl On for super::Connection {
 
     fn subsystem(&self) -> crate::error::Subsystem {
         self.kind().subsystem()
+    }
+}
+
+impl Guarded for super::Connection {
+    const OBJECT: &'static str = <Self as On>::KIND.of_rights();
+
+    async fn details(&self) -> Details {
+        Details::new()
+    }
+}
+
+impl Guarded for super::Domain {
+    const OBJECT: &'static str = <Self as On>::KIND.of_rights();
+
+    async fn details(&self) -> Details {
+        domain_details(&self.name(), self.uuid())
     }
 }
 

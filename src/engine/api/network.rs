@@ -2,11 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{XmlFlags, call, check_host_flags};
+use super::{XmlFlags, call, check_host_flags, stored};
 use crate::engine::Connection;
+use crate::engine::access::guard::{Details, Guarded, named};
 use crate::engine::host::HostObjects;
 use crate::engine::network::define::{self, Edit, Metadata};
-use crate::engine::network::{self, Network, client_ports};
+use crate::engine::network::{self, Network, NetworkKind, client_ports};
+use crate::engine::objects::definition;
 use crate::error::{Code, Error, Result};
 use crate::net::network::FormatOptions;
 use crate::net::network::run::leases::Lease;
@@ -25,6 +27,33 @@ mod list {
 
 /// `VIR_TYPED_PARAM_STRING_OKAY`: clients of today always say it; no bandwidth is a string.
 const STRING_OKAY: u32 = 4;
+/// A port of a network.
+#[derive(Clone, Debug)]
+pub struct NetworkPort {
+    pub network: Network,
+    pub uuid: Uuid,
+}
+
+impl Guarded for NetworkPort {
+    const OBJECT: &'static str = "network_port";
+
+    async fn details(&self) -> Details {
+        let mut details = network_details(&self.network);
+        details.push(("port_uuid", self.uuid.to_string()));
+        details
+    }
+}
+
+/// Details of a port that is yet to be made. Errors: those of the document.
+fn port_details(network: &Network, xml: &str) -> Result<Details> {
+    let mut details = network_details(network);
+    details.push(("port_uuid", crate::net::network::port::parse(xml, false)?.uuid.to_string()));
+    Ok(details)
+}
+
+fn network_details(network: &Network) -> Details {
+    named(["network_name", "network_uuid"], network.name(), network.uuid())
+}
 
 /// `VIR_NETWORK_XML_INACTIVE`
 const XML_INACTIVE: u32 = 1;
@@ -43,39 +72,46 @@ fn matches(network: &Network, flags: u32) -> bool {
 
 call! {
     /// All networks that match `virConnectListAllNetworksFlags`, by name.
-    ListAllNetworks = "virConnectListAllNetworks", Read, "connect:search_networks";
+    ListAllNetworks = "virConnectListAllNetworks", Read, "connect:search_networks" only "network:getattr";
     (caller, on: Connection, flags => u32) -> Vec<Network> {
         check_host_flags(flags, 63, "virConnectListAllNetworks")?;
-        Ok(on.host().networks.all().into_iter().filter(|network| matches(network, flags)).collect())
+        let networks = on.host().networks.all().into_iter().filter(|network| matches(network, flags)).collect();
+        caller.permit::<Self>().visible(networks).await
     }
 }
 
 call! {
     /// By name.
     NetworkLookupByName = "virNetworkLookupByName", Read, "network:getattr";
-    (caller, on: Connection, name => String) -> Network { on.host().networks.by_name(&name) }
+    (caller, on: Connection, name => String) -> Network {
+        caller.permit::<Self>().found(on.host().networks.by_name(&name)?).await
+    }
 }
 
 call! {
     /// By UUID.
     NetworkLookupByUuid = "virNetworkLookupByUUID", Read, "network:getattr";
-    (caller, on: Connection, uuid => Uuid) -> Network { on.host().networks.by_uuid(uuid) }
+    (caller, on: Connection, uuid => Uuid) -> Network {
+        caller.permit::<Self>().found(on.host().networks.by_uuid(uuid)?).await
+    }
 }
 
 call! {
     /// Defines a network or replaces its definition.
-    NetworkDefineXml = "virNetworkDefineXMLFlags", Write, "network:write";
+    NetworkDefineXml = "virNetworkDefineXMLFlags", Write, "network:write", "network:save";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Network {
         check_host_flags(flags, flags::define::VALIDATE, "virNetworkDefineXMLFlags")?;
+        caller.permit::<Self>().on_new("network", || Ok(definition::<NetworkKind>(&crate::net::network::parse(&xml)?.def))).await?;
         define::define(on.host(), &xml, flags & flags::define::VALIDATE != 0).await
     }
 }
 
 call! {
     /// Makes a network live that has no definition.
-    NetworkCreateXml = "virNetworkCreateXMLFlags", Write, "network:start";
+    NetworkCreateXml = "virNetworkCreateXMLFlags", Write, "network:write", "network:start";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Network {
         check_host_flags(flags, flags::define::VALIDATE, "virNetworkCreateXMLFlags")?;
+        caller.permit::<Self>().on_new("network", || Ok(definition::<NetworkKind>(&crate::net::network::parse(&xml)?.def))).await?;
         define::create(on.host(), &xml, flags & flags::define::VALIDATE != 0).await
     }
 }
@@ -135,7 +171,7 @@ call! {
 
 call! {
     /// Whether it is live.
-    NetworkIsActive = "virNetworkIsActive", Read, "network:getattr";
+    NetworkIsActive = "virNetworkIsActive", Read, "network:read";
     (caller, on: Network, () => ()) -> bool {
         on.def()?;
         Ok(on.state().active())
@@ -144,7 +180,7 @@ call! {
 
 call! {
     /// Whether it has a definition that is kept.
-    NetworkIsPersistent = "virNetworkIsPersistent", Read, "network:getattr";
+    NetworkIsPersistent = "virNetworkIsPersistent", Read, "network:read";
     (caller, on: Network, () => ()) -> bool {
         on.def()?;
         Ok(on.state().persistent())
@@ -175,7 +211,7 @@ pub struct NetworkUpdateArgs {
 
 call! {
     /// Changes one entry of a section, of the running network, its definition, or both.
-    NetworkUpdate = "virNetworkUpdate", Write, "network:write";
+    NetworkUpdate = "virNetworkUpdate", Write, "network:write", "network:save" if |args| stored(args.flags);
     (caller, on: Network, NetworkUpdateArgs { edit, flags } => NetworkUpdateArgs) -> () {
         check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkUpdate")?;
         define::change_section(on, &edit, flags).await
@@ -208,7 +244,8 @@ fn check_metadata(metadata: &Metadata) -> Result<()> {
 
 call! {
     /// Changes title, description or one application's element.
-    NetworkSetMetadata = "virNetworkSetMetadata", Write, "network:write";
+    NetworkSetMetadata = "virNetworkSetMetadata", Write,
+        "network:write", "network:save" if |args| stored(args.flags);
     (caller, on: Network, NetworkSetMetadataArgs { metadata, flags } => NetworkSetMetadataArgs) -> () {
         check_host_flags(flags, define::LIVE | define::CONFIG, "virNetworkSetMetadata")?;
         check_metadata(&metadata)?;
@@ -268,45 +305,55 @@ call! {
 
 call! {
     /// The UUIDs of its ports. Error: code 55 when it is not active.
-    NetworkListAllPorts = "virNetworkListAllPorts", Read, "network:search_ports";
+    NetworkListAllPorts = "virNetworkListAllPorts", Read, "network:search_ports" only "network_port:getattr";
     (caller, on: Network, flags => u32) -> Vec<Uuid> {
         check_host_flags(flags, 0, "virNetworkListAllPorts")?;
         if !on.state().active() {
             return Err(Error::invalid_state(format!("network '{}' is not active", on.name())));
         }
-        Ok(host(on)?.ports.of(on.uuid()).into_iter().map(|port| port.def.uuid).collect())
+        let ports = host(on)?.ports.of(on.uuid()).into_iter();
+        let ports = ports.map(|port| NetworkPort { network: on.clone(), uuid: port.def.uuid }).collect();
+        let seen = caller.permit::<Self>().visible(ports).await?;
+        Ok(seen.into_iter().map(|port| port.uuid).collect())
     }
 }
 
 call! {
     /// Whether it has a port of this UUID. Error: code 107.
-    NetworkPortLookupByUuid = "virNetworkPortLookupByUUID", Read, "network-port:getattr";
-    (caller, on: Network, uuid => Uuid) -> Uuid { Ok(client_ports::find(on, uuid)?.def.uuid) }
+    NetworkPortLookupByUuid = "virNetworkPortLookupByUUID", Read, "network_port:getattr";
+    (caller, on: Network, uuid => Uuid) -> Uuid {
+        let uuid = client_ports::find(on, uuid)?.def.uuid;
+        Ok(caller.permit::<Self>().found(NetworkPort { network: on.clone(), uuid }).await?.uuid)
+    }
 }
 
 call! {
     /// What a port is.
-    NetworkPortGetXmlDesc = "virNetworkPortGetXMLDesc", Read, "network-port:read";
+    NetworkPortGetXmlDesc = "virNetworkPortGetXMLDesc", Read, "network_port:read";
     (caller, on: Network, (uuid, flags) => (Uuid, u32)) -> String {
         check_host_flags(flags, 0, "virNetworkPortGetXMLDesc")?;
-        Ok(crate::net::network::port::format(&client_ports::find(on, uuid)?.def))
+        let port = client_ports::find(on, uuid)?;
+        caller.permit::<Self>().on(&NetworkPort { network: on.clone(), uuid }).await?;
+        Ok(crate::net::network::port::format(&port.def))
     }
 }
 
 call! {
     /// Makes a port for what a client connects itself; its UUID.
-    NetworkPortCreateXml = "virNetworkPortCreateXML", Write, "network-port:create";
+    NetworkPortCreateXml = "virNetworkPortCreateXML", Write, "network_port:create";
     (caller, on: Network, XmlFlags { xml, flags } => XmlFlags) -> Uuid {
         check_host_flags(flags, client_ports::RECLAIM | client_ports::VALIDATE, "virNetworkPortCreateXML")?;
+        caller.permit::<Self>().on_new("network_port", || port_details(on, &xml)).await?;
         client_ports::create(on, &xml, flags).await
     }
 }
 
 call! {
     /// Gives a port back.
-    NetworkPortDelete = "virNetworkPortDelete", Write, "network-port:delete";
+    NetworkPortDelete = "virNetworkPortDelete", Write, "network_port:delete";
     (caller, on: Network, (uuid, flags) => (Uuid, u32)) -> () {
         check_host_flags(flags, 0, "virNetworkPortDelete")?;
+        caller.permit::<Self>().on(&NetworkPort { network: on.clone(), uuid }).await?;
         client_ports::delete(on, uuid).await
     }
 }
@@ -322,18 +369,20 @@ pub struct NetworkPortParamsArgs {
 
 call! {
     /// The bandwidth of a port, of the directions that are limited.
-    NetworkPortGetParameters = "virNetworkPortGetParameters", Read, "network-port:read";
+    NetworkPortGetParameters = "virNetworkPortGetParameters", Read, "network_port:read";
     (caller, on: Network, NetworkPortParamsArgs { port, flags, .. } => NetworkPortParamsArgs) -> TypedParams {
         check_host_flags(flags, STRING_OKAY, "virNetworkPortGetParameters")?;
+        caller.permit::<Self>().on(&NetworkPort { network: on.clone(), uuid: port }).await?;
         client_ports::parameters(on, port)
     }
 }
 
 call! {
     /// Replaces the bandwidth of a port that a client made.
-    NetworkPortSetParameters = "virNetworkPortSetParameters", Write, "network-port:write";
+    NetworkPortSetParameters = "virNetworkPortSetParameters", Write, "network_port:write";
     (caller, on: Network, NetworkPortParamsArgs { port, params, flags } => NetworkPortParamsArgs) -> () {
         check_host_flags(flags, 0, "virNetworkPortSetParameters")?;
+        caller.permit::<Self>().on(&NetworkPort { network: on.clone(), uuid: port }).await?;
         client_ports::set_parameters(on, port, &params).await
     }
 }

@@ -18,25 +18,27 @@ async fn all(on: &Connection, flags: u32) -> crate::error::Result<Vec<NodeDevice
 
 call! {
     /// All devices that match `virConnectListAllNodeDeviceFlags`, by name.
-    ListAllNodeDevices = "virConnectListAllNodeDevices", Read, "connect:search_node_devices";
+    ListAllNodeDevices = "virConnectListAllNodeDevices", Read,
+        "connect:search_node_devices" only "node_device:getattr";
     (caller, on: Connection, flags => u32) -> Vec<NodeDevice> {
         check_host_flags(flags, list::ALL, "virConnectListAllNodeDevices")?;
-        all(on, flags).await
+        caller.permit::<Self>().visible(all(on, flags).await?).await
     }
 }
 
 call! {
     /// Devices with this capability, or all. A word that is no capability is one that no device has.
-    NodeListDevices = "virNodeListDevices", Read, "connect:search_node_devices";
+    NodeListDevices = "virNodeListDevices", Read, "connect:search_node_devices" only "node_device:getattr";
     (caller, on: Connection, (cap, flags) => (Option<String>, u32)) -> Vec<NodeDevice> {
         check_host_flags(flags, 0, "virNodeListDevices")?;
-        match cap.filter(|cap| !cap.is_empty()) {
-            None => all(on, 0).await,
+        let flags = match cap.filter(|cap| !cap.is_empty()) {
+            None => 0,
             Some(cap) => match CAPS.iter().position(|known| *known == cap) {
-                Some(bit) => all(on, 1 << bit).await,
-                None => Ok(Vec::new()),
+                Some(bit) => 1 << bit,
+                None => return Ok(Vec::new()),
             },
-        }
+        };
+        caller.permit::<Self>().visible(all(on, flags).await?).await
     }
 }
 
@@ -45,7 +47,7 @@ call! {
     NodeDeviceLookupByName = "virNodeDeviceLookupByName", Read, "node_device:getattr";
     (caller, on: Connection, name => String) -> NodeDevice {
         on.host().node_devices.device(&name).await?;
-        Ok(on.host().node_devices.named(&name))
+        caller.permit::<Self>().found(on.host().node_devices.named(&name)).await
     }
 }
 
@@ -55,7 +57,7 @@ call! {
     (caller, on: Connection, (node, port, flags) => (String, String, u32)) -> NodeDevice {
         check_host_flags(flags, 0, "virNodeDeviceLookupSCSIHostByWWN")?;
         let device = on.host().node_devices.by_wwn(&node, &port).await?;
-        Ok(on.host().node_devices.named(&device.name))
+        caller.permit::<Self>().found(on.host().node_devices.named(&device.name)).await
     }
 }
 
@@ -107,10 +109,12 @@ call! {
 
 call! {
     /// Makes a device: a virtual port of a Fibre Channel host (`virNodeDeviceCreateXMLFlags`).
-    NodeDeviceCreateXml = "virNodeDeviceCreateXML", Write, "node_device:write";
+    NodeDeviceCreateXml = "virNodeDeviceCreateXML", Write, "node_device:write", "node_device:start";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> NodeDevice {
         check_host_flags(flags, flags::define::VALIDATE, "virNodeDeviceCreateXML")?;
-        let name = on.host().node_devices.create(&Device::parse(&xml)?).await?;
+        let device = Device::parse(&xml)?;
+        caller.permit::<Self>().on_new("node_device", || Ok(vec![("node_device_name", device.name.clone())])).await?;
+        let name = on.host().node_devices.create(&device).await?;
         Ok(on.host().node_devices.named(&name))
     }
 }

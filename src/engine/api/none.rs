@@ -58,7 +58,7 @@ call! {
 
 call! {
     /// Ends the job on a disk. Errors: code 8, for there is none.
-    BlockJobAbort = "virDomainBlockJobAbort", Write, "domain:block_write";
+    BlockJobAbort = "virDomainBlockJobAbort", Write, "domain:write";
     (caller, on: Domain, BlockJobArgs { disk: wanted, flags } => BlockJobArgs) -> () {
         only(on, &[DriverKind::Qemu], "virDomainBlockJobAbort")?;
         check_flags(on, flags, ABORT_FLAGS, "virDomainBlockJobAbort")?;
@@ -68,7 +68,7 @@ call! {
 
 call! {
     /// How fast the job on a disk may be. Errors: code 8, for there is none.
-    BlockJobSetSpeed = "virDomainBlockJobSetSpeed", Write, "domain:block_write";
+    BlockJobSetSpeed = "virDomainBlockJobSetSpeed", Write, "domain:write";
     (caller, on: Domain, BlockJobArgs { disk: wanted, flags } => BlockJobArgs) -> () {
         only(on, &[DriverKind::Qemu], "virDomainBlockJobSetSpeed")?;
         check_flags(on, flags, SPEED_BYTES, "virDomainBlockJobSetSpeed")?;

@@ -2,16 +2,17 @@
 
 use super::{XmlFlags, call, check_host_flags};
 use crate::engine::Connection;
-use crate::engine::nwfilter::NwFilter;
+use crate::engine::nwfilter::{NwFilter, NwFilterKind};
+use crate::engine::objects::definition;
 use crate::net::filter::FilterDef;
 use crate::types::{Uuid, flags};
 
 call! {
     /// All filters, by name.
-    ListAllNwFilters = "virConnectListAllNWFilters", Read, "connect:search_nwfilters";
+    ListAllNwFilters = "virConnectListAllNWFilters", Read, "connect:search_nwfilters" only "nwfilter:getattr";
     (caller, on: Connection, flags => u32) -> Vec<NwFilter> {
         check_host_flags(flags, 0, "virConnectListAllNWFilters")?;
-        Ok(on.host().filters("virConnectListAllNWFilters")?.all())
+        caller.permit::<Self>().visible(on.host().filters("virConnectListAllNWFilters")?.all()).await
     }
 }
 
@@ -19,7 +20,7 @@ call! {
     /// By name.
     NwFilterLookupByName = "virNWFilterLookupByName", Read, "nwfilter:getattr";
     (caller, on: Connection, name => String) -> NwFilter {
-        on.host().filters("virNWFilterLookupByName")?.by_name(&name)
+        caller.permit::<Self>().found(on.host().filters("virNWFilterLookupByName")?.by_name(&name)?).await
     }
 }
 
@@ -27,20 +28,22 @@ call! {
     /// By UUID.
     NwFilterLookupByUuid = "virNWFilterLookupByUUID", Read, "nwfilter:getattr";
     (caller, on: Connection, uuid => Uuid) -> NwFilter {
-        on.host().filters("virNWFilterLookupByUUID")?.by_uuid(uuid)
+        caller.permit::<Self>().found(on.host().filters("virNWFilterLookupByUUID")?.by_uuid(uuid)?).await
     }
 }
 
 call! {
     /// Defines a filter or replaces its definition (`virNWFilterDefineFlags`).
-    NwFilterDefineXml = "virNWFilterDefineXML", Write, "nwfilter:write";
+    NwFilterDefineXml = "virNWFilterDefineXML", Write, "nwfilter:write", "nwfilter:save";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> NwFilter {
         check_host_flags(flags, flags::define::VALIDATE, "virNWFilterDefineXMLFlags")?;
         on.host().filters("virNWFilterDefineXML")?;
         if flags & flags::define::VALIDATE != 0 {
             FilterDef::validate(&xml)?;
         }
-        on.host().define_filter(FilterDef::parse(&xml)?).await
+        let def = FilterDef::parse(&xml)?;
+        caller.permit::<Self>().on_new("nwfilter", || Ok(definition::<NwFilterKind>(&def))).await?;
+        on.host().define_filter(def).await
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{XmlFlags, call, check_host_flags};
 use crate::engine::Connection;
 use crate::engine::host::HostObjects;
-use crate::engine::secret::Secret;
+use crate::engine::objects::definition;
+use crate::engine::secret::{Secret, SecretKind};
 use crate::error::{Code, Error, Result, Subsystem};
 use crate::secret::{SecretDef, Value, list};
 use crate::types::{Uuid, flags};
@@ -29,36 +30,42 @@ fn host(secret: &Secret) -> Result<Arc<HostObjects>> {
 
 call! {
     /// All secrets that match `virConnectListAllSecretsFlags`.
-    ListAllSecrets = "virConnectListAllSecrets", Read, "connect:search_secrets";
+    ListAllSecrets = "virConnectListAllSecrets", Read, "connect:search_secrets" only "secret:getattr";
     (caller, on: Connection, flags => u32) -> Vec<Secret> {
         check_host_flags(flags, list::ALL, "virConnectListAllSecrets")?;
         let matches = |secret: &Secret| secret.state().def().is_some_and(|def| def.matches(flags));
-        Ok(on.host().secrets.all().into_iter().filter(matches).collect())
+        caller.permit::<Self>().visible(on.host().secrets.all().into_iter().filter(matches).collect()).await
     }
 }
 
 call! {
     /// Defines a secret or replaces its definition (`virSecretDefineFlags`).
-    SecretDefineXml = "virSecretDefineXML", Write, "secret:write";
+    SecretDefineXml = "virSecretDefineXML", Write, "secret:write", "secret:save";
     (caller, on: Connection, XmlFlags { xml, flags } => XmlFlags) -> Secret {
         check_host_flags(flags, flags::define::VALIDATE, "virSecretDefineXML")?;
         if flags & flags::define::VALIDATE != 0 {
             SecretDef::validate(&xml)?;
         }
-        on.host().define_secret(SecretDef::parse(&xml)?).await
+        let def = SecretDef::parse(&xml)?;
+        caller.permit::<Self>().on_new("secret", || Ok(definition::<SecretKind>(&def))).await?;
+        on.host().define_secret(def).await
     }
 }
 
 call! {
     /// By UUID.
     SecretLookupByUuid = "virSecretLookupByUUID", Read, "secret:getattr";
-    (caller, on: Connection, uuid => Uuid) -> Secret { on.host().secrets.by_uuid(uuid) }
+    (caller, on: Connection, uuid => Uuid) -> Secret {
+        caller.permit::<Self>().found(on.host().secrets.by_uuid(uuid)?).await
+    }
 }
 
 call! {
     /// By `virSecretUsageType` and what it is for.
     SecretLookupByUsage = "virSecretLookupByUsage", Read, "secret:getattr";
-    (caller, on: Connection, (kind, id) => (i32, String)) -> Secret { on.host().secret_by_usage(kind, &id) }
+    (caller, on: Connection, (kind, id) => (i32, String)) -> Secret {
+        caller.permit::<Self>().found(on.host().secret_by_usage(kind, &id)?).await
+    }
 }
 
 call! {

@@ -111,7 +111,8 @@ fn listed(domain: &Domain, tree: &Tree, names: Vec<&str>, flags: u32) -> Vec<Dom
 
 call! {
     /// Keeps the present moment, or puts one back that was made before (`virDomainSnapshotCreateFlags`).
-    SnapshotCreateXml = "virDomainSnapshotCreateXML", Write, "domain:snapshot";
+    SnapshotCreateXml = "virDomainSnapshotCreateXML", Write,
+        "domain:snapshot", "domain:fs_freeze" if |args| args.flags & create::QUIESCE != 0;
     (caller, on: Domain, XmlFlags { xml, flags } => XmlFlags) -> DomainSnapshot {
         check_flags(on, flags, create::ALL, "virDomainSnapshotCreateXML")?;
         if !on.runtime().driver().keeps_moments() {
@@ -191,13 +192,11 @@ call! {
 
 call! {
     /// Its description (`virDomainSnapshotXMLFlags`).
-    SnapshotGetXmlDesc = "virDomainSnapshotGetXMLDesc", Read, "domain:read";
+    SnapshotGetXmlDesc = "virDomainSnapshotGetXMLDesc", Read,
+        "domain:read", "domain:read_secure" if |flags| flags & XML_SECURE != 0;
     (caller, on: DomainSnapshot, flags => u32) -> String {
         check_flags(on, flags, XML_SECURE, "virDomainSnapshotGetXMLDesc")?;
         let secure = flags & XML_SECURE != 0;
-        if secure && caller.read_only {
-            return Err(Error::new(Code::OperationDenied, "virDomainSnapshotGetXMLDesc with secure flag"));
-        }
         Ok(on.find()?.1.to_xml(secure))
     }
 }
@@ -305,13 +304,11 @@ fn saved(on: &Domain) -> Result<Arc<Saved>> {
 
 call! {
     /// The definition that the next start goes on with.
-    ManagedSaveGetXmlDesc = "virDomainManagedSaveGetXMLDesc", Read, "domain:read";
+    ManagedSaveGetXmlDesc = "virDomainManagedSaveGetXMLDesc", Read,
+        "domain:read", "domain:read_secure" if |flags| flags & SAVED_SECURE != 0;
     (caller, on: Domain, flags => u32) -> String {
         check_flags(on, flags, SAVED_SECURE, "virDomainManagedSaveGetXMLDesc")?;
         let secure = flags & SAVED_SECURE != 0;
-        if secure && caller.read_only {
-            return Err(Error::new(Code::OperationDenied, "virDomainManagedSaveGetXMLDesc with secure flag"));
-        }
         let options = FormatOptions { secure, migratable: true, ..FormatOptions::default() };
         Ok(domain_xml::format(&saved(on)?.live, options))
     }
@@ -319,7 +316,7 @@ call! {
 
 call! {
     /// Changes that definition. Errors: 55 when there is none, 3: no driver's can be changed yet.
-    ManagedSaveDefineXml = "virDomainManagedSaveDefineXML", Write, "domain:hibernate";
+    ManagedSaveDefineXml = "virDomainManagedSaveDefineXML", Write, "domain:write", "domain:hibernate";
     (caller, on: Domain, () => ()) -> () {
         saved(on)?;
         Err(Error::no_support("virDomainManagedSaveDefineXML"))

@@ -75,7 +75,7 @@ fn configured(snapshot: &crate::engine::domain::Snapshot, groups: u32, params: &
 
 call! {
     /// Statistics of many domains.
-    GetAllDomainStats = "virConnectGetAllDomainStats", Read, "connect:search_domains";
+    GetAllDomainStats = "virConnectGetAllDomainStats", Read, "connect:search_domains" only "domain:read";
     (caller, on: Connection, args => AllStatsArgs) -> Vec<(Domain, TypedParams)> {
         let AllStatsArgs { stats, flags, domains } = args;
         let list_flags = (flags::list::NO_CHECKPOINT << 1) - 1;
@@ -83,8 +83,8 @@ call! {
         check_flags(on, flags, known, "virConnectGetAllDomainStats")?;
         let groups = groups(stats, flags)?;
         let domains = domains.unwrap_or_else(|| on.domains());
-        let wanted: Vec<Domain> =
-            domains.into_iter().filter(|domain| domain.snapshot().matches(flags & list_flags)).collect();
+        let wanted = domains.into_iter().filter(|domain| domain.snapshot().matches(flags & list_flags)).collect();
+        let wanted = caller.permit::<Self>().visible(wanted).await?;
         // All at once: one guest that hangs must not add its deadline to every other's.
         let all = wanted.into_iter().map(|domain| async move {
             let params = collect(&domain, groups, flags).await;

@@ -2,10 +2,11 @@
 
 use super::{call, check_host_flags};
 use crate::disk::pool::mount::Format;
-use crate::disk::pool::{PoolType, capabilities};
+use crate::disk::pool::{self, PoolType, capabilities};
 use crate::engine::Connection;
 use crate::engine::api::XmlFlags;
-use crate::engine::storage::{self, BuildMode, PoolInfo, StoragePool, StorageVol};
+use crate::engine::objects::definition;
+use crate::engine::storage::{self, BuildMode, PoolInfo, PoolKind, StoragePool, StorageVol};
 use crate::error::{Error, Result};
 use crate::types::Uuid;
 use crate::types::flags::storage_pool as bits;
@@ -75,10 +76,11 @@ fn pools(on: &Connection, flags: u32) -> Vec<StoragePool> {
 
 call! {
     /// Pools with `virConnectListAllStoragePoolsFlags`, by name.
-    ListAllStoragePools = "virConnectListAllStoragePools", Read, "connect:search_storage_pools";
+    ListAllStoragePools = "virConnectListAllStoragePools", Read,
+        "connect:search_storage_pools" only "storage_pool:getattr";
     (caller, on: Connection, flags => u32) -> Vec<StoragePool> {
         check_host_flags(flags, bits::list::ALL, "virConnectListAllStoragePools")?;
-        Ok(pools(on, flags))
+        caller.permit::<Self>().visible(pools(on, flags)).await
     }
 }
 
@@ -103,42 +105,50 @@ call! {
 call! {
     /// By name.
     LookupStoragePoolByName = "virStoragePoolLookupByName", Read, "storage_pool:getattr";
-    (caller, on: Connection, name => String) -> StoragePool { on.host().pools.by_name(&name) }
+    (caller, on: Connection, name => String) -> StoragePool {
+        caller.permit::<Self>().found(on.host().pools.by_name(&name)?).await
+    }
 }
 
 call! {
     /// By UUID.
     LookupStoragePoolByUuid = "virStoragePoolLookupByUUID", Read, "storage_pool:getattr";
-    (caller, on: Connection, uuid => Uuid) -> StoragePool { on.host().pools.by_uuid(uuid) }
+    (caller, on: Connection, uuid => Uuid) -> StoragePool {
+        caller.permit::<Self>().found(on.host().pools.by_uuid(uuid)?).await
+    }
 }
 
 call! {
     /// The pool of a volume.
     LookupStoragePoolByVolume = "virStoragePoolLookupByVolume", Read, "storage_pool:getattr";
-    (caller, on: StorageVol, () => ()) -> StoragePool { Ok(on.pool.clone()) }
+    (caller, on: StorageVol, () => ()) -> StoragePool { caller.permit::<Self>().found(on.pool.clone()).await }
 }
 
 call! {
     /// The running pool whose target is this path.
     LookupStoragePoolByTargetPath = "virStoragePoolLookupByTargetPath", Read, "storage_pool:getattr";
-    (caller, on: Connection, path => String) -> StoragePool { on.host().pool_by_target(&path) }
+    (caller, on: Connection, path => String) -> StoragePool {
+        caller.permit::<Self>().found(on.host().pool_by_target(&path)?).await
+    }
 }
 
 call! {
     /// Starts a pool that is gone when it stops. Flags: `virStoragePoolCreateFlags`.
-    CreateStoragePoolXml = "virStoragePoolCreateXML", Write, "storage_pool:start";
+    CreateStoragePoolXml = "virStoragePoolCreateXML", Write, "storage_pool:start", "storage_pool:write";
     (caller, on: Connection, args => XmlFlags) -> StoragePool {
         check_host_flags(args.flags, bits::create::ALL, "virStoragePoolCreateXML")?;
         let build = build_of_create(args.flags)?;
+        caller.permit::<Self>().on_new("storage_pool", || Ok(definition::<PoolKind>(&pool::parse(&args.xml)?.def))).await?;
         on.host().create_pool(&args.xml, args.flags & bits::create::VALIDATE != 0, build).await
     }
 }
 
 call! {
     /// Makes a pool persistent. Flags: `virStoragePoolDefineFlags`.
-    DefineStoragePoolXml = "virStoragePoolDefineXML", Write, "storage_pool:write";
+    DefineStoragePoolXml = "virStoragePoolDefineXML", Write, "storage_pool:write", "storage_pool:save";
     (caller, on: Connection, args => XmlFlags) -> StoragePool {
         check_host_flags(args.flags, bits::DEFINE_VALIDATE, "virStoragePoolDefineXML")?;
+        caller.permit::<Self>().on_new("storage_pool", || Ok(definition::<PoolKind>(&pool::parse(&args.xml)?.def))).await?;
         on.host().define_pool(&args.xml, args.flags & bits::DEFINE_VALIDATE != 0).await
     }
 }

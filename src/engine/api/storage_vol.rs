@@ -27,29 +27,34 @@ async fn info(volume: &StorageVol, physical: bool) -> crate::error::Result<Volum
 
 call! {
     /// The volumes of a running pool, by name. Error: code 55.
-    StoragePoolListAllVolumes = "virStoragePoolListAllVolumes", Read, "storage_pool:search_storage_vols";
+    StoragePoolListAllVolumes = "virStoragePoolListAllVolumes", Read,
+        "storage_pool:search_storage_vols" only "storage_vol:getattr";
     (caller, on: StoragePool, flags => u32) -> Vec<StorageVol> {
         check_host_flags(flags, 0, "virStoragePoolListAllVolumes")?;
-        on.all_volumes()
+        caller.permit::<Self>().visible(on.all_volumes()?).await
     }
 }
 
 call! {
     /// By name in its pool. Errors: code 55, 50.
     LookupStorageVolByName = "virStorageVolLookupByName", Read, "storage_vol:getattr";
-    (caller, on: StoragePool, name => String) -> StorageVol { on.volume(&name) }
+    (caller, on: StoragePool, name => String) -> StorageVol { caller.permit::<Self>().found(on.volume(&name)?).await }
 }
 
 call! {
     /// By key among all running pools. Error: code 50.
     LookupStorageVolByKey = "virStorageVolLookupByKey", Read, "storage_vol:getattr";
-    (caller, on: Connection, key => String) -> StorageVol { on.host().volume_by_key(&key) }
+    (caller, on: Connection, key => String) -> StorageVol {
+        caller.permit::<Self>().found(on.host().volume_by_key(&key)?).await
+    }
 }
 
 call! {
     /// By path among all running pools. Error: code 50.
     LookupStorageVolByPath = "virStorageVolLookupByPath", Read, "storage_vol:getattr";
-    (caller, on: Connection, path => String) -> StorageVol { on.host().volume_by_path(&path) }
+    (caller, on: Connection, path => String) -> StorageVol {
+        caller.permit::<Self>().found(on.host().volume_by_path(&path)?).await
+    }
 }
 
 call! {
@@ -78,7 +83,7 @@ call! {
 
 call! {
     /// Where it is in the host's file system.
-    GetStorageVolPath = "virStorageVolGetPath", Read, "storage_vol:getattr";
+    GetStorageVolPath = "virStorageVolGetPath", Read, "storage_vol:read";
     (caller, on: StorageVol, () => ()) -> String {
         on.def()?.target.path.clone().ok_or_else(|| Error::new(Code::NoStorageVol, on.name.clone()))
     }

@@ -71,6 +71,7 @@ call! {
         let known = create_flags::PREALLOC_METADATA | create_flags::VALIDATE;
         check_host_flags(flags, known, "virStorageVolCreateXML")?;
         strict(on, &xml, flags)?;
+        caller.permit::<Self>().on_new("storage_vol", || on.new_volume_details(&xml)).await?;
         on.create_volume(&xml, flags, &caller.presence).await
     }
 }
@@ -82,6 +83,7 @@ call! {
         let known = create_flags::PREALLOC_METADATA | create_flags::REFLINK | create_flags::VALIDATE;
         check_host_flags(flags, known, "virStorageVolCreateXMLFrom")?;
         strict(on, &xml, flags)?;
+        caller.permit::<Self>().on_new("storage_vol", || on.new_volume_details(&xml)).await?;
         let host = on.context().host().ok_or_else(|| Error::internal("the daemon is going down"))?;
         let source = match source {
             SourceName::Key(key) => host.volume_by_key(&key)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{call, check_flags, info};
+use super::{call, check_flags, info, stored};
 use crate::cgroup::{Settings, UNLIMITED};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::tune::{BlkioDevice, BlkioTune};
@@ -80,7 +80,7 @@ fn current(on: &Domain, flags: u32) -> Result<(Option<Settings>, Arc<DomainDef>,
 
 call! {
     /// Memory the guest may use, or with `VIR_DOMAIN_MEM_MAXIMUM` its maximum.
-    SetMemory = "virDomainSetMemoryFlags", Write, "domain:write";
+    SetMemory = "virDomainSetMemoryFlags", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, MemoryArgs { memory, flags } => MemoryArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG | flags::memory::MAXIMUM, "virDomainSetMemoryFlags")?;
         if memory == 0 {
@@ -168,7 +168,8 @@ call! {
 
 call! {
     /// Sets memory limits, KiB.
-    SetMemoryParameters = "virDomainSetMemoryParameters", Write, "domain:write";
+    SetMemoryParameters = "virDomainSetMemoryParameters", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, ParamsArgs { params, flags } => ParamsArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainSetMemoryParameters")?;
         check_params(&params, &MEMORY_PARAMS)?;
@@ -285,7 +286,8 @@ fn check_range(params: &TypedParams) -> Result<()> {
 
 call! {
     /// Sets CPU time limits.
-    SetSchedulerParameters = "virDomainSetSchedulerParametersFlags", Write, "domain:write";
+    SetSchedulerParameters = "virDomainSetSchedulerParametersFlags", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, ParamsArgs { params, flags } => ParamsArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainSetSchedulerParametersFlags")?;
         let kind = on.runtime().kind();
@@ -416,7 +418,8 @@ call! {
 
 call! {
     /// Sets block I/O limits; a device's value of 0 takes it away.
-    SetBlkioParameters = "virDomainSetBlkioParameters", Write, "domain:write";
+    SetBlkioParameters = "virDomainSetBlkioParameters", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, ParamsArgs { params, flags } => ParamsArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainSetBlkioParameters")?;
         check_params(&params, &BLKIO_PARAMS)?;

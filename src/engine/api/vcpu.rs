@@ -1,7 +1,7 @@
 //! Virtual CPUs, where they may run, and the guest's memory nodes.
 
 use super::tune::{ParamsArgs, tune};
-use super::{call, check_flags, info};
+use super::{call, check_flags, info, stored};
 use crate::domain_xml::cpu::{NumaMemory, NumaMode, Topology};
 use crate::domain_xml::tune::{VcpuPin, VcpuState, format_set, set_members};
 use crate::domain_xml::{DomainDef, YesNo};
@@ -36,7 +36,8 @@ pub struct PinArgs {
 
 call! {
     /// How many virtual CPUs are on, or with `VIR_DOMAIN_VCPU_MAXIMUM` how many there are at most.
-    SetVcpus = "virDomainSetVcpusFlags", Write, "domain:write";
+    SetVcpus = "virDomainSetVcpusFlags", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, VcpusArgs { count, flags } => VcpusArgs) -> () {
         let known = LIVE_CONFIG | vcpu::MAXIMUM | vcpu::GUEST | vcpu::HOTPLUGGABLE;
         check_flags(on, flags, known, "virDomainSetVcpusFlags")?;
@@ -140,7 +141,7 @@ pub struct VcpuStateArgs {
 
 call! {
     /// Turns single virtual CPUs on or off. Errors: code 8 for one that is not there, and for the first going off.
-    SetVcpu = "virDomainSetVcpu", Write, "domain:write";
+    SetVcpu = "virDomainSetVcpu", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, VcpuStateArgs { vcpus, state, flags } => VcpuStateArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainSetVcpu")?;
         if on.runtime().kind() != DriverKind::Qemu {
@@ -212,7 +213,7 @@ call! {
 
 call! {
     /// Binds a virtual CPU to host CPUs.
-    PinVcpu = "virDomainPinVcpuFlags", Write, "domain:write";
+    PinVcpu = "virDomainPinVcpuFlags", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, PinArgs { vcpu, cpus, flags } => PinArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainPinVcpuFlags")?;
         refuse_containers(on, "virDomainPinVcpuFlags")?;
@@ -249,7 +250,7 @@ call! {
 
 call! {
     /// Binds everything but the virtual CPUs to host CPUs.
-    PinEmulator = "virDomainPinEmulator", Write, "domain:write";
+    PinEmulator = "virDomainPinEmulator", Write, "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, PinArgs { cpus, flags, .. } => PinArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainPinEmulator")?;
         refuse_containers(on, "virDomainPinEmulator")?;
@@ -285,7 +286,8 @@ call! {
 
 call! {
     /// Sets the guest's memory nodes; a running guest's only when it is bound to nodes strictly.
-    SetNumaParameters = "virDomainSetNumaParameters", Write, "domain:write";
+    SetNumaParameters = "virDomainSetNumaParameters", Write,
+        "domain:write", "domain:save" if |args| stored(args.flags);
     (caller, on: Domain, ParamsArgs { params, flags } => ParamsArgs) -> () {
         check_flags(on, flags, LIVE_CONFIG, "virDomainSetNumaParameters")?;
         check_params(&params, &NUMA_PARAMS)?;

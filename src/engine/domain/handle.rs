@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Domain;
 use super::moments::{Tree, missing};
 use crate::domain_xml::snapshot::SnapshotDef;
+use crate::engine::access::guard::{Details, Guarded};
 use crate::engine::api::{ObjectKind, On};
 use crate::error::{Error, Result, Subsystem};
 
@@ -24,6 +25,14 @@ impl On for DomainSnapshot {
 
     fn subsystem(&self) -> Subsystem {
         self.domain.subsystem()
+    }
+}
+
+impl Guarded for DomainSnapshot {
+    const OBJECT: &'static str = <Self as On>::KIND.of_rights();
+
+    async fn details(&self) -> Details {
+        self.domain.details().await
     }
 }
 

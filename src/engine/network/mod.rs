@@ -18,6 +18,7 @@ mod watch;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::guard::{Details, named};
 use super::api::ObjectKind;
 use super::event::{HostEvent, Named};
 use super::objects::{Handle, Kind};
@@ -90,6 +91,10 @@ impl Kind for NetworkKind {
 
     fn write(def: &NetworkDef) -> String {
         network::format(def, FormatOptions { inactive: true })
+    }
+
+    fn details(uuid: Uuid, name: &str) -> Details {
+        named(["network_name", "network_uuid"], name, uuid)
     }
 
     fn uuid(def: &NetworkDef) -> Uuid {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
+use super::access::guard::{Details, Guarded};
 use super::api::{ObjectKind, On};
 use super::cleanup::run_blocking;
 use super::event::{HostEvent, HostSet, node_device_lifecycle};
@@ -41,6 +42,14 @@ impl On for NodeDevice {
 
     fn subsystem(&self) -> Subsystem {
         Subsystem::NodeDev
+    }
+}
+
+impl Guarded for NodeDevice {
+    const OBJECT: &'static str = <Self as On>::KIND.of_rights();
+
+    async fn details(&self) -> Details {
+        vec![("node_device_name", self.name.clone())]
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::access::guard::named;
 use crate::engine::event::{EventBus, HostSet};
 use crate::engine::host::HostObjects;
 use crate::store::Store;
@@ -24,6 +25,10 @@ impl Kind for Thing {
 
     fn write((uuid, name): &Self::Def) -> String {
         format!("{uuid} {name}")
+    }
+
+    fn details(uuid: Uuid, name: &str) -> Details {
+        named(["thing_name", "thing_uuid"], name, uuid)
     }
 
     fn uuid(def: &Self::Def) -> Uuid {

@@ -14,6 +14,7 @@ mod guest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::access::guard::Details;
 use super::api::ObjectKind;
 use super::cleanup::fault_point;
 use super::event::{HostEvent, SecretId, secret_lifecycle};
@@ -57,6 +58,20 @@ impl Kind for SecretKind {
 
     fn name(def: &SecretDef) -> String {
         def.usage.as_ref().map_or(String::new(), |usage| usage_key(usage.kind.number(), &usage.id))
+    }
+
+    fn details(uuid: Uuid, key: &str) -> Details {
+        let mut details = vec![("secret_uuid", uuid.to_string())];
+        let (kind, id) = key.split_once(' ').unwrap_or_default();
+        let usage = match kind.parse() {
+            Ok(1) => "secret_usage_volume",
+            Ok(2) => "secret_usage_ceph",
+            Ok(3) => "secret_usage_target",
+            Ok(4 | 5) => "secret_usage_name",
+            Ok(_) | Err(_) => return details,
+        };
+        details.push((usage, id.to_string()));
+        details
     }
 
     fn stored(def: &SecretDef) -> bool {

@@ -31,6 +31,7 @@ pub use sources::find_sources;
 pub(super) use users::guests_using;
 pub use volume::StorageVol;
 
+use super::access::guard::{Details, named};
 use super::api::ObjectKind;
 use super::objects::{Handle, Kind, State};
 use crate::disk::permissions::Permissions;
@@ -93,6 +94,10 @@ impl Kind for PoolKind {
 
     fn write(def: &PoolDef) -> String {
         pool::format(def, Usage::default())
+    }
+
+    fn details(uuid: Uuid, name: &str) -> Details {
+        named(["pool_name", "pool_uuid"], name, uuid)
     }
 
     fn uuid(def: &PoolDef) -> Uuid {

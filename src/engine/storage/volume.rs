@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::{PoolKind, StoragePool};
 use crate::disk::permissions::sanitize_path;
-use crate::disk::volume::VolumeDef;
 use crate::disk::volume::scan::scan_one;
+use crate::disk::volume::{self, VolumeDef};
+use crate::engine::access::guard::{Details, Guarded};
 use crate::engine::api::{ObjectKind, On};
 use crate::engine::cleanup::run_blocking;
 use crate::engine::host::HostObjects;
-use crate::engine::objects::Kind;
+use crate::engine::objects::{Kind, definition};
 use crate::error::{Code, Error, Result, Subsystem};
 
 /// A volume, found in its pool at every call.
@@ -34,7 +35,25 @@ impl On for StorageVol {
     }
 }
 
+impl Guarded for StorageVol {
+    const OBJECT: &'static str = <Self as On>::KIND.of_rights();
+
+    async fn details(&self) -> Details {
+        let mut details = self.pool.details().await;
+        details.extend([("vol_name", self.name.clone()), ("vol_key", self.key.clone())]);
+        details
+    }
+}
+
 impl StoragePool {
+    /// Details of a volume that is yet to be made. Errors: those of the document.
+    pub fn new_volume_details(&self, xml: &str) -> Result<Details> {
+        let name = volume::parse(xml, self.pool_type()?, volume::Capacity::Optional)?.name;
+        let mut details = definition::<PoolKind>(&*self.def()?);
+        details.push(("vol_name", name));
+        Ok(details)
+    }
+
     /// A volume of this pool, by its definition.
     pub fn volume_of(&self, def: &VolumeDef) -> StorageVol {
         StorageVol { pool: self.clone(), name: def.name.clone(), key: def.key.clone().unwrap_or_default() }

@@ -176,7 +176,7 @@ pub(super) const CONNECT: &[Procedure] = &[
     c(67, "AUTH_SASL_INIT", "virConnectOpen"),
     c(68, "AUTH_SASL_START", "virConnectOpen"),
     c(69, "AUTH_SASL_STEP", "virConnectOpen"),
-    c(70, "AUTH_POLKIT", "virConnectOpen"),
+    c(70, "AUTH_POLKIT", "virConnectOpen").served((Class::Read, session::auth_polkit)),
     c(101, "NODE_GET_CELLS_FREE_MEMORY", "virNodeGetCellsFreeMemory").served(connection!(
         NodeGetCellsFreeMemory,
         |(start, most): (i32, i32)| (start, most),
