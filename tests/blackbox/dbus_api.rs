@@ -1,12 +1,12 @@
 //! The D-Bus side as other programs see it: the peer-to-peer socket, a bus daemon, and the usual tools on both.
 
 use std::collections::HashMap;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::harness::bus::{CONNECT, DOMAIN, LXC, PROPERTIES, QEMU, TEST};
-use crate::harness::{Bus, DEADLINE, Lab, eventually, program, run, skip, test_name};
+use crate::harness::{Bus, BusDaemon, DEADLINE, Lab, program, run, skip, test_name};
 use crate::mock_life::xml;
 
 #[test]
@@ -114,45 +114,6 @@ fn flags_nobody_knows_are_refused() {
     assert!(refused.message.contains("unsupported flags (0x40000000)"), "{}", refused.message);
     drop(bus);
     lab.finish();
-}
-
-/// A bus daemon of this test's own.
-struct BusDaemon {
-    process: Child,
-    address: String,
-}
-
-impl BusDaemon {
-    fn start(lab: &Lab) -> Option<BusDaemon> {
-        let Some(path) = program("dbus-daemon") else {
-            skip(&test_name(), "dbus-daemon is not installed (scripts/setup.sh)");
-            return None;
-        };
-        let socket = lab.work().join("bus");
-        let address = format!("unix:path={}", socket.display());
-        let config = lab.write(
-            "bus.conf",
-            &format!(
-                "<busconfig><type>session</type><listen>{address}</listen><auth>EXTERNAL</auth>\
-                 <policy context='default'><allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/>\
-                 <allow own='*'/><allow user='*'/></policy></busconfig>"
-            ),
-        );
-        let process = Command::new(path)
-            .args(["--nofork", "--nopidfile", &format!("--config-file={config}")])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        eventually("the bus", DEADLINE, || std::os::unix::net::UnixStream::connect(&socket).ok());
-        Some(BusDaemon { process, address })
-    }
-}
-
-impl Drop for BusDaemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]

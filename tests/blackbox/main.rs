@@ -9,6 +9,7 @@
 
 mod harness;
 
+mod access;
 mod bad_input;
 mod consoles;
 mod dbus_api;

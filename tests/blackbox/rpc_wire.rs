@@ -35,8 +35,13 @@ impl Wire {
         self.0.write_all(&packet).unwrap();
     }
 
-    pub fn call(&mut self, procedure: u32, payload: &[u8]) -> Packet {
+    /// A call whose answer is not waited for.
+    pub fn begin(&mut self, procedure: u32, payload: &[u8]) {
         self.send([REMOTE, 1, procedure, CALL, 7, 0], payload);
+    }
+
+    pub fn call(&mut self, procedure: u32, payload: &[u8]) -> Packet {
+        self.begin(procedure, payload);
         self.receive().expect("an answer")
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use zbus::message::Type;
+use zbus::message::{Flags, Type};
 use zbus::zvariant::{DynamicType, Type as Signature};
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
@@ -73,6 +73,50 @@ impl Bus {
             }
             Err(error) => panic!("{interface}.{member} on {path}: {error}"),
         }
+    }
+
+    /// Calls a method, with leave to ask a person for a password.
+    pub fn call_interactively<B>(&self, path: &str, interface: &str, member: &str, body: &B) -> Result<(), Refused>
+    where
+        B: serde::Serialize + DynamicType,
+    {
+        let mut builder = Message::method_call(path, member).interface(interface);
+        if let Some(destination) = self.destination {
+            builder = builder.destination(destination);
+        }
+        let call = builder.with_flags(Flags::ALLOW_INTERACTIVE_AUTH).build(body).unwrap();
+        let answered = async {
+            let mut stream = MessageStream::from(&self.connection);
+            self.connection.send(&call).await.unwrap();
+            loop {
+                let message = stream.next().await.expect("an answer").unwrap();
+                if message.header().reply_serial() == Some(call.primary_header().serial_num()) {
+                    return message;
+                }
+            }
+        };
+        let answer = self.runtime.block_on(async { tokio::time::timeout(super::DEADLINE, answered).await });
+        let answer = answer.unwrap_or_else(|_| panic!("{interface}.{member} on {path}: no reply"));
+        match answer.header().error_name() {
+            None => Ok(()),
+            Some(name) => Err(Refused {
+                name: name.to_string(),
+                message: answer.body().deserialize::<String>().unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Sends a call and does not wait for the reply.
+    pub fn begin<B>(&self, path: &str, interface: &str, member: &str, body: &B)
+    where
+        B: serde::Serialize + DynamicType,
+    {
+        let mut builder = Message::method_call(path, member).interface(interface);
+        if let Some(destination) = self.destination {
+            builder = builder.destination(destination);
+        }
+        let call = builder.build(body).unwrap();
+        self.runtime.block_on(self.connection.send(&call)).unwrap();
     }
 
     /// Calls a method that must succeed and gives the decoded reply.

@@ -1,17 +1,21 @@
 //! What the suites share: a daemon in a place of its own, the CLI with a deadline, guests, and the leak check.
 
 pub mod bus;
+pub mod bus_daemon;
 pub mod container;
 pub mod guest;
 pub mod lab;
 pub mod leaks;
+pub mod polkit;
 pub mod run;
 pub mod virsh;
 pub mod wait;
 
 pub use bus::Bus;
+pub use bus_daemon::BusDaemon;
 pub use guest::Guest;
 pub use lab::Lab;
+pub use polkit::{Polkit, Say, as_user};
 pub use run::{Out, run, run_with_input};
 pub use virsh::Virsh;
 pub use wait::{eventually, soon};
