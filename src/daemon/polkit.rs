@@ -10,12 +10,13 @@
 //! A polkit that does not answer leaves the question open until whoever asks goes; it never counts as leave.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+use zbus::message::Flags;
 use zbus::{Connection, Message, MessageStream, Variant};
 
 use super::config::{AccessConfig, AccessDriver, SocketConfig};
@@ -35,6 +36,8 @@ const RULES: [&str; 2] = [
     "type='signal',sender='org.freedesktop.PolicyKit1',interface='org.freedesktop.PolicyKit1.Authority',member='Changed'",
     "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.freedesktop.PolicyKit1'",
 ];
+/// Questions about one user that are open at once; dbus-daemon allows a connection 128 calls without an answer.
+const AT_ONCE: usize = 24;
 /// Time that a start gives polkit to say whether it is there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -114,6 +117,8 @@ struct Link {
     connection: Mutex<Option<Connection>>,
     generation: AtomicU64,
     questions: AtomicU64,
+    /// By user: a bus carries only so many calls that have no answer.
+    places: std::sync::Mutex<HashMap<u32, Arc<Semaphore>>>,
 }
 
 fn unavailable(error: &zbus::Error) -> Error {
@@ -125,7 +130,12 @@ fn unavailable(error: &zbus::Error) -> Error {
 
 impl Polkit {
     fn new() -> Arc<Polkit> {
-        let link = Link { connection: Mutex::new(None), generation: AtomicU64::new(1), questions: AtomicU64::new(1) };
+        let link = Link {
+            connection: Mutex::new(None),
+            generation: AtomicU64::new(1),
+            questions: AtomicU64::new(1),
+            places: std::sync::Mutex::default(),
+        };
         Arc::new(Polkit { link: Arc::new(link) })
     }
 
@@ -185,8 +195,14 @@ impl Link {
     }
 
     async fn ask(self: Arc<Self>, question: Question) -> Result<Verdict> {
+        let Question { subject, user, action, details, interactive } = question;
+        let places = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.entry(user).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone()
+        };
+        // Never closed, so it is had.
+        let _place = places.acquire_owned().await;
         let connection = self.connection().await.map_err(|error| unavailable(&error))?;
-        let Question { subject, action, details, interactive } = question;
         let id = format!("domus-{}-{}", std::process::id(), self.questions.fetch_add(1, Ordering::Relaxed));
         let subject: (&str, HashMap<&str, Variant<'_>>) = match &subject {
             Subject::Process { pid, start, uid } => {
@@ -229,8 +245,9 @@ impl Drop for Pending {
         let Some(id) = self.id.take() else { return };
         let connection = self.connection.clone();
         tokio::spawn(async move {
-            let withdrawn =
-                connection.call_method(Some(SERVICE), PATH, Some(AUTHORITY), "CancelCheckAuthorization", &(id,)).await;
+            let message = Message::method_call(PATH, "CancelCheckAuthorization");
+            let message = message.destination(SERVICE).interface(AUTHORITY).with_flags(Flags::NO_REPLY_EXPECTED);
+            let withdrawn = async { connection.send(&message.build(&(id,))?).await }.await;
             if let Err(error) = withdrawn {
                 tracing::debug!(%error, "polkit did not take a question back");
             }

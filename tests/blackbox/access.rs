@@ -504,6 +504,8 @@ fn one_who_is_asked_about_at_length_delays_nobody() {
         };
         (has("system-bus-name", false) && has("unix-process", false) && has("unix-process", true)).then_some(())
     });
+    let about_the_bus = asked.iter().filter(|asked| asked.kind == "system-bus-name").count();
+    assert_eq!(about_the_bus, 1, "a hundred calls ask once: {asked:?}");
     // Others come in and work meanwhile: who is asked about, and who is not, over the same bus too.
     polkit.rule("*", Say::Yes);
     as_user(ANOTHER, || {

@@ -58,6 +58,8 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Question {
     pub subject: Subject,
+    /// Whose it is: no user's questions stand in the way of another's.
+    pub user: u32,
     /// `org.libvirt.api.domain.start`
     pub action: String,
     pub details: Details,
@@ -109,7 +111,10 @@ struct Known {
 pub struct Guard {
     authority: Arc<dyn Authority>,
     subject: Subject,
+    user: u32,
     known: Mutex<Known>,
+    /// Held while the connection is asked about: many calls at once ask once.
+    asking: tokio::sync::Mutex<()>,
     /// Dropped when whoever it is has gone.
     here: Mutex<Option<watch::Sender<()>>>,
     presence: Presence,
@@ -133,10 +138,19 @@ fn refusal(verdict: Verdict, action: &str) -> Error {
 }
 
 impl Guard {
-    pub fn new(authority: Arc<dyn Authority>, subject: Subject) -> Arc<Guard> {
+    /// Of a connection of `user`.
+    pub fn new(authority: Arc<dyn Authority>, subject: Subject, user: u32) -> Arc<Guard> {
         let (here, presence) = Presence::new();
-        let (known, here, places) = (Mutex::default(), Mutex::new(Some(here)), Arc::new(Semaphore::new(MAX_CALLS)));
-        Arc::new(Guard { authority, subject, known, here, presence, places })
+        Arc::new(Guard {
+            authority,
+            subject,
+            user,
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            here: Mutex::new(Some(here)),
+            presence,
+            places: Arc::new(Semaphore::new(MAX_CALLS)),
+        })
     }
 
     /// A place for one more call, until it is dropped. Callers who share a connection share its room: one who is asked
@@ -151,7 +165,7 @@ impl Guard {
     }
 
     async fn ask(&self, action: String, details: Details, interactive: bool) -> Result<Verdict> {
-        let question = Question { subject: self.subject.clone(), action, details, interactive };
+        let question = Question { subject: self.subject.clone(), user: self.user, action, details, interactive };
         self.presence.during(self.authority.ask(question)).await
     }
 
@@ -172,12 +186,17 @@ impl Guard {
 
     /// What is said of the connection as a whole without anybody being asked for a password.
     async fn standing(&self, manage: bool) -> Result<Verdict> {
-        let generation = {
+        let look = || {
             let known = self.known();
-            if let Some(verdict) = if manage { known.manage } else { known.monitor } {
-                return Ok(verdict);
-            }
-            known.generation
+            (if manage { known.manage } else { known.monitor }, known.generation)
+        };
+        if let (Some(verdict), _) = look() {
+            return Ok(verdict);
+        }
+        let _asking = self.asking.lock().await;
+        let generation = match look() {
+            (Some(verdict), _) => return Ok(verdict),
+            (None, generation) => generation,
         };
         let verdict = self.ask(if manage { MANAGE } else { MONITOR }.into(), Details::new(), false).await?;
         let mut known = self.known();

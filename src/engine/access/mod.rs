@@ -154,7 +154,7 @@ impl Gate {
         }
         match (&self.authority, subject) {
             (Some(authority), Some(subject)) => {
-                Entry { access, guard: Some(Guard::new(authority.clone(), subject)), each_call }
+                Entry { access, guard: Some(Guard::new(authority.clone(), subject, uid)), each_call }
             }
             // Never let in for want of somebody to ask.
             (None, _) => Entry::settled(Access::Refused("there is no polkit to ask".into())),

@@ -18,6 +18,97 @@ fn who_may_what() {
     assert_eq!(asked.access(stranger, Some(0)), Access::ReadWrite);
 }
 
+/// Says what it is told to, and counts how often it is asked.
+#[derive(Debug)]
+struct Told {
+    say: std::sync::Mutex<guard::Verdict>,
+    asked: std::sync::Mutex<Vec<String>>,
+    generation: std::sync::atomic::AtomicU64,
+    waits: tokio::sync::Semaphore,
+}
+
+impl Authority for Arc<Told> {
+    fn ask(&self, question: guard::Question) -> guard::Answer {
+        let told = self.clone();
+        told.asked.lock().unwrap().push(question.action);
+        Box::pin(async move {
+            let _turn = told.waits.acquire().await;
+            let say = *told.say.lock().unwrap();
+            Ok(say)
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn told(say: guard::Verdict, answers: usize) -> (Arc<Told>, Arc<Guard>) {
+    let told = Arc::new(Told {
+        say: say.into(),
+        asked: std::sync::Mutex::default(),
+        generation: 1.into(),
+        waits: tokio::sync::Semaphore::new(answers),
+    });
+    (told.clone(), Guard::new(Arc::new(told), Subject::BusName(":1.1".into()), 1))
+}
+
+#[tokio::test]
+async fn what_was_said_of_a_connection_holds_until_something_changes() {
+    use crate::engine::api::Class;
+    let (told, guard) = told(guard::Verdict::Allowed, 1);
+    for _ in 0..3 {
+        assert!(!guard.admit(Class::Write, false).await.unwrap());
+    }
+    assert_eq!(told.asked.lock().unwrap().len(), 1);
+    assert!(guard.may_listen());
+    *told.say.lock().unwrap() = guard::Verdict::Denied;
+    assert!(!guard.admit(Class::Write, false).await.unwrap(), "nobody said that it changed");
+    told.generation.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(!guard.may_listen());
+    let refused = guard.admit(Class::Read, false).await.unwrap_err();
+    assert_eq!(refused.message(), "authentication failed: access denied by policy");
+}
+
+#[tokio::test]
+async fn an_answer_from_before_a_change_is_not_kept() {
+    use crate::engine::api::Class;
+    let (told, guard) = told(guard::Verdict::Allowed, 0);
+    let asking = tokio::spawn({
+        let guard = guard.clone();
+        async move { guard.admit(Class::Read, false).await }
+    });
+    while told.asked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    told.generation.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    told.waits.add_permits(1);
+    assert!(asking.await.unwrap().is_ok());
+    assert!(!guard.may_listen());
+    assert!(guard.admit(Class::Read, false).await.is_ok());
+    assert_eq!(told.asked.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn who_goes_is_asked_about_no_longer() {
+    use crate::engine::api::Class;
+    let (told, guard) = told(guard::Verdict::Allowed, 0);
+    let asking: Vec<_> = (0..10)
+        .map(|_| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.admit(Class::Read, false).await })
+        })
+        .collect();
+    while told.asked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(told.asked.lock().unwrap().len(), 1, "ten calls, one question");
+    guard.leave();
+    for asking in asking {
+        assert_eq!(asking.await.unwrap().unwrap_err().code, crate::error::Code::OperationAborted);
+    }
+}
+
 /// An action of a policy file: its name, what it is for, and what is done of whom no rule speaks.
 fn action(id: &str, what: &str, otherwise: &str) -> String {
     let mut letters = what.chars();

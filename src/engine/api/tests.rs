@@ -128,7 +128,7 @@ impl Authority for Table {
 
 fn asking(allowed: &[&'static str]) -> (std::sync::Arc<Table>, Caller) {
     let table = std::sync::Arc::new(Table { allowed: allowed.to_vec(), asked: std::sync::Mutex::default() });
-    let guard = Guard::new(table.clone(), Subject::BusName(":1.1".into()));
+    let guard = Guard::new(table.clone(), Subject::BusName(":1.1".into()), 1);
     let ask = Ask { guard, driver: "Test", interactive: false };
     (table, Caller { ask: Some(ask), ..Caller::daemon() })
 }
