@@ -92,19 +92,18 @@ impl MetadataElement {
         }
     }
 
-    /// The element put into the namespace: libvirt makes `key:name` of a plain `name`.
+    /// The element put into the namespace: libvirt makes `key:name` of a plain `name`, of those inside, too.
     fn qualified(node: Node<'_>, uri: &str, key: &str) -> Self {
         let mut xml = node.source().to_string();
         let local = node.local_name();
         let mut prefix = node.name().split_once(':').map_or("", |(prefix, _)| prefix).to_string();
         if node.namespace() != Some(uri) && !key.is_empty() {
             prefix = key.to_string();
-            let old = node.name();
-            xml.replace_range(1..1 + old.len(), &format!("{key}:{local}"));
-            if xml.ends_with('>') && !xml.ends_with("/>") {
-                let close = xml.rfind("</").unwrap_or(xml.len());
-                xml.replace_range(close.., &format!("</{key}:{local}>"));
-            }
+            let root = node.source().as_ptr();
+            xml = renamed(node, &|one| {
+                let plain = one.namespace().is_none_or(str::is_empty) || one.source().as_ptr() == root;
+                plain.then(|| format!("{key}:{}", one.local_name()))
+            });
             if node.resolve_prefix(Some(key)) != Some(uri) {
                 let at = 1 + key.len() + 1 + local.len();
                 xml.insert_str(at, &format!(" xmlns:{key}=\"{}\"", escape(uri)));
@@ -113,10 +112,61 @@ impl MetadataElement {
         MetadataElement { uri: uri.to_string(), prefix, name: local.to_string(), xml: reindent(&xml, 2) }
     }
 
-    /// The element alone, as `virDomainGetMetadata` gives it: not indented.
+    /// The element alone, not indented.
     pub fn to_xml(&self) -> String {
         reindent(&self.xml, 0)
     }
+
+    /// The same as `virDomainGetMetadata` gives it: whoever asks knows the namespace, and gets plain names.
+    pub fn to_plain_xml(&self) -> String {
+        let xml = self.to_xml();
+        let Ok(document) = Document::parse(&xml, "metadata_xml") else { return xml };
+        let prefixed = !self.prefix.is_empty();
+        let mine = |node: Node<'_>| prefixed && node.namespace() == Some(self.uri.as_str());
+        let mut plain = renamed(document.root(), &|node| mine(node).then(|| node.local_name().to_string()));
+        let attribute = if prefixed { format!("xmlns:{}", self.prefix) } else { "xmlns".to_string() };
+        // An attribute may still have the prefix; what declares it stays then.
+        if !prefixed || !plain.contains(&format!(" {}:", self.prefix)) {
+            let uri = escape(&self.uri);
+            let written = ['"', '\''].map(|quote| format!(" {attribute}={quote}{uri}{quote}"));
+            for declaration in written {
+                plain = plain.replacen(&declaration, "", 1);
+            }
+        }
+        plain
+    }
+}
+
+/// The bytes of `node` with other names for those elements in it that `new` names.
+fn renamed(node: Node<'_>, new: &dyn Fn(Node<'_>) -> Option<String>) -> String {
+    fn walk(
+        node: Node<'_>,
+        base: usize,
+        new: &dyn Fn(Node<'_>) -> Option<String>,
+        edits: &mut Vec<(usize, usize, String)>,
+    ) {
+        if let Some(name) = new(node) {
+            let (source, length) = (node.source(), node.name().len());
+            let at = source.as_ptr() as usize - base;
+            if !source.ends_with("/>")
+                && let Some(close) = source.rfind("</")
+            {
+                edits.push((at + close + 2, length, name.clone()));
+            }
+            edits.push((at + 1, length, name));
+        }
+        for child in node.all_children() {
+            walk(child, base, new, edits);
+        }
+    }
+    let mut xml = node.source().to_string();
+    let mut edits = Vec::new();
+    walk(node, node.source().as_ptr() as usize, new, &mut edits);
+    edits.sort_unstable_by_key(|(at, ..)| std::cmp::Reverse(*at));
+    for (at, length, name) in edits {
+        xml.replace_range(at..at + length, &name);
+    }
+    xml
 }
 
 /// Prefixes used in `node` that only an ancestor declares.
@@ -209,7 +259,14 @@ mod tests {
     fn set_get_remove() {
         let mut metadata = Metadata::default();
         metadata.set("urn:a", "a", "<x><y/></x>").expect("sets");
-        assert_eq!(metadata.get("urn:a").expect("there").xml, "<a:x xmlns:a=\"urn:a\"><y/></a:x>");
+        assert_eq!(metadata.get("urn:a").expect("there").xml, "<a:x xmlns:a=\"urn:a\"><a:y/></a:x>");
+        assert_eq!(metadata.get("urn:a").expect("there").to_plain_xml(), "<x><y/></x>");
+        metadata.set("urn:b", "b", "<x xmlns:q='urn:q' c='1'><q:b/><y>t<z></z></y></x>").expect("sets");
+        let b = metadata.get("urn:b").expect("there");
+        assert_eq!(b.xml, "<b:x xmlns:b=\"urn:b\" xmlns:q='urn:q' c='1'><q:b/><b:y>t<b:z></b:z></b:y></b:x>");
+        assert_eq!(b.to_plain_xml(), "<x xmlns:q='urn:q' c='1'><q:b/><y>t<z></z></y></x>");
+        metadata.set("urn:d", "", "<x xmlns='urn:d'/>").expect("sets");
+        assert_eq!(metadata.get("urn:d").expect("there").to_plain_xml(), "<x/>");
         let nova = "<nova:instance xmlns:nova=\"urn:n\">\n  <nova:name>n</nova:name>\n</nova:instance>";
         metadata.set("urn:n", "instance", nova).expect("sets");
         let kept = metadata.get("urn:n").expect("there");

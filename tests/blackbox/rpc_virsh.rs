@@ -32,7 +32,8 @@ fn a_domain_lives_under_virsh() {
     virsh.ok(&["desc", "one", "--live", "--config", "what it is for"]);
     assert_eq!(virsh.ok(&["desc", "one"]).trim(), "what it is for");
     virsh.ok(&["metadata", "one", "urn:example", "--key", "ex", "--set", "<owner>me</owner>"]);
-    assert!(virsh.ok(&["metadata", "one", "urn:example"]).contains("<ex:owner xmlns:ex=\"urn:example\">me</ex:owner>"));
+    assert_eq!(virsh.ok(&["metadata", "one", "urn:example"]).trim(), "<owner>me</owner>");
+    assert!(virsh.ok(&["dumpxml", "one"]).contains("<ex:owner xmlns:ex=\"urn:example\">me</ex:owner>"));
     virsh.ok(&["metadata", "one", "urn:example", "--remove"]);
     // Which is a failure to older ones.
     assert_eq!(virsh.run(&["metadata", "one", "urn:example"]).stdout.trim(), "");

@@ -1,6 +1,7 @@
 //! Reading a domain: state, numbers, XML. Everything here answers from the snapshot and never waits for a job.
 
 use super::{call, check_flags};
+use crate::domain_xml::metadata::MetadataElement;
 use crate::domain_xml::{self, FormatOptions};
 use crate::engine::Domain;
 use crate::engine::domain::Snapshot;
@@ -255,7 +256,7 @@ call! {
                 .iter()
                 .flat_map(|metadata| &metadata.elements)
                 .find(|element| element.uri == uri)
-                .map(|element| element.xml.clone())
+                .map(MetadataElement::to_plain_xml)
                 .ok_or_else(|| missing("Requested metadata element is not present")),
             (0 | 1, Some(_)) => Err(Error::invalid_arg("uri in virDomainGetMetadata must be NULL")),
             (2, None) => Err(Error::invalid_arg("uri in virDomainGetMetadata must not be NULL")),

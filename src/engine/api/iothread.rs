@@ -211,6 +211,7 @@ call! {
                 return Err(Error::invalid_state(format!("cannot remove IOThread {id}: a disk or a controller uses it")));
             }
             def.iothread_ids.retain(|thread| thread.id != id);
+            def.cputune.iothreadpin.retain(|pin| pin.iothread != id);
             def.iothreads = u32::try_from(def.iothread_ids.len()).ok().filter(|count| *count > 0);
             Ok(())
         };

@@ -248,7 +248,7 @@ pub fn metadata(network: &Network, kind: i32, uri: Option<&str>, flags: u32) -> 
     let found = match kind {
         DESCRIPTION => def.description.clone(),
         TITLE => def.title.clone(),
-        ELEMENT => def.metadata.get(uri.unwrap_or_default()).map(|element| element.to_xml()),
+        ELEMENT => def.metadata.get(uri.unwrap_or_default()).map(|element| element.to_plain_xml()),
         other => return Err(Error::invalid_arg(format!("unknown metadata type {other}"))),
     };
     found.ok_or_else(|| missing_metadata("Requested metadata element is not present"))
