@@ -12,6 +12,7 @@ use crate::rpc_wire::{Wire, ask, string};
 const PYTHON: &str = "/usr/bin/python3";
 const EVENTS: &str = include_str!("python/events.py");
 const CALLS: &str = include_str!("python/calls.py");
+const TOOLS: &str = include_str!("python/tools.py");
 const STREAMS: &str = include_str!("python/streams.py");
 
 fn no_module() -> bool {
@@ -134,6 +135,21 @@ fn python_opens_a_channel() {
     lab.ok(&["start", &guest.name]);
     succeeds(&lab, STREAMS, &["channel", &uri(&lab, "qemu", "/system"), &guest.name]);
     lab.ok(&["destroy", &guest.name]);
+    lab.finish();
+}
+
+#[test]
+fn the_calls_of_other_tools_in_their_order() {
+    if no_module() {
+        return;
+    }
+    let Some(lab) = Lab::qemu() else { return };
+    for who in ["terraform", "virt-manager"] {
+        let place = lab.work().join(who);
+        std::fs::create_dir(&place).unwrap();
+        succeeds(&lab, TOOLS, &[who, &uri(&lab, "qemu", "/system"), place.to_str().unwrap()]);
+    }
+    assert!(lab.names().is_empty());
     lab.finish();
 }
 
