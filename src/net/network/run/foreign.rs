@@ -346,7 +346,13 @@ mod tests {
                     found[0].text.split('\'').filter_map(|text| text.strip_prefix("nft ")).collect();
                 assert_eq!(advice.len(), keys.len(), "{}", found[0]);
                 assert!(advice.iter().zip(keys).all(|(advice, key)| advice.contains(key)), "{}", found[0]);
-                nft::apply(nft, &(advice.join("\n") + "\n")).await.unwrap();
+                if let Err(error) = nft::apply(nft, &(advice.join("\n") + "\n")).await {
+                    // Module nft_meta_bridge.
+                    assert!(family == "bridge" && error.detail.contains("not supported"), "{error}");
+                    eprintln!("SKIP every_hook_that_packets_pass ({family} {hook}): {error}");
+                    nft::apply(nft, &format!("delete table {family} t")).await.unwrap();
+                    continue;
+                }
                 assert!(blockers(&nft::foreign(nft).await.unwrap(), "virbr0", BOTH, &[]).is_empty(), "{family} {hook}");
                 assert_eq!(blockers(&nft::foreign(nft).await.unwrap(), "virbr1", BOTH, &[]).len(), 1);
                 nft::apply(nft, &format!("delete table {family} t")).await.unwrap();
