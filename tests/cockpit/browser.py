@@ -10,7 +10,7 @@ import urllib.request
 import websocket
 
 # Longest wait for anything that a page shows. Machines are slow and shared; nothing waits longer than it must.
-DEADLINE = 25
+DEADLINE = 60
 
 
 class PageError(Exception):
@@ -139,7 +139,8 @@ class Browser:
         return self.evaluate(f"!!document.querySelector({json.dumps(selector)})")
 
     def text(self, selector):
-        return self.on(selector, "return el.innerText !== undefined ? el.innerText : el.textContent")
+        text = self.on(selector, "return el.innerText !== undefined ? el.innerText : el.textContent")
+        return text and text.replace("\u00a0", " ")
 
     def wait_for(self, selector, deadline=DEADLINE):
         eventually(f"{selector} is there", lambda: self.exists(selector), deadline)

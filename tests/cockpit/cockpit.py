@@ -67,13 +67,11 @@ class Cockpit:
             return self.page.evaluate(gone)
         eventually("the dialog closes", done)
 
-    def choose_file(self, group, path):
-        """A path into one of the page's fields that complete file names."""
-        field = f"{group} input"
-        self.page.type(field, path, leave=False)
-        # Completion comes from the host; the path is there, and a directory's ends with a slash.
-        option = f"""[...document.querySelectorAll("[class*='-c-menu__item']")].find(e => e.innerText.includes({path!r}))"""
-        eventually(f"{path} is offered", lambda: self.page.evaluate(f"!!({option})"))
+    def choose(self, group, text):
+        """Types into a field that offers what fits, and takes the offer: a path of the host, an operating system."""
+        self.page.type(f"{group} input", text, leave=False)
+        option = f"""[...document.querySelectorAll("[class*='-c-menu__list'] button")].find(e => e.innerText.startsWith({text!r}))"""
+        eventually(f"{text} is offered", lambda: self.page.evaluate(f"!!({option})"))
         self.page.evaluate(f"({option}).click()")
 
 

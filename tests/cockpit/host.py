@@ -13,7 +13,7 @@ def pools(cockpit):
         cockpit.go("storages")
         page.click("#create-storage-pool")
         page.type("#storage-pool-dialog-name", "wares")
-        cockpit.choose_file("#storage-pool-dialog-target", target)
+        cockpit.choose("#storage-pool-dialog-target", target)
         # It would be started with the host: the dialog's own choice.
         page.wait_for("#storage-pool-dialog-autostart:checked")
         cockpit.apply()

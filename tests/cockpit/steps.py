@@ -11,6 +11,8 @@ ALERT = "[class*='-c-alert'].pf-m-danger, [class*='-c-alert'].pf-m-warning"
 OWN_COMPLAINTS = (
     "Scrollbar test exception", "status of 404", "Content Security Policy", "is deprecated",
     "aria-label or aria-labelledby", "Tried changing state of a disconnected RFB object",
+    # It asks for a snapshot while it deletes it.
+    "Domain snapshot not found",
     # The page asks QEMU to resize the guest's screen to the window; VGA without a driver has one size.
     "Server did not accept the resize request",
 )
