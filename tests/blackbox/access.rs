@@ -479,7 +479,9 @@ fn on_the_bus_each_call_needs_its_right_too() {
 
 #[test]
 fn one_who_is_asked_about_at_length_delays_nobody() {
-    let Some(world) = World::new(CALLS, &["--system"], true) else { return };
+    // One who is asked about takes no place of those who have not authenticated.
+    let configuration = format!("{CALLS}[rpc]\nmax_anonymous_clients = 1\n");
+    let Some(world) = World::new(&configuration, &["--system"], true) else { return };
     let places = world.places();
     let polkit = world.polkit();
     let path = world.lab.bus().lookup(TEST, "one");
