@@ -421,6 +421,7 @@ fn a_fault_during_the_start_leaves_nothing(#[case] fault: &str) {
         mac: [0x52, 0x54, 0, 0, 0, 1],
         mtu: None,
         bridge: None,
+        macvlan: None,
         isolated: false,
         up: true,
         addresses: vec![],

@@ -278,7 +278,7 @@ fn describe(plan: &mut Plan, spec: &Spec) {
         .iter()
         .map(|nic| PlannedLink {
             name: nic.host.clone(),
-            kind: "veth".into(),
+            kind: if nic.macvlan.is_some() { "macvlan" } else { "veth" }.into(),
             mac: crate::types::MacAddr(nic.mac).to_string(),
             mtu: nic.mtu,
             bridge: nic.bridge.clone(),

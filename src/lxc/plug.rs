@@ -119,6 +119,10 @@ impl LxcInstance {
                 "only the link state of a running container's interface can be changed: detach it and attach another",
             ));
         }
+        if let Some((dev, _)) = nic.source.direct() {
+            let what = format!("the link state of a macvlan on '{dev}' is the container's own: detach it instead");
+            return Err(Error::new(Code::OperationUnsupported, what));
+        }
         let Some(host) = old.target.dev.clone() else {
             return Err(Error::internal("the interface has no name on the host"));
         };

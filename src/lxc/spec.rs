@@ -153,10 +153,10 @@ pub struct Cgroups {
     pub mount: bool,
 }
 
-/// One network interface: a veth pair whose guest end is born inside.
+/// One network interface: a veth pair whose guest end is born inside, or a macvlan that is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Nic {
-    /// Host end.
+    /// Host end; of a macvlan, which has none, the name by which it is known to the supervisor.
     pub host: String,
     /// `IFLA_IFALIAS` of the host end, by which its owner is recognised.
     pub alias: String,
@@ -164,12 +164,23 @@ pub struct Nic {
     pub mac: [u8; 6],
     pub mtu: Option<u32>,
     pub bridge: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macvlan: Option<Macvlan>,
     /// As a port of the bridge; plans of older daemons have no word on it.
     #[serde(default)]
     pub isolated: bool,
     pub up: bool,
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,
+}
+
+/// A macvlan beside the host's own address on one of its devices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Macvlan {
+    /// The host's device.
+    pub dev: String,
+    /// `MACVLAN_MODE_*`
+    pub mode: u32,
 }
 
 /// `<ip>` of an interface.

@@ -23,6 +23,7 @@ const IFF_UP: u32 = 1;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -33,7 +34,30 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_MACVLAN_MODE: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
+
+/// `MACVLAN_MODE_*`
+pub mod macvlan_mode {
+    pub const PRIVATE: u32 = 1;
+    pub const VEPA: u32 = 2;
+    pub const BRIDGE: u32 = 4;
+    pub const PASSTHROUGH: u32 = 8;
+}
+
+/// A macvlan to make.
+#[derive(Debug)]
+pub struct Macvlan<'a> {
+    /// Its name inside.
+    pub guest: &'a str,
+    pub mac: [u8; 6],
+    /// Bytes; `None`: that of the device.
+    pub mtu: Option<u32>,
+    /// Index of the host's device.
+    pub lower: u32,
+    /// [`macvlan_mode`]
+    pub mode: u32,
+}
 
 /// A veth pair to make.
 #[derive(Clone, Debug)]
@@ -179,6 +203,25 @@ impl Rtnl {
             self.set_up(index, veth.up)?;
         }
         Ok(())
+    }
+
+    /// Makes a macvlan that is born inside `netns`. `EBUSY`, and `EINVAL` for a device in passthrough mode: another one
+    /// has the device for itself.
+    pub fn add_macvlan(&self, macvlan: &Macvlan<'_>, netns: BorrowedFd<'_>) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+        message.link_header(0, 0, 0).text(IFLA_IFNAME, macvlan.guest).attr(IFLA_ADDRESS, &macvlan.mac);
+        if let Some(mtu) = macvlan.mtu {
+            message.attr(IFLA_MTU, &mtu.to_ne_bytes());
+        }
+        message.attr(IFLA_LINK, &macvlan.lower.to_ne_bytes());
+        message.attr(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+        let info = message.open(IFLA_LINKINFO | NLA_F_NESTED);
+        message.text(IFLA_INFO_KIND, "macvlan");
+        let data = message.open(IFLA_INFO_DATA | NLA_F_NESTED);
+        message.attr(IFLA_MACVLAN_MODE, &macvlan.mode.to_ne_bytes());
+        message.close(data);
+        message.close(info);
+        self.call(message)
     }
 
     fn isolate(&self, index: u32) -> io::Result<()> {

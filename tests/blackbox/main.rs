@@ -22,6 +22,7 @@ mod hostile_xml;
 mod interfaces;
 mod like_libvirt;
 mod logical;
+mod macvlans;
 mod mock_define;
 mod mock_life;
 mod native;

@@ -1,13 +1,14 @@
-//! `<interface>`: veth pairs, addresses, routes.
+//! `<interface>`: veth pairs, macvlans, addresses, routes.
 
 use std::net::IpAddr;
 
 use super::Host;
-use crate::domain_xml::device::{Interface, InterfaceSource, IpAddress, LinkState};
+use crate::domain_xml::device::{Interface, InterfaceSource, IpAddress, LinkState, MacvtapMode};
 use crate::domain_xml::{DomainDef, YesNo};
 use crate::error::{Error, Result};
-use crate::lxc::spec::{Address, Nic, Route};
+use crate::lxc::spec::{Address, Macvlan, Nic, Route};
 use crate::net::tap::{check_name, is_generated_name};
+use crate::sys::rtnl::macvlan_mode;
 
 pub(super) fn plan(def: &DomainDef, host: &Host) -> Result<Vec<Nic>> {
     let mut nics: Vec<Nic> = Vec::new();
@@ -31,23 +32,17 @@ pub fn interface_of(interface: &Interface, index: usize, run_id: &str) -> Result
             check_name(bridge)?;
             Some(bridge.clone())
         }
-        InterfaceSource::Ethernet => None,
+        InterfaceSource::Ethernet | InterfaceSource::Direct { .. } => None,
         // On paper there is none yet: which one it is is known when the guest starts.
-        InterfaceSource::Network(place) if place.dev.is_none() => place.bridge.clone(),
-        InterfaceSource::Network(place) => {
-            return Err(Error::unsupported_config(format!(
-                "network '{}' gives its guests a device of the host ('{}'): containers need a network with a bridge",
-                place.network.as_deref().unwrap_or_default(),
-                place.dev.as_deref().unwrap_or_default()
-            )));
-        }
+        InterfaceSource::Network(place) => place.bridge.clone(),
         other => {
             return Err(Error::unsupported_config(format!(
-                "Unsupported network type {}: containers have network, bridge and ethernet",
+                "Unsupported network type {}: containers have network, bridge, direct and ethernet",
                 other.type_name()
             )));
         }
     };
+    let macvlan = macvlan(interface)?;
     let unsupported = [
         (interface.filterref.is_some(), "filterref"),
         (interface.vlan.is_some(), "vlan"),
@@ -71,11 +66,31 @@ pub fn interface_of(interface: &Interface, index: usize, run_id: &str) -> Result
         mac: mac.0,
         mtu: interface.mtu,
         bridge,
+        macvlan,
         isolated: interface.isolated == Some(YesNo::Yes),
         up: interface.link != Some(LinkState::Down),
         addresses: interface.ips.iter().map(address).collect::<Result<_>>()?,
         routes: interface.routes.iter().map(route).collect::<Result<_>>()?,
     })
+}
+
+/// The macvlan of an interface that has a device of the host.
+fn macvlan(interface: &Interface) -> Result<Option<Macvlan>> {
+    let Some((dev, mode)) = interface.source.direct() else { return Ok(None) };
+    check_name(dev)?;
+    if interface.link == Some(LinkState::Down) {
+        return Err(Error::unsupported_config(format!(
+            "<link state='down'> of an interface on the host's device '{dev}' is not supported for containers: nothing \
+             outside could hold a macvlan down"
+        )));
+    }
+    let mode = match mode {
+        MacvtapMode::Private => macvlan_mode::PRIVATE,
+        MacvtapMode::Vepa => macvlan_mode::VEPA,
+        MacvtapMode::Bridge => macvlan_mode::BRIDGE,
+        MacvtapMode::Passthrough => macvlan_mode::PASSTHROUGH,
+    };
+    Ok(Some(Macvlan { dev: dev.to_string(), mode }))
 }
 
 /// Name of the host end: the definition's, or one derived from the run, so that a later daemon knows it.

@@ -1,11 +1,15 @@
-//! Interfaces: the veth pair from the host's side, addresses and routes from the inside.
+//! Interfaces: the veth pair or macvlan from the host's side, addresses and routes from the inside.
 //!
-//! The host end stays in the supervisor's network namespace; the guest end is born in the container's.
+//! The host end of a pair stays in the supervisor's network namespace; the guest end is born in the container's, as a
+//! macvlan is.
 
 use super::procfs::HostProc;
 use super::{Context, Result};
-use crate::lxc::spec::{Nic, Spec};
-use crate::sys::rtnl::{Rtnl, Veth, index_of};
+use crate::lxc::spec::{self, Nic, Spec};
+use crate::sys::rtnl::{Macvlan, Rtnl, Veth, index_of};
+use std::time::{Duration, Instant};
+
+use nix::libc::{EADDRINUSE, EBUSY, EINVAL};
 
 const STAGE: &str = "network";
 
@@ -17,11 +21,18 @@ pub fn plug(spec: &Spec, proc: &HostProc, init: i32) -> Result<()> {
     spec.nics.iter().try_for_each(|nic| plug_one(nic, proc, init))
 }
 
-/// Supervisor: makes one pair.
+/// Supervisor: makes one pair or macvlan.
 pub fn plug_one(nic: &Nic, proc: &HostProc, init: i32) -> Result<()> {
+    use std::os::fd::AsFd;
     let netns = proc.namespace(init, "net")?;
     let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
-    {
+    if let Some(spec::Macvlan { dev, mode }) = &nic.macvlan {
+        let lower = index_of(dev).at(STAGE, format_args!("cannot find device '{dev}' of the host"))?;
+        let (guest, mac, mtu) = (nic.guest.as_str(), nic.mac, nic.mtu);
+        let macvlan = Macvlan { guest, mac, mtu, lower, mode: *mode };
+        patiently(|| rtnl.add_macvlan(&macvlan, netns.as_fd()))
+            .at(STAGE, format_args!("cannot make macvlan '{guest}' on device '{dev}' of the host"))?;
+    } else {
         let master = match &nic.bridge {
             Some(bridge) => Some(index_of(bridge).at(STAGE, format_args!("cannot find bridge '{bridge}'"))?),
             None => None,
@@ -42,11 +53,23 @@ pub fn plug_one(nic: &Nic, proc: &HostProc, init: i32) -> Result<()> {
             isolated: nic.isolated && master.is_some(),
             up: nic.up,
         };
-        use std::os::fd::AsFd;
         rtnl.add_veth(&veth, netns.as_fd())
             .at(STAGE, format_args!("cannot make interface '{}' with guest end '{}'", nic.host, nic.guest))?;
     }
     Ok(())
+}
+
+/// A macvlan of a container that just ended has its device, and its address, until the kernel is done with the network
+/// namespace: the next one of a reboot waits for that.
+fn patiently(work: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let busy = |error: &std::io::Error| matches!(error.raw_os_error(), Some(EADDRINUSE | EBUSY | EINVAL));
+        match work() {
+            Err(error) if busy(&error) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
 }
 
 /// libvirt's rule: the host end gets the guest's address with the first octet 0xfe, so that a bridge never takes it as
@@ -74,6 +97,13 @@ pub fn unplug_one(host: &str) {
     }
 }
 
+/// Inside: removes an interface; one that is gone is no error.
+pub fn remove_inside(guest: &str) -> Result<()> {
+    let Ok(index) = index_of(guest) else { return Ok(()) };
+    let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
+    rtnl.remove(index).at(STAGE, format_args!("cannot remove interface '{guest}' inside"))
+}
+
 /// Supervisor: sets a host end up or down.
 pub fn set_up(host: &str, up: bool) -> Result<()> {
     let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
@@ -94,7 +124,11 @@ pub fn configure(nics: &[Nic]) -> Result<()> {
                 .at(STAGE, format_args!("cannot give '{name}' the address {}/{}", ip.address, ip.prefix))?;
         }
         // A link that is down in the definition is down on the host's side: inside it is up without a carrier.
-        rtnl.set_up(index, true).at(STAGE, format_args!("cannot set '{name}' up"))?;
+        match nic.macvlan {
+            Some(_) => patiently(|| rtnl.set_up(index, true)),
+            None => rtnl.set_up(index, true),
+        }
+        .at(STAGE, format_args!("cannot set '{name}' up"))?;
         for route in &nic.routes {
             rtnl.add_route(index, route.destination, route.prefix, route.gateway, route.metric)
                 .at(STAGE, format_args!("cannot add route {}/{} to '{name}'", route.destination, route.prefix))?;

@@ -400,30 +400,47 @@ impl Supervisor {
             return failure("network", "the container shares its network with others");
         }
         let init = self.running()?.pid;
-        let result = net::plug_one(&nic, &self.proc, init).and_then(|()| {
-            let netns = self.proc.namespace(init, "net")?;
-            let back = self.proc.namespace(std::process::id() as i32, "net")?;
-            let enter = |namespace: &OwnedFd, what: &str| {
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(namespace.as_fd(), kind).at("network", what)
-            };
-            enter(&netns, "cannot enter the container's network")?;
-            let configured = net::configure(std::slice::from_ref(&nic));
-            enter(&back, "cannot return to the host's network")?;
-            configured
-        });
+        let made = net::plug_one(&nic, &self.proc, init);
+        let is_made = made.is_ok();
+        let result = made.and_then(|()| self.inside(init, || net::configure(std::slice::from_ref(&nic))));
         match result {
             Ok(()) => self.spec.nics.push(nic),
-            Err(_) => net::unplug_one(&nic.host),
+            // The name may be another interface's, which was in the way.
+            Err(_) if nic.macvlan.is_some() && !is_made => {}
+            Err(_) => self.take_out(&nic, init)?,
         }
         result
     }
 
-    fn unplug_nic(&mut self, host: &str) -> Result<()> {
-        if !self.spec.nics.iter().any(|nic| nic.host == host) {
-            return failure("network", format!("there is no interface '{host}'"));
+    /// Runs `work` in the container's network namespace.
+    fn inside<T>(&self, init: i32, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let netns = self.proc.namespace(init, "net")?;
+        let back = self.proc.namespace(std::process::id() as i32, "net")?;
+        let enter = |namespace: &OwnedFd, what: &str| {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), kind).at("network", what)
+        };
+        enter(&netns, "cannot enter the container's network")?;
+        let done = work();
+        enter(&back, "cannot return to the host's network")?;
+        done
+    }
+
+    fn take_out(&self, nic: &Nic, init: i32) -> Result<()> {
+        match nic.macvlan {
+            Some(_) => self.inside(init, || net::remove_inside(&nic.guest)),
+            None => {
+                net::unplug_one(&nic.host);
+                Ok(())
+            }
         }
-        net::unplug_one(host);
+    }
+
+    fn unplug_nic(&mut self, host: &str) -> Result<()> {
+        let Some(nic) = self.spec.nics.iter().find(|nic| nic.host == host) else {
+            return failure("network", format!("there is no interface '{host}'"));
+        };
+        self.take_out(nic, self.running()?.pid)?;
         self.spec.nics.retain(|nic| nic.host != host);
         Ok(())
     }
