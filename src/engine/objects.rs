@@ -588,12 +588,7 @@ impl Context {
             store.prepare(&part)?;
             let marked: HashSet<Uuid> = store.autostarts(&part)?.into_iter().collect();
             let mut found = Vec::new();
-            let definitions = store.definitions(&part)?;
-            for stray in marked.iter().filter(|uuid| definitions.iter().all(|stored| stored.uuid != **uuid)) {
-                tracing::warn!(kind = K::DIRECTORY, uuid = %stray, "removing the autostart mark of an object that is gone");
-                store.set_autostart(&part, *stray, false)?;
-            }
-            for stored in definitions {
+            for stored in store.definitions(&part)? {
                 match String::from_utf8(stored.bytes) {
                     Ok(xml) => found.push((stored.uuid, xml, marked.contains(&stored.uuid))),
                     Err(_) => tracing::error!(path = %stored.path.display(), "not UTF-8; left alone"),

@@ -181,11 +181,19 @@ fn virsh_and_domus_hear_of_a_pool_alike() {
 fn pools_outlive_the_daemon() {
     let Some(mut lab) = Lab::qemu() else { return };
     let (kept, kept_file) = dir_pool(&lab, "kept");
-    let (_, passing_file) = dir_pool(&lab, "passing");
+    let (passing, passing_file) = dir_pool(&lab, "passing");
+    // What is known of the volumes of pools.
+    let known = |lab: &Lab| std::fs::read_dir(lab.root().join("state/host/pool-raw/status")).map_or(0, Iterator::count);
+    lab.ok(&["pool-create", &passing_file, "--build"]);
+    std::fs::write(passing.join("disk"), [0; 4096]).unwrap();
+    lab.ok(&["pool-refresh", "passing"]);
+    assert_eq!(known(&lab), 1);
+    lab.ok(&["pool-destroy", "passing"]);
+    assert_eq!(known(&lab), 0, "it goes with a transient pool");
     lab.ok(&["pool-define", &kept_file]);
     lab.ok(&["pool-autostart", "kept"]);
     lab.ok(&["pool-start", "kept", "--build"]);
-    lab.ok(&["pool-create", &passing_file, "--build"]);
+    lab.ok(&["pool-create", &passing_file]);
     File::create(kept.join("disk")).unwrap();
     let before = lab.ok(&["pool-list", "--all"]);
     lab.crash();
@@ -193,7 +201,7 @@ fn pools_outlive_the_daemon() {
     assert_eq!(lab.ok(&["pool-list", "--all"]), before, "both run on");
     assert!(lab.ok(&["pool-list", "--transient", "--name"]).contains("passing"));
     // One whose storage vanishes meanwhile does not run any more; autostart tries, and says why it cannot.
-    std::fs::remove_dir(lab.work().join("passing")).unwrap();
+    std::fs::remove_dir_all(&passing).unwrap();
     lab.ok(&["pool-destroy", "kept"]);
     lab.restart();
     let after = lab.ok(&["pool-list", "--all", "--name"]);

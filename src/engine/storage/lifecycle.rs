@@ -110,7 +110,7 @@ impl StoragePool {
         fault_point("pool.stop.begun")?;
         self.stop_storage(&def).await?;
         fault_point("pool.stop.down")?;
-        change.stopped().await?;
+        self.ended(&mut change).await?;
         self.tell(pool_lifecycle::STOPPED);
         Ok(())
     }
@@ -173,7 +173,7 @@ impl StoragePool {
                     tracing::warn!(pool = self.name(), error = %also, "a pool that cannot be refreshed cannot be stopped");
                     return Err(error);
                 }
-                change.stopped().await?;
+                self.ended(&mut change).await?;
                 self.tell(pool_lifecycle::STOPPED);
                 Err(error)
             }
@@ -228,6 +228,16 @@ impl StoragePool {
         if let Err(error) = crate::engine::cleanup::run_blocking(write).await {
             tracing::warn!(pool = self.name(), %error, "cannot note which volumes are raw");
         }
+    }
+
+    /// It runs no longer. What was known of the volumes of a transient pool, which is gone then, goes with it.
+    pub(super) async fn ended(&self, change: &mut Change<PoolKind>) -> Result<()> {
+        let transient = !change.state().persistent();
+        change.stopped().await?;
+        if transient {
+            self.forget_raw().await;
+        }
+        Ok(())
     }
 
     async fn forget_raw(&self) {

@@ -15,7 +15,12 @@ pub(in crate::engine) async fn recover(host: &HostObjects) -> Result<()> {
         return memory::add_default(&host.pools).await;
     }
     if let Some(store) = host.context.store.clone() {
-        crate::engine::cleanup::run_blocking(move || store.prepare(RAW)).await?;
+        crate::engine::cleanup::run_blocking(move || {
+            store.prepare(RAW)?;
+            // The store removes only what it has seen.
+            store.statuses(RAW).map(drop)
+        })
+        .await?;
     }
     for pool in host.pools.all() {
         if let Some(run) = pool.state().run.clone()
@@ -31,13 +36,13 @@ async fn recover_one(pool: &StoragePool, run: Run<PoolKind>) -> Result<()> {
     let mut change = pool.change().await?;
     // After a reboot nothing of a run is left, and what is mounted was mounted by somebody else.
     if run.boot_id != pool.context().boot_id {
-        return change.stopped().await;
+        return pool.ended(&mut change).await;
     }
     if run.live.starting {
         if !run.live.was_up {
             pool.stop_storage(&run.def).await?;
         }
-        return change.stopped().await;
+        return pool.ended(&mut change).await;
     }
     let looked = match pool.storage_is_up(&run.def) {
         Ok(true) => {
@@ -54,7 +59,7 @@ async fn recover_one(pool: &StoragePool, run: Run<PoolKind>) -> Result<()> {
             change.started(change.run(run.def, live)).await
         }
         Err(error) => {
-            change.stopped().await?;
+            pool.ended(&mut change).await?;
             Err(error)
         }
     }
