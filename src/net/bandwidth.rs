@@ -49,8 +49,20 @@ pub async fn set(tc: Option<&Path>, link: &str, spec: &BandwidthSpec) -> Result<
     if text.is_empty() {
         return Ok(());
     }
+    batch(tc, text).await.map_err(|error| refused(link, error))?;
+    if spec.inbound.is_some() {
+        // Connections share the rate alike; the rate holds where the kernel has no such discipline, too.
+        let fair = format!("qdisc add dev {link} parent 1:1 handle 2: sfq perturb 10\n");
+        if let Err(error) = batch(tc, fair).await {
+            tracing::debug!(link, %error, "connections share the bandwidth as they come: no queueing discipline sfq");
+        }
+    }
+    Ok(())
+}
+
+async fn batch(tc: &Path, text: String) -> std::result::Result<(), ExecError> {
     let options = exec::Options { stdin: Some(text.into_bytes()), ..exec::Options::default() };
-    exec::run(tc, &["-batch", "-"], options).await.map(drop).map_err(|error| refused(link, error))
+    exec::run(tc, &["-batch", "-"], options).await.map(drop)
 }
 
 fn refused(link: &str, error: ExecError) -> Error {
@@ -74,8 +86,7 @@ fn commands(link: &str, spec: &BandwidthSpec) -> String {
         let ceiling = if rate.peak > 0 { format!(" ceil {}kbps", rate.peak) } else { String::new() };
         text.push_str(&format!(
             "qdisc add dev {link} root handle 1: htb default 1\n\
-             class add dev {link} parent 1: classid 1:1 htb rate {}kbps{ceiling}{}\n\
-             qdisc add dev {link} parent 1:1 handle 2: sfq perturb 10\n",
+             class add dev {link} parent 1: classid 1:1 htb rate {}kbps{ceiling}{}\n",
             rate.average,
             burst(rate)
         ));

@@ -131,6 +131,15 @@ fn devices_of_a_network_are_given_out_to_ports() {
     virsh.fails(&["net-port-create", "alone", &lab.write("p.xml", &port(6, ""))], none);
     lab.ok(&["net-port-delete", "alone", &uuid(4)]);
     assert_eq!(plug("alone", 6), "<plug type='direct' dev='ea' mode='passthrough'/>");
+    // PCI devices of the host: the test driver has any.
+    let body = "<forward mode='hostdev' managed='yes'><address type='pci' domain='0' bus='3' slot='16' \
+                function='2'/></forward>";
+    lab.ok(&["net-define", &network(&lab, "pci", body)]);
+    lab.ok(&["net-start", "pci"]);
+    assert_eq!(plug("pci", 7), "<plug type='hostdev-pci' managed='yes'>");
+    let none = "network 'pci' requires exclusive access to interfaces, but none are available";
+    virsh.fails(&["net-port-create", "pci", &lab.write("p.xml", &port(8, ""))], none);
+    assert!(lab.ok(&["net-dumpxml", "pci"]).contains("function='0x2' connections='1'/>"));
     lab.finish();
 }
 
@@ -230,5 +239,18 @@ fn ports_outlive_the_daemon_and_not_their_network() {
     assert_eq!(lab.ok(&["net-port-list", "n", "--uuid"]).trim(), "");
     lab.ok(&["net-destroy", "n"]);
     lab.ok(&["net-undefine", "n"]);
+    // Devices of a host that has none such.
+    for (forward, words) in [
+        ("<forward mode='hostdev'><pf dev='nopf'/></forward>", "No usable Vf's present on SRIOV PF nopf"),
+        ("<forward mode='bridge'><pf dev='lo'/></forward>", "No usable Vf's present on SRIOV PF lo"),
+        (
+            "<forward mode='hostdev'><address type='pci' domain='0xffff' bus='3' slot='0' function='1'/></forward>",
+            "device '/sys/bus/pci/devices/ffff:03:00.1' in network 'v' is not an SR-IOV Virtual Function",
+        ),
+    ] {
+        lab.ok(&["net-define", &network(&lab, "v", forward)]);
+        lab.fails_with(&["net-start", "v"], &[words]);
+        lab.ok(&["net-undefine", "v"]);
+    }
     lab.finish();
 }

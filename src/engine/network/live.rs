@@ -1,6 +1,6 @@
 //! Start, stop and change of a network's host side, with its record kept before and after.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +16,7 @@ use crate::net::network::NetworkDef;
 use crate::net::network::run::leases::Lease;
 use crate::net::network::run::nft::TableName;
 use crate::net::network::run::plan::{ADDN_HOSTS, HOSTS};
-use crate::net::network::run::{self, Journal, Plan, Step, Surroundings, server};
+use crate::net::network::run::{self, Journal, Plan, Step, Surroundings, server, sriov};
 use crate::net::network::{dnsmasq, firewall};
 
 /// Writes a start's steps into the network's record.
@@ -69,6 +69,21 @@ fn plan(context: &Context, def: &NetworkDef) -> Result<Plan> {
     Plan::of(def, Surroundings { dir, leases, tables, rules, server })
 }
 
+/// The definition with the devices that are only known on the host.
+fn with_devices(context: &Context, def: Arc<NetworkDef>) -> Result<Arc<NetworkDef>> {
+    match context.set {
+        HostSet::Test => Ok(def),
+        HostSet::Shared => sriov::with_devices(&def, Path::new(sriov::SYSFS)).map(Arc::new),
+    }
+}
+
+/// Finds the devices of a running network again, which its record leaves out.
+pub(super) async fn find_devices(change: &mut Change<NetworkKind>) -> Result<()> {
+    let Some(run) = change.state().run.clone().filter(|run| run.def.forward.pf.is_some()) else { return Ok(()) };
+    let def = with_devices(change.handle().context(), run.def.clone())?;
+    change.started(Run { def, ..run }).await
+}
+
 fn lease_file(context: &Context, def: &NetworkDef) -> PathBuf {
     context.dirs.state.join("leases").join(format!("{}.leases", def.uuid.unwrap_or_default()))
 }
@@ -92,6 +107,7 @@ pub async fn start_def(change: &mut Change<NetworkKind>, def: Arc<NetworkDef>) -
         return Err(Error::invalid_state("network is already active").with_subsystem(Subsystem::Network));
     }
     let network = change.handle().clone();
+    let def = with_devices(network.context(), def)?;
     let plan = plan(network.context(), &def)?;
     let record = Record {
         run: change.run(def.clone(), NetworkLive { plan: plan.clone(), ..NetworkLive::default() }),

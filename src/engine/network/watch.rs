@@ -62,6 +62,9 @@ pub async fn recover(host: &HostObjects) {
         if run.live.started && same_boot {
             tracing::info!(network = network.name(), "found running");
             client_ports::register(host, &network);
+            if let Err(error) = live::find_devices(&mut change).await {
+                tracing::error!(network = network.name(), %error, "the devices of the network are not to be found");
+            }
             if let Err(error) = live::settle(&mut change).await {
                 tracing::error!(network = network.name(), %error, "a change of the network cannot be finished");
             }

@@ -18,6 +18,7 @@ pub mod nft;
 pub mod plan;
 mod programs;
 pub mod server;
+pub mod sriov;
 mod start;
 mod step;
 pub mod subnet;
