@@ -45,6 +45,9 @@ install_packages() {
 if [ -z "${DOMUS_COCKPIT_INSIDE:-}" ]; then
     "$here/setup.sh"
     (install_packages)
+    version=$(dpkg-query -W -f='${Version}' cockpit-machines)
+    dpkg --compare-versions "$version" ge 320 ||
+        die "cockpit-machines $version has another page: on Debian 12, add bookworm-backports to apt's sources and remove it"
     if [ -z "${DOMUS_BIN:-}" ]; then
         cargo build --locked --bins
         DOMUS_BIN=$PWD/target/debug
