@@ -202,13 +202,16 @@ where
     T: Located + Guarded + Send + Sync + 'static,
     V: Into<Variant<'static>> + 'static,
 {
-    Box::pin(async move {
-        let object = T::locate(&invocation)?;
-        if let Some(ask) = &invocation.caller.ask {
-            ask.demand(&[Right::to_see(T::OBJECT)], &object.details().await).await?;
-        }
-        Ok(read(&object).into())
-    })
+    Box::pin(async move { Ok(read(&seen::<T>(&invocation).await?).into()) })
+}
+
+/// The object that the call's path names, when the caller may see it.
+pub async fn seen<T: Located + Guarded>(at: &Invocation) -> Result<T, Fault> {
+    let object = T::locate(at)?;
+    if let Some(ask) = &at.caller.ask {
+        ask.demand(&[Right::to_see(T::OBJECT)], &object.details().await).await?;
+    }
+    Ok(object)
 }
 
 /// Writes a boolean property of the object that the path names, through an engine call.

@@ -109,6 +109,20 @@ impl Type for Properties<'_> {
     const SIGNATURE: &'static Signature = DICT;
 }
 
+/// Properties as `a{sv}` as everybody else writes it, for our own interfaces.
+#[derive(Debug)]
+pub struct PlainProperties<'v>(pub &'v [(&'v str, Variant<'static>)]);
+
+impl Serialize for PlainProperties<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl Type for PlainProperties<'_> {
+    const SIGNATURE: &'static Signature = DICT;
+}
+
 macro_rules! list_dict {
     ($name:ident, $key:ty, $value:ty, $key_signature:ident, $value_signature:ident, $text:literal) => {
         #[doc = $text]

@@ -4,6 +4,7 @@ use super::bus_driver;
 use super::call::{BoxFuture, Invocation, Reply};
 use super::client::{Client, Link};
 use super::fault::Fault;
+use super::managed;
 use super::path::{self, Kind, Node};
 use super::standard;
 use super::table::{self, Compiled};
@@ -128,6 +129,9 @@ fn routed(client: &Arc<Client>, message: &Message, caller: Arc<Caller>) -> Work 
         text: key.and_then(path::decode),
         snapshot: key.filter(|_| kind == Kind::DomainSnapshot).and_then(path::parse_snapshot),
     };
+    if kind == Kind::Root && interface == Some(managed::OBJECT_MANAGER) {
+        return managed::call(invocation, member.as_str());
+    }
     if interface == Some(standard::PROPERTIES) {
         return standard::properties(invocation, kind, member.as_str());
     }

@@ -57,6 +57,21 @@ const STANDARD: &str = r#"  <interface name="org.freedesktop.DBus.Properties">
   </interface>
 "#;
 
+const OBJECT_MANAGER: &str = r#"  <interface name="org.freedesktop.DBus.ObjectManager">
+    <method name="GetManagedObjects">
+      <arg type="a{oa{sa{sv}}}" name="object_paths_interfaces_and_properties" direction="out"/>
+    </method>
+    <signal name="InterfacesAdded">
+      <arg type="o" name="object_path"/>
+      <arg type="a{sa{sv}}" name="interfaces_and_properties"/>
+    </signal>
+    <signal name="InterfacesRemoved">
+      <arg type="o" name="object_path"/>
+      <arg type="as" name="interfaces"/>
+    </signal>
+  </interface>
+"#;
+
 fn push_child(document: &mut String, name: &str) {
     document.push_str("  <node name=\"");
     document.push_str(name);
@@ -98,6 +113,7 @@ pub fn object(kind: Kind) -> &'static str {
         Secret,
         StoragePool,
         StorageVol,
+        Job,
         Daemon
     )
 }
@@ -105,6 +121,9 @@ pub fn object(kind: Kind) -> &'static str {
 fn build(kind: Kind) -> String {
     let mut document = String::from(HEAD);
     document.push_str(STANDARD);
+    if kind == Kind::Root {
+        document.push_str(OBJECT_MANAGER);
+    }
     for lookup in table::of(kind) {
         document.push_str(lookup.element);
     }
@@ -148,6 +167,10 @@ async fn listed(caller: &Caller, connection: &Connection, kind: Kind) -> Result<
         Kind::StoragePool => by_uuid(&dispatch::<api::ListAllStoragePools>(caller, connection, 0).await?),
         Kind::NwFilter => by_uuid(&dispatch::<api::ListAllNwFilters>(caller, connection, 0).await?),
         Kind::Secret => by_uuid(&dispatch::<api::ListAllSecrets>(caller, connection, 0).await?),
+        Kind::Job => {
+            let jobs = dispatch::<api::ListStorageJobs>(caller, connection, ()).await?;
+            jobs.iter().map(|job| Cow::Owned(job.id.to_string())).collect()
+        }
         Kind::Interface => {
             let all = dispatch::<api::ListAllInterfaces>(caller, connection, 0).await?;
             all.iter().map(|interface| Cow::Owned(path::encode(interface.key()))).collect()

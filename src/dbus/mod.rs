@@ -23,6 +23,7 @@ pub mod dispatch;
 pub mod fault;
 pub mod introspect;
 pub mod listen;
+pub mod managed;
 pub mod outbound;
 pub mod path;
 mod sender;
@@ -33,7 +34,7 @@ pub mod table;
 mod tests;
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::Poll;
 
@@ -42,15 +43,19 @@ use tokio::sync::mpsc::error::TryRecvError;
 use crate::engine::Engine;
 use crate::engine::access::{Entry, Gate};
 use crate::engine::event::{Event, Subscription};
-use client::{Client, Link};
-use path::Scope;
-use signals::Signal;
+use client::{Client, Link, OWN_UNIQUE_NAME};
+use managed::{Key, Managed};
+use path::{Root, Scope};
+use zbus::Message;
 
 /// The well-known name, on buses and on our own socket.
 pub const NAME: &str = "org.libvirt";
 
 /// Bytes a peer may leave unread before it is disconnected.
 pub const OUTBOUND_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How often the progress of a job is told.
+const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// What a server is told once.
 #[derive(Clone, Debug)]
@@ -83,18 +88,29 @@ pub struct Server {
     clients: RwLock<Vec<Arc<Client>>>,
     next_client: AtomicU64,
     events: Mutex<Subscription>,
+    managed: Managed,
+    /// Whether somebody looks at the progress of jobs.
+    watched: AtomicBool,
 }
 
 impl Server {
     /// A server without connections. Signals flow from now on; call it within a tokio runtime.
     pub fn new(engine: Arc<Engine>, options: Options) -> Arc<Server> {
         let events = Mutex::new(engine.events().subscribe());
+        let managed = Managed::default();
+        for driver in path::ROOTS.iter().filter_map(|root| root.driver) {
+            if let Some(connection) = engine.connection(driver) {
+                managed.fill(&connection);
+            }
+        }
         let server = Arc::new(Server {
             engine,
             options,
             clients: RwLock::new(Vec::new()),
             next_client: AtomicU64::new(1),
             events,
+            managed,
+            watched: AtomicBool::new(false),
         });
         let pump = Arc::downgrade(&server);
         tokio::spawn(poll_fn(move |context| {
@@ -131,7 +147,7 @@ impl Server {
     }
 
     /// Queues the signals of every event emitted so far, on every connection.
-    pub fn flush_events(&self) {
+    pub fn flush_events(self: &Arc<Self>) {
         let mut events = self.lock_events();
         let mut any = false;
         loop {
@@ -148,30 +164,87 @@ impl Server {
         }
     }
 
-    /// Queues one event's signal everywhere; called with the subscription locked, which keeps the order.
-    fn broadcast(&self, event: &Arc<Event>) {
-        if !signals::has_signal(event) {
-            return;
+    /// Queues one event's signals everywhere; called with the subscription locked, which keeps the order.
+    fn broadcast(self: &Arc<Self>, event: &Arc<Event>) {
+        let (has_signal, subject) = (signals::has_signal(event), managed::subject(event));
+        if matches!(subject, Some(Key::Job(_))) {
+            self.watch_jobs();
         }
-        let clients = self.clients();
         // An object of the host is below the root of every driver that shares it.
         for root in &path::ROOTS {
             let Some(driver) = root.driver.filter(|driver| event.concerns(*driver)) else { continue };
-            if self.engine.connection(driver).is_none() {
+            let Some(connection) = self.engine.connection(driver) else { continue };
+            if has_signal {
+                self.send(root, |sender| signals::build(event, driver, sender));
+            }
+            if let Some(change) = subject.and_then(|key| self.managed.look(&connection, key)) {
+                self.send(root, |sender| change.message(sender));
+            }
+        }
+    }
+
+    /// Queues a signal on every connection that shows `root`; it is built at most once for buses and once for peers, to
+    /// which it names its sender.
+    fn send(&self, root: &Root, build: impl Fn(Option<&'static str>) -> zbus::Result<Message>) {
+        let Some(driver) = root.driver else { return };
+        let (mut for_bus, mut for_peer) = (None, None);
+        for client in self.clients() {
+            if root.uri(client.scope).is_none() || !client.hears(driver) || !client.may_listen() {
                 continue;
             }
-            let mut signal = Signal::new(event.clone(), driver);
-            for client in &clients {
-                if root.uri(client.scope).is_none() || !client.hears(driver) || !client.may_listen() {
-                    continue;
+            let (slot, sender) = match client.is_bus() {
+                true => (&mut for_bus, None),
+                false => (&mut for_peer, Some(OWN_UNIQUE_NAME)),
+            };
+            if slot.is_none() {
+                match build(sender) {
+                    Ok(message) => *slot = Some(message),
+                    Err(error) => return tracing::error!(root = root.name, %error, "cannot build a signal"),
                 }
-                let message = if client.is_bus() { signal.for_bus() } else { signal.for_peer() };
-                match message {
-                    Ok(message) => client.outbound.enqueue(message),
-                    Err(error) => tracing::error!(?signal, %error, "cannot build a signal"),
+            }
+            if let Some(message) = slot {
+                client.outbound.enqueue(message.clone());
+            }
+        }
+    }
+
+    /// Tells the progress of jobs now and then as long as there are any.
+    fn watch_jobs(self: &Arc<Self>) {
+        if self.watched.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let server = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(PROGRESS_INTERVAL).await;
+                let Some(server) = server.upgrade() else { return };
+                if !server.tell_progress() {
+                    return;
+                }
+                server.kick();
+            }
+        });
+    }
+
+    /// Whether there are jobs that somebody knows of.
+    fn tell_progress(&self) -> bool {
+        // As in every other place where signals are made: one order for all.
+        let _events = self.lock_events();
+        let mut any = false;
+        for root in &path::ROOTS {
+            let Some(connection) = root.driver.and_then(|driver| self.engine.connection(driver)) else { continue };
+            for key in self.managed.jobs(connection.kind()) {
+                any = true;
+                // One that has ended says so by its event, which is on its way.
+                if let Some(change) = self.managed.progress(&connection, key) {
+                    self.send(root, |sender| change.message(sender));
                 }
             }
         }
+        if !any {
+            self.watched.store(false, Ordering::Release);
+        }
+        any
     }
 
     fn kick(&self) {
@@ -215,7 +288,7 @@ impl Server {
     }
 
     /// Sends what is queued, for at most `patience`, then disconnects everybody.
-    pub async fn close(&self, patience: std::time::Duration) {
+    pub async fn close(self: &Arc<Self>, patience: std::time::Duration) {
         self.flush_events();
         let clients = self.clients();
         let flushed = async {

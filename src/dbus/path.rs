@@ -5,6 +5,7 @@
 //! /org/libvirt/ROOT/domain/_UUID         network, nwfilter, secret, storagepool the same way
 //! /org/libvirt/ROOT/domainsnapshot/_UUID_STR
 //! /org/libvirt/ROOT/{interface,nodedev,storagevol}/STR
+//! /org/libvirt/ROOT/job/NUMBER            ours: work that goes on
 //! /org/domus                             the daemon itself
 //! ```
 //!
@@ -30,12 +31,14 @@ pub enum Kind {
     Secret,
     StoragePool,
     StorageVol,
+    /// Ours: work that goes on.
+    Job,
     /// `/org/domus`
     Daemon,
 }
 
-/// The fixed subtrees below every root, in the order they are listed.
-pub const SUBTREES: [(&str, Kind); 9] = [
+/// The fixed subtrees below every root, in the order they are listed; the last is ours.
+pub const SUBTREES: [(&str, Kind); 10] = [
     ("domain", Kind::Domain),
     ("domainsnapshot", Kind::DomainSnapshot),
     ("interface", Kind::Interface),
@@ -45,6 +48,7 @@ pub const SUBTREES: [(&str, Kind); 9] = [
     ("secret", Kind::Secret),
     ("storagepool", Kind::StoragePool),
     ("storagevol", Kind::StorageVol),
+    ("job", Kind::Job),
 ];
 
 /// A driver root.

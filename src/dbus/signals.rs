@@ -3,12 +3,9 @@
 //! One pump for all connections keeps the engine's total order. It is drained by its own task, and also by whoever is
 //! about to send a reply, so that a reply never overtakes the signals of what it reports.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use zbus::{DynamicType, Message};
 
-use super::client::OWN_UNIQUE_NAME;
 use super::codec::{Params, Path};
 use super::path::{self, Kind};
 use super::table;
@@ -19,53 +16,12 @@ use crate::types::Uuid;
 const CONNECT: &str = "org.libvirt.Connect";
 const DOMAIN: &str = "org.libvirt.Domain";
 
-/// The signal of one event, built at most once with and once without our peer-to-peer name as its sender.
-#[derive(Debug)]
-pub struct Signal {
-    event: Arc<Event>,
-    /// Below whose root.
-    driver: DriverKind,
-    for_bus: Option<Message>,
-    for_peer: Option<Message>,
-}
-
-impl Signal {
-    /// The signal below the root of `driver`, which `event` concerns.
-    pub fn new(event: Arc<Event>, driver: DriverKind) -> Signal {
-        Signal { event, driver, for_bus: None, for_peer: None }
-    }
-
-    /// The message for a bus, which fills in the sender itself.
-    pub fn for_bus(&mut self) -> zbus::Result<Message> {
-        Signal::cached(&mut self.for_bus, &self.event, self.driver, None)
-    }
-
-    /// The message for a peer-to-peer connection.
-    pub fn for_peer(&mut self) -> zbus::Result<Message> {
-        Signal::cached(&mut self.for_peer, &self.event, self.driver, Some(OWN_UNIQUE_NAME))
-    }
-
-    fn cached(
-        slot: &mut Option<Message>,
-        event: &Event,
-        driver: DriverKind,
-        sender: Option<&'static str>,
-    ) -> zbus::Result<Message> {
-        if let Some(message) = slot {
-            return Ok(message.clone());
-        }
-        let message = build(event, driver, sender)?;
-        *slot = Some(message.clone());
-        Ok(message)
-    }
-}
-
 fn graphics(address: &GraphicsAddress) -> (i32, &str, &str) {
     (address.family, &address.node, &address.service)
 }
 
-/// The signal of `event` below the root of `driver`.
-fn build(event: &Event, driver: DriverKind, sender: Option<&'static str>) -> zbus::Result<Message> {
+/// The signal of `event` below the root of `driver`, which it concerns. A bus fills in the sender itself.
+pub fn build(event: &Event, driver: DriverKind, sender: Option<&'static str>) -> zbus::Result<Message> {
     match &event.about {
         About::Domain { domain, kind, .. } => build_domain(driver, domain, kind, sender),
         About::Host { event, .. } => build_host(driver, event, sender),
@@ -110,6 +66,7 @@ fn build_host(driver: DriverKind, event: &HostEvent, sender: Option<&'static str
             let path = by_uuid(Kind::Secret, &secret.uuid);
             Emitter { path: &path, interface: table::domus_host::SECRET.name, sender }.emit("ValueChanged", &())
         }
+        HostEvent::JobBegan { .. } | HostEvent::JobEnded { .. } => Err(zbus::Error::Unsupported),
     }
 }
 
@@ -154,7 +111,10 @@ fn build_domain(
 
 /// Whether libvirt-dbus has a signal for it.
 pub fn has_signal(event: &Event) -> bool {
-    !matches!(&event.about, About::Domain { kind: EventKind::Monitor { .. }, .. })
+    match &event.about {
+        About::Domain { kind, .. } => !matches!(kind, EventKind::Monitor { .. }),
+        About::Host { event, .. } => !matches!(event, HostEvent::JobBegan { .. } | HostEvent::JobEnded { .. }),
+    }
 }
 
 struct Emitter<'e> {
@@ -216,8 +176,8 @@ mod tests {
         for kind in every_kind() {
             let domain = DomainId { uuid: Uuid::nil(), name: "d".into(), id: Some(1) };
             let lifecycle = matches!(kind, EventKind::Lifecycle { .. });
-            let event = Arc::new(Event { seq: 1, about: About::Domain { driver: DriverKind::Qemu, domain, kind } });
-            let message = Signal::new(event, DriverKind::Qemu).for_peer().unwrap();
+            let event = Event { seq: 1, about: About::Domain { driver: DriverKind::Qemu, domain, kind } };
+            let message = build(&event, DriverKind::Qemu, Some(":1.0")).unwrap();
             let empty = message.body().is_empty();
             assert!(empty || message.body().deserialize::<zbus::Structure<'_>>().is_ok());
             let header = message.header();
@@ -258,8 +218,8 @@ mod tests {
             (HostEvent::SecretValueChanged { secret }, format!("/secret/{UUID}"), &table::domus_host::SECRET),
         ];
         for (event, below, interface) in cases {
-            let event = Arc::new(Event { seq: 1, about: About::Host { set: HostSet::Shared, event } });
-            let message = Signal::new(event, DriverKind::Lxc).for_peer().unwrap();
+            let event = Event { seq: 1, about: About::Host { set: HostSet::Shared, event } };
+            let message = build(&event, DriverKind::Lxc, None).unwrap();
             let header = message.header();
             assert_eq!(header.path().unwrap().as_str(), format!("/org/libvirt/LXC{below}"));
             assert_eq!(header.interface().unwrap().as_str(), interface.name);

@@ -1,7 +1,8 @@
 //! The standard interfaces, as GDBus serves them for libvirt-dbus: Introspectable, Properties, Peer.
 //!
 //! libvirt-dbus's habits: `GetAll` leaves out each property whose getter fails (a missing domain gives an empty
-//! dictionary) and wraps values twice; `PropertiesChanged` is never sent.
+//! dictionary) and wraps values twice; `PropertiesChanged` is never sent. On our own interfaces values are wrapped once, as
+//! everywhere else, and changes are sent ([`super::managed`]).
 
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use zbus::{Message, OwnedVariant, Variant};
 
 use super::call::Invocation;
 use super::client::Client;
-use super::codec::Properties;
+use super::codec::{PlainProperties, Properties};
 use super::dispatch::{Work, check_signature};
 use super::fault::Fault;
 use super::introspect;
+use super::managed::Object;
 use super::path::{Kind, Node};
 use super::table::{self, Lookup, Property};
 use crate::engine::api::Caller;
@@ -108,6 +110,12 @@ fn property(kind: Kind, interface_name: &str, name: &str) -> Result<&'static Pro
 fn get(invocation: Invocation, kind: Kind) -> Result<Work, Fault> {
     let (interface, name): (String, String) = invocation.arguments()?;
     let property = property(kind, &interface, &name)?;
+    if let Some(live) = property.live {
+        return Ok(Work::Read(Box::pin(async move {
+            let value = live(&Object::of(&invocation, kind).await?);
+            invocation.reply(&value.ok_or_else(|| Fault::libvirt("the object has no such property"))?)
+        })));
+    }
     let Some(get) = property.get else { return Ok(unserved(&invocation, property.function)) };
     Ok(Work::Read(Box::pin(async move {
         let value = get(invocation.clone()).await?;
@@ -120,13 +128,21 @@ fn get_all(invocation: Invocation, kind: Kind) -> Result<Work, Fault> {
     let interface = interface(kind, &name)?.interface;
     Ok(Work::Read(Box::pin(async move {
         let mut values = Vec::with_capacity(interface.properties.len());
+        let announced = interface.properties.iter().any(|property| property.live.is_some());
+        let object = if announced { Object::of(&invocation, kind).await.ok() } else { None };
         for property in interface.properties {
+            if let (Some(live), Some(object)) = (property.live, &object) {
+                values.extend(live(object).map(|value| (property.name, value)));
+            }
             let Some(get) = property.get else { continue };
             if let Ok(value) = get(invocation.clone()).await {
                 values.push((property.name, value));
             }
         }
-        invocation.reply(&(Properties(values),))
+        match interface.is_own() {
+            true => invocation.reply(&(PlainProperties(&values),)),
+            false => invocation.reply(&(Properties(values),)),
+        }
     })))
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::error::{Code, Error, Result};
+
 /// Bytes done of bytes to do. Shared between who works and who looks on.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -45,6 +47,14 @@ impl Progress {
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// Error: code 78 once it was cancelled.
+    pub fn check(&self) -> Result<()> {
+        match self.is_cancelled() {
+            true => Err(Error::new(Code::OperationAborted, "the job was cancelled")),
+            false => Ok(()),
+        }
     }
 
     pub fn is_cancelled(&self) -> bool {

@@ -167,21 +167,54 @@ impl HostSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostEvent {
     /// `VIR_NETWORK_EVENT_ID_LIFECYCLE`
-    NetworkLifecycle { network: Named, event: i32, detail: i32 },
+    NetworkLifecycle {
+        network: Named,
+        event: i32,
+        detail: i32,
+    },
     /// `VIR_NETWORK_EVENT_ID_METADATA_CHANGE`
-    NetworkMetadata { network: Named, kind: i32, uri: String },
+    NetworkMetadata {
+        network: Named,
+        kind: i32,
+        uri: String,
+    },
     /// `VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE`
-    PoolLifecycle { pool: Named, event: i32, detail: i32 },
+    PoolLifecycle {
+        pool: Named,
+        event: i32,
+        detail: i32,
+    },
     /// `VIR_STORAGE_POOL_EVENT_ID_REFRESH`
-    PoolRefresh { pool: Named },
+    PoolRefresh {
+        pool: Named,
+    },
     /// `VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE`
-    NodeDeviceLifecycle { name: String, event: i32, detail: i32 },
+    NodeDeviceLifecycle {
+        name: String,
+        event: i32,
+        detail: i32,
+    },
     /// `VIR_NODE_DEVICE_EVENT_ID_UPDATE`
-    NodeDeviceUpdate { name: String },
+    NodeDeviceUpdate {
+        name: String,
+    },
     /// `VIR_SECRET_EVENT_ID_LIFECYCLE`
-    SecretLifecycle { secret: SecretId, event: i32, detail: i32 },
+    SecretLifecycle {
+        secret: SecretId,
+        event: i32,
+        detail: i32,
+    },
     /// `VIR_SECRET_EVENT_ID_VALUE_CHANGED`
-    SecretValueChanged { secret: SecretId },
+    SecretValueChanged {
+        secret: SecretId,
+    },
+    /// A long piece of work on volumes or images; libvirt knows none.
+    JobBegan {
+        id: u64,
+    },
+    JobEnded {
+        id: u64,
+    },
 }
 
 /// A network or pool as it was when something happened to it.

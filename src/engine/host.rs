@@ -100,7 +100,7 @@ impl HostObjects {
                 interfaces: Arc::new(Interfaces::new(context.clone())),
                 ports: Ports::default(),
                 network_watch: Watch::default(),
-                work: Arc::new(Work::new(image_user, images)),
+                work: Arc::new(Work::new(image_user, images, Some(context.clone()))),
                 context,
             }
         })

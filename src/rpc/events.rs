@@ -329,6 +329,8 @@ fn domain_message(callback: &Callback, domain: &DomainId, kind: &EventKind) -> O
 /// The same of an object of the host.
 fn host_message(callback: &Callback, event: &HostEvent) -> Option<(i32, Vec<u8>)> {
     let (class, number, subject, body) = match event {
+        // libvirt's protocol knows no jobs of volumes.
+        HostEvent::JobBegan { .. } | HostEvent::JobEnded { .. } => return None,
         HostEvent::NetworkLifecycle { network, event, detail } => {
             (Class::Network, 0, Only::Uuid(network.uuid), encode(&(NamedHandle::from(network), *event, *detail)))
         }

@@ -23,6 +23,7 @@ mod interfaces;
 mod like_libvirt;
 mod logical;
 mod macvlans;
+mod managed;
 mod mock_define;
 mod mock_life;
 mod native;

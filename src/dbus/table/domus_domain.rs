@@ -1,11 +1,12 @@
 //! `org.domus.Domain1`: what libvirt-dbus has no place for on a domain. Descriptors are the caller's own from the reply on.
 
-use zbus::OwnedFd;
+use zbus::{OwnedFd, Variant};
 
-use super::{Interface, Method, m};
+use super::{Interface, Method, Property, m, p};
 use crate::dbus::call::object;
 use crate::dbus::codec::{PlainParams, optional};
 use crate::dbus::fault::Fault;
+use crate::dbus::managed::Object;
 use crate::engine::api::{
     AgentCommandArgs, AgentSetResponseTimeout, AgentTimeoutArgs, AliasArgs, AuthorizedKeysGet, AuthorizedKeysSet,
     BlockInfoArgs, BlockStats, BlockStatsArgs, ConsoleArgs, DetachDeviceAlias, ExecArgs, GetBlockInfo, GetGuestInfo,
@@ -13,15 +14,16 @@ use crate::engine::api::{
     OpenNamespace, PmSuspend, PmSuspendArgs, QemuAgentCommand, QemuMonitorCommand, ResizeArgs, ResizeConsole,
     RunProgram, Screenshot, ScreenshotArgs, SetLifecycleAction,
 };
+use crate::engine::domain::Snapshot;
 use crate::engine::driver::VcpuInfo;
 
 /// Beside `org.libvirt.Domain` on every domain.
 pub static INTERFACE: Interface = Interface {
     name: "org.domus.Domain1",
     xml: include_str!("../../../schemas/dbus/org.domus.Domain1.xml"),
-    emits_changed: false,
+    emits_changed: true,
     methods: METHODS,
-    properties: &[],
+    properties: PROPERTIES,
     signals: &[],
 };
 
@@ -33,6 +35,29 @@ fn exec_args((argv, env, user, group, dir, stdio, size, flags): ExecTuple) -> Re
     let (user, group, dir) = (optional(user), optional(group), optional(dir));
     Ok(ExecArgs { argv, env, user, group, dir, stdio, size, flags })
 }
+
+fn now<V: Into<Variant<'static>>>(object: &Object, read: fn(&Snapshot) -> V) -> Option<Variant<'static>> {
+    match object {
+        Object::Domain(domain) => Some(read(domain).into()),
+        _ => None,
+    }
+}
+
+const PROPERTIES: &[Property] = &[
+    p("Active", "b", "virDomainIsActive").live(|at| now(at, Snapshot::active)),
+    p("Id", "i", "virDomainGetID").live(|at| now(at, |domain| domain.id.unwrap_or(-1))),
+    p("Name", "s", "virDomainGetName").live(|at| now(at, |domain| domain.name.clone())),
+    p("Persistent", "b", "virDomainIsPersistent").live(|at| now(at, Snapshot::persistent)),
+    p("Saved", "b", "virDomainHasManagedSaveImage").live(|at| now(at, |domain| domain.saved.is_some())),
+    p("State", "(ii)", "virDomainGetState").live(|at| {
+        now(at, |domain| {
+            let state = domain.state();
+            zbus::Structure::from((state.state as i32, state.reason))
+        })
+    }),
+    p("Title", "s", "virDomainGetMetadata")
+        .live(|at| now(at, |domain| domain.current().and_then(|def| def.title.clone()).unwrap_or_default())),
+];
 
 const METHODS: &[Method] = &[
     m("GetInfo", "", "info (uttut)", "virDomainGetInfo").served(object!(GetInfo, |()| Ok(()), |_, info| ((

@@ -8,25 +8,47 @@ use super::{Interface, Method, Property, Signal, m, p, s};
 use crate::dbus::call::{object, property};
 use crate::dbus::codec::{self, Params};
 use crate::dbus::fault::Fault;
+use crate::dbus::managed::Object;
 use crate::engine::api::{
     NetworkGetMetadata, NetworkGetMetadataArgs, NetworkListAllPorts, NetworkPortCreateXml, NetworkPortDelete,
     NetworkPortGetParameters, NetworkPortGetXmlDesc, NetworkPortParamsArgs, NetworkPortSetParameters,
     NetworkSetMetadata, NetworkSetMetadataArgs, NodeDeviceGetAutostart, NodeDeviceIsActive, NodeDeviceIsPersistent,
     XmlFlags,
 };
+use crate::engine::network::Network;
 use crate::engine::network::define::Metadata;
+use crate::engine::storage::StoragePool;
 use crate::error::Error;
 use crate::types::{TypedParams, Uuid};
+use zbus::Variant;
 
 /// Beside `org.libvirt.Network` on every network.
 pub static NETWORK: Interface = Interface {
     name: "org.domus.Network1",
     xml: include_str!("../../../schemas/dbus/org.domus.Network1.xml"),
-    emits_changed: false,
+    emits_changed: true,
     methods: NETWORK_METHODS,
-    properties: &[],
+    properties: NETWORK_PROPERTIES,
     signals: NETWORK_SIGNALS,
 };
+
+fn network<V: Into<Variant<'static>>>(object: &Object, read: fn(&Network) -> V) -> Option<Variant<'static>> {
+    match object {
+        Object::Network(network) => Some(read(network).into()),
+        _ => None,
+    }
+}
+
+fn bridge(network: &Network) -> String {
+    network.state().def().and_then(|def| def.bridge_name()).unwrap_or_default().to_string()
+}
+
+const NETWORK_PROPERTIES: &[Property] = &[
+    p("Active", "b", "virNetworkIsActive").live(|at| network(at, |network| network.state().active())),
+    p("Bridge", "s", "virNetworkGetBridgeName").live(|at| network(at, bridge)),
+    p("Name", "s", "virNetworkGetName").live(|at| network(at, |network| network.name().to_string())),
+    p("Persistent", "b", "virNetworkIsPersistent").live(|at| network(at, |network| network.state().persistent())),
+];
 
 const NETWORK_METHODS: &[Method] = &[
     m("CreatePortXML", "xml s, flags u", "port s", "virNetworkPortCreateXML").served(object!(
@@ -110,6 +132,34 @@ const NODE_DEVICE_PROPERTIES: &[Property] = &[
 const NODE_DEVICE_METHODS: &[Method] = &[];
 
 const NODE_DEVICE_SIGNALS: &[Signal] = &[s("Updated", "")];
+
+/// Beside `org.libvirt.StoragePool` on every storage pool.
+pub static STORAGE_POOL: Interface = Interface {
+    name: "org.domus.StoragePool1",
+    xml: include_str!("../../../schemas/dbus/org.domus.StoragePool1.xml"),
+    emits_changed: true,
+    methods: STORAGE_POOL_METHODS,
+    properties: STORAGE_POOL_PROPERTIES,
+    signals: &[],
+};
+
+const STORAGE_POOL_METHODS: &[Method] = &[];
+
+fn pool<V: Into<Variant<'static>>>(object: &Object, read: fn(&StoragePool) -> V) -> Option<Variant<'static>> {
+    match object {
+        Object::StoragePool(pool) => Some(read(pool).into()),
+        _ => None,
+    }
+}
+
+const STORAGE_POOL_PROPERTIES: &[Property] = &[
+    p("Active", "b", "virStoragePoolIsActive").live(|at| pool(at, |pool| pool.state().active())),
+    p("Allocation", "t", "virStoragePoolGetInfo").live(|at| pool(at, |pool| pool.info().usage.allocation)),
+    p("Available", "t", "virStoragePoolGetInfo").live(|at| pool(at, |pool| pool.info().usage.available)),
+    p("Capacity", "t", "virStoragePoolGetInfo").live(|at| pool(at, |pool| pool.info().usage.capacity)),
+    p("Name", "s", "virStoragePoolGetName").live(|at| pool(at, |pool| pool.name().to_string())),
+    p("Persistent", "b", "virStoragePoolIsPersistent").live(|at| pool(at, |pool| pool.state().persistent())),
+];
 
 /// Beside `org.libvirt.Secret` on every secret.
 pub static SECRET: Interface = Interface {

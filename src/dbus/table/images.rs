@@ -83,7 +83,7 @@ const CONNECT_METHODS: &[Method] = &[
                 UseKind::Read => "read",
                 UseKind::Change => "change",
             };
-            let rows = jobs.into_iter().map(|job| (job.name, kind(job.kind).to_string(), job.done, job.total));
+            let rows = jobs.into_iter().map(|job| (job.name, kind(job.task.kind()).to_string(), job.done, job.total));
             rows.collect::<Vec<(String, String, u64, u64)>>()
         }
     )),

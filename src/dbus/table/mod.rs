@@ -11,6 +11,7 @@ pub mod domus_domain;
 pub mod domus_host;
 pub mod images;
 pub mod interface;
+pub mod job;
 pub mod network;
 pub mod node_device;
 pub mod nwfilter;
@@ -26,6 +27,7 @@ use zbus::Variant;
 
 use super::call::{BoxFuture, Invocation, Reply};
 use super::fault::Fault;
+use super::managed::Object;
 use super::path::Kind;
 use crate::engine::api::Class;
 
@@ -35,6 +37,9 @@ pub type Run = fn(Invocation) -> BoxFuture<Reply>;
 pub type Get = fn(Invocation) -> BoxFuture<Result<Variant<'static>, Fault>>;
 /// Writes a property whose type was checked.
 pub type Set = fn(Invocation, Variant<'static>) -> BoxFuture<Result<(), Fault>>;
+
+/// Reads a property of what announces itself; none when the object is of another kind.
+pub type Live = fn(&Object) -> Option<Variant<'static>>;
 
 /// One method.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,8 @@ pub struct Property {
     /// libvirt's setter; `None` = read-only.
     pub setter: Option<&'static str>,
     pub get: Option<Get>,
+    /// In place of `get` where changes are announced.
+    pub live: Option<Live>,
     pub set: Option<Set>,
 }
 
@@ -85,6 +92,13 @@ pub struct Interface {
     pub signals: &'static [Signal],
 }
 
+impl Interface {
+    /// Whether it is ours and not libvirt-dbus's.
+    pub fn is_own(&self) -> bool {
+        self.name.starts_with("org.domus.")
+    }
+}
+
 /// A method row nobody serves yet.
 pub(super) const fn m(name: &'static str, args: &'static str, results: &'static str, function: &'static str) -> Method {
     Method { name, args, results, function, class: Class::Write, run: None }
@@ -92,7 +106,7 @@ pub(super) const fn m(name: &'static str, args: &'static str, results: &'static 
 
 /// A property row nobody serves yet.
 pub(super) const fn p(name: &'static str, signature: &'static str, function: &'static str) -> Property {
-    Property { name, signature, function, constant: false, setter: None, get: None, set: None }
+    Property { name, signature, function, constant: false, setter: None, get: None, live: None, set: None }
 }
 
 /// A signal row.
@@ -128,6 +142,12 @@ impl Property {
         self
     }
 
+    /// Serves reading, and announces changes.
+    pub(super) const fn live(mut self, live: Live) -> Property {
+        self.live = Some(live);
+        self
+    }
+
     /// Serves writing.
     pub(super) const fn set(mut self, set: Set) -> Property {
         self.set = Some(set);
@@ -160,13 +180,15 @@ pub static LIBVIRT: [&Interface; 10] = [
 ];
 
 /// Our own interfaces.
-pub static DOMUS: [&Interface; 8] = [
+pub static DOMUS: [&Interface; 10] = [
     &domus::CONNECT,
     &domus_domain::INTERFACE,
     &domus::DAEMON,
     &domus_host::NETWORK,
     &domus_host::NODE_DEVICE,
     &domus_host::SECRET,
+    &domus_host::STORAGE_POOL,
+    &job::INTERFACE,
     &images::VOLUME,
     &images::CONNECT,
 ];
@@ -220,13 +242,14 @@ pub fn of(kind: Kind) -> &'static [Lookup] {
     static DOMAIN: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domain::INTERFACE, &domus_domain::INTERFACE]));
     static SNAPSHOT: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&snapshot::INTERFACE]));
     static NETWORK: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&network::INTERFACE, &domus_host::NETWORK]));
-    static POOL: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&pool::INTERFACE]));
+    static POOL: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&pool::INTERFACE, &domus_host::STORAGE_POOL]));
     static VOLUME: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&volume::INTERFACE, &images::VOLUME]));
     static INTERFACE: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&interface::INTERFACE]));
     static NODE_DEVICE: LazyLock<Vec<Lookup>> =
         LazyLock::new(|| lookups(&[&node_device::INTERFACE, &domus_host::NODE_DEVICE]));
     static NWFILTER: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&nwfilter::INTERFACE]));
     static SECRET: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&secret::INTERFACE, &domus_host::SECRET]));
+    static JOB: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&job::INTERFACE]));
     static DAEMON: LazyLock<Vec<Lookup>> = LazyLock::new(|| lookups(&[&domus::DAEMON]));
     match kind {
         Kind::Root => &ROOT,
@@ -239,6 +262,7 @@ pub fn of(kind: Kind) -> &'static [Lookup] {
         Kind::NodeDevice => &NODE_DEVICE,
         Kind::NwFilter => &NWFILTER,
         Kind::Secret => &SECRET,
+        Kind::Job => &JOB,
         Kind::Daemon => &DAEMON,
     }
 }

@@ -389,9 +389,7 @@ fn take(source: &Path, dir: &Path, progress: &Progress) -> Result<(Part, String)
     let mut piece = vec![0u8; 1 << 20];
     let mut at = 0;
     while at < length {
-        if progress.is_cancelled() {
-            return Err(Error::new(Code::OperationAborted, "the job was cancelled"));
-        }
+        progress.check()?;
         let got = file.read_at(&mut piece, at).map_err(cannot_read)?;
         if got == 0 {
             return Err(Error::failed(format!("image '{}' became shorter while it was read", source.display())));

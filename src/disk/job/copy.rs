@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::go_on;
 use crate::disk::progress::Progress;
 use crate::error::{Error, Result};
 
@@ -68,7 +67,7 @@ pub fn copy(
         };
         let end = at + data;
         while at < end {
-            go_on(progress)?;
+            progress.check()?;
             let want = piece.len().min(usize::try_from(end - at).unwrap_or(PIECE));
             let got = from.read_at(&mut piece[..want], at).map_err(cannot_read)?;
             if got == 0 {
@@ -92,7 +91,7 @@ pub fn zero((file, name): (&File, &str), mut at: u64, length: u64, progress: &Pr
     let piece = vec![0u8; PIECE];
     let end = at + length;
     while at < end {
-        go_on(progress)?;
+        progress.check()?;
         let want = piece.len().min(usize::try_from(end - at).unwrap_or(PIECE));
         file.write_all_at(&piece[..want], at)
             .map_err(|error| Error::system(format!("cannot fill file '{name}'"), error))?;

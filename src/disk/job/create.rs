@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{Gid, Mode, Uid};
 
 use super::part::Part;
-use super::{blocking, copy, failed, go_on};
+use super::{blocking, copy, failed};
 use crate::disk::progress::Progress;
 use crate::disk::qemu_img::plan::{self, NewImage, Secret, Source};
 use crate::disk::qemu_img::{Access, Hand, Tool};
@@ -78,7 +78,7 @@ pub async fn create(tool: &Tool, request: Create, progress: &Arc<Progress>) -> R
         part
     };
     blocking(progress, move |progress| {
-        go_on(progress)?;
+        progress.check()?;
         finish(&part, &request, 0o600)?;
         part.keep(&request.target, &request.name)
     })

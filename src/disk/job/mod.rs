@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::progress::Progress;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// Runs `work` on a thread of its own. Dropping the future cancels it; it then ends soon, and cleans up behind itself.
 pub async fn blocking<T: Send + 'static>(
@@ -43,14 +43,6 @@ pub async fn blocking<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(move || work(&shared)).await;
     guard.0 = None;
     result.map_err(|error| Error::internal("a volume job died").with_source(error))?
-}
-
-/// Code 78 when the job was cancelled.
-fn go_on(progress: &Progress) -> Result<()> {
-    match progress.is_cancelled() {
-        true => Err(Error::new(Code::OperationAborted, "the job was cancelled")),
-        false => Ok(()),
-    }
 }
 
 fn failed(what: &str, path: &Path) -> impl Fn(io::Error) -> Error {

@@ -14,6 +14,7 @@ use super::*;
 use crate::disk::qemu_img::Tool;
 use crate::disk::qemu_img::plan::{Backing, Luks, NewImage};
 use crate::disk::{Format, qcow2, sizes};
+use crate::error::Code;
 
 /// Runs `qemu-img` as somebody else where it can, so that the tests see what the daemon sees.
 fn tool(test: &str) -> Option<Tool> {

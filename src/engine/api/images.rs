@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{call, check_host_flags};
 use crate::disk::cache::{Cache, Image, Import, Kind, Overlay, SourceFormat};
 use crate::engine::Connection;
-use crate::engine::work::{UseKind, Which};
+use crate::engine::work::{Task, Which};
 use crate::error::{Error, Result};
 
 /// Arguments of `domusImageImport`.
@@ -86,7 +86,7 @@ call! {
         let shown = import.source.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // Each import is a job of its own: the same source may be asked for twice.
         let key = format!("import {}", uuid::Uuid::new_v4());
-        let job = on.host().work.begin(&key, &shown, UseKind::Build)?;
+        let job = on.host().work.begin(&key, &shown, Task::Import)?;
         let image = caller.presence.during(cache.import(import, &job.progress)).await?;
         drop(job);
         let connection = on.clone();
@@ -114,7 +114,7 @@ call! {
         check_host_flags(flags, 0, "domusImageCreateOverlay")?;
         let cache = cache(on)?;
         let overlay = Overlay { target: absolute(&path)?, size: (size > 0).then_some(size), ..Overlay::default() };
-        let job = on.host().work.begin(&path, &path, UseKind::Build)?;
+        let job = on.host().work.begin(&path, &path, Task::Overlay)?;
         cache.overlay(&image, overlay, &job.progress).await.map(drop)
     }
 }

@@ -153,9 +153,9 @@ pub use storage_vol::{
     LookupStorageVolByName, LookupStorageVolByPath, StoragePoolListAllVolumes, VolumeInfo,
 };
 pub use storage_work::{
-    CopyArgs, CreateFromArgs, CreateStorageVolXml, CreateStorageVolXmlFrom, DeleteStorageVol, DownloadStorageVol,
-    ListStorageJobs, ReceiveStorageVol, ResizeArgs as VolumeResizeArgs, ResizeStorageVol, SendStorageVol, SourceName,
-    StreamArgs, UploadStorageVol, WipeStorageVol, WipeStorageVolPattern,
+    CancelStorageJob, CopyArgs, CreateFromArgs, CreateStorageVolXml, CreateStorageVolXmlFrom, DeleteStorageVol,
+    DownloadStorageVol, ListStorageJobs, ReceiveStorageVol, ResizeArgs as VolumeResizeArgs, ResizeStorageVol,
+    SendStorageVol, SourceName, StreamArgs, UploadStorageVol, WipeStorageVol, WipeStorageVolPattern,
 };
 pub use tune::{
     GetBlkioParameters, GetMemoryParameters, GetSchedulerParameters, GetSchedulerType, MEMORY_UNLIMITED, MemoryArgs,

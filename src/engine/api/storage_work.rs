@@ -212,6 +212,12 @@ call! {
     (caller, on: Connection, () => ()) -> Vec<JobView> { Ok(on.host().work.jobs()) }
 }
 
+call! {
+    /// Asks work on a volume or image to stop; who waits for it gets code 78.
+    CancelStorageJob = "domusConnectCancelStorageJob", Write, "connect:write";
+    (caller, on: Connection, id => u64) -> () { on.host().work.cancel(id) }
+}
+
 fn unreadable(error: std::io::Error) -> Error {
     Error::system("cannot read from the file that was given", error)
 }

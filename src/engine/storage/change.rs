@@ -9,7 +9,7 @@ use crate::disk::pool::{PoolDef, PoolType, Usage, directory, logical};
 use crate::disk::volume::scan::scan_one;
 use crate::disk::volume::{VolumeDef, VolumeKind};
 use crate::engine::cleanup::run_blocking;
-use crate::engine::work::{Use, UseKind, Which};
+use crate::engine::work::{Task, Use, UseKind, Which};
 use crate::error::{Code, Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -30,12 +30,12 @@ struct Hold {
 
 impl StorageVol {
     /// Refuses while a job or a running guest uses it. Errors: code 55 that says who, 50.
-    async fn hold(&self, kind: UseKind) -> Result<Hold> {
+    async fn hold(&self, task: Task) -> Result<Hold> {
         let job = self.pool.begin_job().await?;
         let work = self.pool.work()?;
         let path = self.path()?;
-        let used = work.begin(&self.key, &self.name, kind)?;
-        if kind == UseKind::Change && !self.pool.in_memory() {
+        let used = work.begin(&self.key, &self.name, task)?;
+        if task.kind() == UseKind::Change && !self.pool.in_memory() {
             let looked = path.clone();
             let user = run_blocking(move || Ok(work.user_of(&looked, Which::Running))).await?;
             if let Some(user) = user {
@@ -50,7 +50,7 @@ impl StorageVol {
 
     /// Deletes it (`virStorageVolDelete`). Errors: code 55, 38.
     pub async fn delete(&self) -> Result<()> {
-        let hold = self.hold(UseKind::Change).await?;
+        let hold = self.hold(Task::Delete).await?;
         let (path, directory) = (hold.path.clone(), self.def()?.kind == VolumeKind::Dir);
         if self.pool.is_logical()? {
             logical::remove(self.pool.def()?.as_ref(), &self.name).await?;
@@ -65,7 +65,7 @@ impl StorageVol {
 
     /// Changes its size (`virStorageVolResize`). Errors: code 8 and 9 with libvirt's texts, 55, 38, 67.
     pub async fn resize(&self, capacity: u64, flags: u32) -> Result<()> {
-        let hold = self.hold(UseKind::Change).await?;
+        let hold = self.hold(Task::Resize).await?;
         let def = self.current().await?;
         let (allocate, shrink) = (flags & resize_flags::ALLOCATE != 0, flags & resize_flags::SHRINK != 0);
         let target = target_capacity(&def, capacity, flags)?;
@@ -100,7 +100,7 @@ impl StorageVol {
     /// Wipes it (`virStorageVolWipePattern`). Errors: code 55, 38, 3 without the program that is needed.
     pub async fn wipe(&self, algorithm: u32) -> Result<()> {
         let algorithm = Algorithm::from_number(algorithm)?;
-        let hold = self.hold(UseKind::Change).await?;
+        let hold = self.hold(Task::Wipe).await?;
         if !self.pool.is_logical()? {
             self.files_only("storage pool doesn't support volume wiping")?;
         }
@@ -119,7 +119,7 @@ impl StorageVol {
 
     /// Its bytes (`virStorageVolDownload`). Errors: code 55, 38, 8.
     pub async fn download(&self, offset: u64, length: u64, sparse: bool) -> Result<VolumeDownload> {
-        let hold = self.hold(UseKind::Read).await?;
+        let hold = self.hold(Task::Download).await?;
         self.real("storage pool doesn't support volume download")?;
         let path = hold.path.clone();
         let bytes = run_blocking(move || Download::open(&path, offset, length, sparse)).await?;
@@ -129,7 +129,7 @@ impl StorageVol {
 
     /// A place for its bytes (`virStorageVolUpload`). Errors: code 55, 38.
     pub async fn upload(&self, offset: u64, length: u64) -> Result<VolumeUpload> {
-        let hold = self.hold(UseKind::Change).await?;
+        let hold = self.hold(Task::Upload).await?;
         self.real("storage pool doesn't support volume upload")?;
         let path = hold.path.clone();
         let bytes = run_blocking(move || Upload::open(&path, offset, length)).await?;
@@ -261,8 +261,9 @@ pub struct VolumeDownload {
 }
 
 impl VolumeDownload {
-    /// The next piece, of at most `most` bytes of data; `None` at the end. Errors: code 38.
+    /// The next piece, of at most `most` bytes of data; `None` at the end. Errors: code 38, 78.
     pub async fn next(&mut self, most: usize) -> Result<Option<Piece>> {
+        self.hold.used.progress.check()?;
         let Some(mut bytes) = self.bytes.take() else { return Ok(None) };
         let (bytes, piece) = run_blocking(move || bytes.next(most).map(|piece| (bytes, piece))).await?;
         self.bytes = Some(bytes);
@@ -280,8 +281,9 @@ pub struct VolumeUpload {
 }
 
 impl VolumeUpload {
-    /// Writes a piece. Errors: code 38, 8; after one nothing more is written.
+    /// Writes a piece. Errors: code 38, 8, 78; after one nothing more is written.
     pub async fn put(&mut self, piece: Piece) -> Result<()> {
+        self.hold.used.progress.check()?;
         let Some(mut bytes) = self.bytes.take() else {
             return Err(Error::invalid_state("the upload has failed already"));
         };

@@ -9,7 +9,7 @@ use crate::domain_xml::device::{Backing, Disk, Filesystem, FilesystemType, Stora
 use crate::domain_xml::{Device, DomainDef};
 use crate::engine::event::HostSet;
 use crate::engine::host::HostObjects;
-use crate::engine::work::{Use, UseKind};
+use crate::engine::work::{Task, Use};
 use crate::error::{Code, Error, Result, Subsystem};
 
 /// Fills in where the volumes of a guest that is about to start are. The definition goes on to name pool and volume.
@@ -53,7 +53,7 @@ pub(in crate::engine) fn hold(host: &HostObjects, def: &DomainDef) -> Result<Vec
             let volume = if layer.kind == StorageKind::Block { host.volume_by_path(path).ok() } else { None };
             let key = volume.map_or_else(|| sanitize_path(path), |volume| volume.key);
             let name = path.rsplit('/').next().unwrap_or(path);
-            let used = host.work.begin(&key, name, UseKind::Read);
+            let used = host.work.begin(&key, name, Task::Guest);
             held.push(used.map_err(|error| Error {
                 detail: format!("{} (disk '{}'): wait for its end and start again", error.detail, disk.dev()),
                 ..error

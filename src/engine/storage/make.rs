@@ -11,7 +11,7 @@ use crate::disk::permissions;
 use crate::disk::pool::{PoolDef, logical};
 use crate::disk::volume::{self, Capacity, FileFormat, VolumeDef, VolumeKind};
 use crate::engine::api::Presence;
-use crate::engine::work::{Use, UseKind, Work};
+use crate::engine::work::{Task, Use, Work};
 use crate::error::{Code, Error, Result};
 
 /// `virStorageVolCreateFlags`
@@ -58,7 +58,11 @@ impl StoragePool {
                 Some(_) => Error::internal(format!("storage volume name '{}' already in use.", def.name)),
             });
         }
-        let building = work.begin(&path.display().to_string(), &def.name, UseKind::Build)?;
+        let building = work.begin(
+            &path.display().to_string(),
+            &def.name,
+            if source.is_some() { Task::Clone } else { Task::Create },
+        )?;
         let input = match source {
             None => None,
             Some(source) => Some(source.input(&work, &mut def).await?),
@@ -219,7 +223,7 @@ impl StorageVol {
     /// This volume as the source of another, whose definition takes over what it does not say.
     async fn input(&self, work: &Work, new: &mut VolumeDef) -> Result<Input> {
         let job = self.pool.begin_job().await?;
-        let used = work.begin(&self.key, &self.name, UseKind::Read)?;
+        let used = work.begin(&self.key, &self.name, Task::Source)?;
         let def = self.current().await?;
         if def.kind == VolumeKind::Dir {
             return Err(Error::internal("cannot copy from a directory volume"));

@@ -13,6 +13,7 @@ pub const TEST: &str = "/org/libvirt/Test";
 pub const LXC: &str = "/org/libvirt/LXC";
 pub const CONNECT: &str = "org.libvirt.Connect";
 pub const DOMAIN: &str = "org.libvirt.Domain";
+pub const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
 pub const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// A connection, and the runtime that drives it.
@@ -173,7 +174,7 @@ impl Bus {
             let _: () = self.on_bus("AddMatch", rule);
         }
         let stream = self.runtime.block_on(async { MessageStream::from(&self.connection) });
-        Signals { bus: self, stream }
+        Signals { bus: self, stream, standard: false }
     }
 
     fn on_bus<R: serde::de::DeserializeOwned + Signature>(&self, member: &str, argument: &str) -> R {
@@ -193,9 +194,16 @@ fn runtime() -> tokio::runtime::Runtime {
 pub struct Signals<'a> {
     bus: &'a Bus,
     stream: MessageStream,
+    standard: bool,
 }
 
 impl Signals<'_> {
+    /// Those of `PropertiesChanged` and of the object managers as well.
+    pub fn with_standard(mut self) -> Self {
+        self.standard = true;
+        self
+    }
+
     /// The next signal within `limit`: path, member, message.
     pub fn next(&mut self, limit: Duration) -> Option<(String, String, Message)> {
         let end = std::time::Instant::now() + limit;
@@ -211,7 +219,8 @@ impl Signals<'_> {
             }
             let header = message.header();
             let interface = header.interface().map(ToString::to_string).unwrap_or_default();
-            if !interface.starts_with("org.libvirt") && !interface.starts_with("org.domus") {
+            let standard = self.standard && (interface == PROPERTIES || interface == OBJECT_MANAGER);
+            if !standard && !interface.starts_with("org.libvirt") && !interface.starts_with("org.domus") {
                 continue;
             }
             let path = header.path().unwrap().to_string();
