@@ -15,8 +15,9 @@ use super::client::Target;
 use super::domains::Driver;
 use super::output::Failure;
 use super::{
-    address, console, cpu, define, devices, edit, event, exec, host, host_event, image, info, lifecycle, list, native,
-    network, node_device, plan, plug, pool, pool_as, pool_list, secret, stats, tune, vcpu, volume, xml,
+    address, console, cpu, define, devices, edit, event, exec, host, host_event, image, info, interface, lifecycle,
+    list, native, network, node_device, nwfilter, plan, plug, pool, pool_as, pool_list, secret, snapshot, stats, tune,
+    vcpu, volume, xml,
 };
 
 const AFTER: &str = "\
@@ -109,6 +110,10 @@ pub fn virsh_words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         Some("nodedev") => &["--device", "--file"],
         Some("net") => &["--network", "--file"],
         Some("pool") => &["--pool", "--file"],
+        Some("iface") => &["--interface", "--file"],
+        Some("nwfilter") => &["--nwfilter", "--file"],
+        // The file or the name comes after the domain, whichever was written first.
+        Some("snapshot") => &["--domain"],
         _ => &["--domain", "--file"],
     };
     let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -384,6 +389,12 @@ pub enum Command {
     NodeDevice(node_device::Command),
     #[command(flatten)]
     Secret(secret::Command),
+    #[command(flatten)]
+    Interface(interface::Command),
+    #[command(flatten)]
+    NwFilter(nwfilter::Command),
+    #[command(flatten)]
+    Snapshot(snapshot::Command),
     #[command(flatten)]
     Volume(volume::Command),
     #[command(flatten)]

@@ -188,21 +188,26 @@ pub fn domain_type(xml: &str) -> Option<String> {
 
 /// The text of `<title>`, empty when there is none.
 pub fn title(xml: &str) -> String {
+    text_of(xml, &["title"])
+}
+
+/// The text of the first element with these names below the root, empty when there is none.
+pub fn text_of(xml: &str, wanted: &[&str]) -> String {
     let mut reader = Reader::from_str(xml);
-    let mut depth = 0usize;
+    let mut path: Vec<String> = Vec::new();
     let mut inside = false;
     let mut text = String::new();
     while let Ok(event) = reader.read_event() {
         match event {
             Event::Start(element) => {
-                depth += 1;
-                inside = depth == 2 && name(&element) == "title";
+                path.push(name(&element));
+                inside = path.get(1..).is_some_and(|below| below == wanted);
             }
             Event::End(_) => {
                 if inside {
                     break;
                 }
-                depth = depth.saturating_sub(1);
+                path.pop();
             }
             Event::Text(part) if inside => text.push_str(&part.xml10_content()),
             Event::GeneralRef(reference) if inside => {
@@ -301,6 +306,10 @@ mod tests {
         assert_eq!(domain_type("<network type='x'/>"), None);
         assert_eq!(domain_type("no xml"), None);
         assert_eq!(title(XML), "a & b");
+        assert_eq!(
+            text_of("<s><domain><name>x</name></domain><parent><name>p</name></parent></s>", &["parent", "name"]),
+            "p"
+        );
         assert_eq!(title("<domain><metadata><title>no</title></metadata></domain>"), "");
     }
 }

@@ -26,11 +26,13 @@ mod host;
 mod host_event;
 mod image;
 mod info;
+mod interface;
 mod lifecycle;
 mod list;
 mod native;
 mod network;
 mod node_device;
+mod nwfilter;
 mod output;
 mod params;
 mod plan;
@@ -40,6 +42,7 @@ mod pool_as;
 mod pool_list;
 mod progress;
 mod secret;
+mod snapshot;
 mod stats;
 mod tune;
 mod vcpu;
@@ -200,6 +203,9 @@ async fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Volume(command) => volume::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
+        Command::Interface(command) => interface::run(session, command).await,
+        Command::NwFilter(command) => nwfilter::run(session, command).await,
+        Command::Snapshot(command) => snapshot::run(session, command).await,
         // Answered without a daemon.
         Command::Completion { .. } => Ok(()),
     }

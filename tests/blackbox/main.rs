@@ -11,6 +11,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod command_line;
 mod consoles;
 mod dbus_api;
 mod ends;

@@ -26,7 +26,8 @@ fn help_at_every_level() {
 
 #[test]
 fn the_page_names_every_command_for_objects_of_the_host_and_no_other() {
-    const GROUPS: [&str; 6] = ["net-", "pool-", "vol-", "secret-", "nodedev-", "image-"];
+    const GROUPS: [&str; 9] =
+        ["net-", "pool-", "vol-", "secret-", "nodedev-", "image-", "iface-", "nwfilter-", "snapshot-"];
     let of_group = |word: &&str| GROUPS.iter().any(|group| word.starts_with(group));
     let help = run(domus().arg("--help"), "").stdout;
     let known: BTreeSet<&str> =
