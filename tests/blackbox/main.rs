@@ -21,6 +21,7 @@ mod guest_volumes;
 mod host_events;
 mod hostile_xml;
 mod interfaces;
+mod introspection;
 mod like_libvirt;
 mod logical;
 mod macvlans;

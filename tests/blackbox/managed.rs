@@ -201,5 +201,6 @@ fn work_on_a_volume_is_an_object_and_can_be_cancelled() {
     drop(signals);
     drop((bus, other));
     lab.ok(&["pool-destroy", "p"]);
+    lab.ok(&["pool-undefine", "p"]);
     lab.finish();
 }
