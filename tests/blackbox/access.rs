@@ -479,8 +479,8 @@ fn on_the_bus_each_call_needs_its_right_too() {
 
 #[test]
 fn one_who_is_asked_about_at_length_delays_nobody() {
-    // One who is asked about takes no place of those who have not authenticated.
-    let configuration = format!("{CALLS}[rpc]\nmax_anonymous_clients = 1\n");
+    // One who is asked about takes no place of those who have not authenticated; two are for the sockets themselves.
+    let configuration = format!("{CALLS}[rpc]\nmax_anonymous_clients = 3\n");
     let Some(world) = World::new(&configuration, &["--system"], true) else { return };
     let places = world.places();
     let polkit = world.polkit();
@@ -493,10 +493,13 @@ fn one_who_is_asked_about_at_length_delays_nobody() {
             bus.begin(&path, DOMAIN, "GetState", &(0u32,));
         }
         peer.begin(&path, DOMAIN, "GetState", &(0u32,));
-        let mut wire = Wire::at(&places.rpc);
-        wire.call(66, &[]);
-        wire.begin(70, &[]);
-        (bus, peer, wire)
+        let wires = [(); 3].map(|()| {
+            let mut wire = Wire::at(&places.rpc);
+            wire.call(66, &[]);
+            wire.begin(70, &[]);
+            wire
+        });
+        (bus, peer, wires)
     });
     let mut asked = Vec::new();
     eventually("a question about each", DEADLINE, || {
