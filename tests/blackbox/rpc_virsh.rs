@@ -1,6 +1,6 @@
 //! Debian's own virsh, unmodified, against the daemon.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -163,12 +163,22 @@ fn a_container_is_tuned_and_typed_at_under_virsh() {
     console.args(["-qfec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut console = console.spawn().unwrap();
     let mut keys = console.stdin.take().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    let mut screen = console.stdout.take().unwrap();
+    let mut shown = String::new();
+    let mut shows = |text: &str| {
+        let mut part = [0; 4096];
+        while !shown.contains(text) {
+            let count = screen.read(&mut part).unwrap();
+            assert!(count > 0, "virsh ended before it showed {text:?}: {shown}");
+            shown.push_str(&String::from_utf8_lossy(&part[..count]));
+        }
+    };
+    shows("Escape character is");
     keys.write_all(b"echo typed-$((40 + 2))\n").unwrap();
+    shows("typed-42");
     container.shows("typed-42");
     keys.write_all(b"\x1d").unwrap();
-    let shown = String::from_utf8_lossy(&console.wait_with_output().unwrap().stdout).into_owned();
-    assert!(shown.contains("Connected to domain") && shown.contains("typed-42"), "{shown}");
+    assert!(console.wait().unwrap().success());
 
     virsh.ok(&["destroy", name]);
     virsh.ok(&["undefine", name]);

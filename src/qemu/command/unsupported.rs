@@ -46,6 +46,8 @@ pub(super) fn check(def: &DomainDef, paper: bool) -> Result<()> {
         (!def.cputune.sched.is_empty(), "<vcpusched>, <iothreadsched> or <emulatorsched>"),
         (!def.filesystems.is_empty(), "<filesystem>"),
         (perf::EVENTS.iter().any(|event| perf::enabled(def, event)), "<perf> events"),
+        // The path beside it is not what the guest was to get.
+        (def.disks.iter().any(|disk| disk.source.fdgroup.is_some()), "<source fdgroup> of a disk"),
     ];
     if let Some((_, name)) = on_paper.iter().find(|(present, _)| *present && !paper) {
         return Err(not_yet(name));
