@@ -178,7 +178,9 @@ class Browser:
     def keys(self, text):
         """Types into whatever has the focus, key by key, and ends with Return."""
         for letter in text:
-            self.call("Input.dispatchKeyEvent", type="char", text=letter)
+            # A key that goes down as well: a terminal ignores the letter alone after a key that it took as a command.
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
         self.key("Enter", 13, "\r")
 
     def select(self, selector, value):
