@@ -77,8 +77,15 @@ guest=$("$here/guest-image.sh")
 out=${DOMUS_COCKPIT_OUT:-}
 work=$DOMUS_COCKPIT_INSIDE
 started=()
+state=''
 stop_all() {
-    local i
+    local i name
+    # Guests outlive their daemon, and their cgroups outlive them: they are ended by it, first.
+    if [ -S "$state/root/run/dbus-sock" ]; then
+        "$DOMUS_BIN/domus" -q --root "$state/root" list --name | while read -r name; do
+            [ -z "$name" ] || "$DOMUS_BIN/domus" -q --root "$state/root" destroy "$name" || true
+        done
+    fi
     for ((i = ${#started[@]} - 1; i >= 0; i--)); do
         kill "${started[i]}" 2>/dev/null || true
         wait "${started[i]}" 2>/dev/null || true
@@ -170,7 +177,10 @@ for kind in "$@"; do
     say "cockpit-machines $(dpkg-query -W -f='${Version}' cockpit-machines), $kind"
     # DOMUS_COCKPIT_PARTS names parts of the driver, when one is looked for.
     # shellcheck disable=SC2086
-    python3 -B "${DOMUS_COCKPIT_DRIVER:-tests/cockpit/drive.py}" "$kind" "$state" ${DOMUS_COCKPIT_PARTS:-} || failed=1
+    python3 -B tests/cockpit/drive.py "$kind" "$state" ${DOMUS_COCKPIT_PARTS:-} &
+    started+=($!)
+    # In the background, for a signal has to end this script at once.
+    wait $! || failed=1
     stop_all
     ! grep -A5 panicked "$state/domusd.log" || failed=1
     if [ -n "$out" ]; then
