@@ -83,11 +83,10 @@ pub async fn connect(server: &Arc<Server>, bus: &Bus) -> Result<Served, BusError
     if reply != PRIMARY_OWNER {
         return Err(BusError::NameTaken { bus: bus.to_string() });
     }
+    // Who leaves the bus waits for nothing any more.
+    sender::watch(&connection).await.map_err(|error| BusError::Connect { bus: bus.to_string(), error })?;
     // Who calls over another bus than the system's was let in by that bus.
     let gated = *bus == Bus::System && server.options.bus_gate.asks();
-    if gated {
-        sender::watch(&connection).await.map_err(|error| BusError::Connect { bus: bus.to_string(), error })?;
-    }
     let client = server.add_client(connection, scope, Entry::settled(Access::ReadWrite), |_| Link::Bus { gated });
     tracing::info!(%bus, "serving {NAME}");
     Ok(Served { client, stream })

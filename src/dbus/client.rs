@@ -121,13 +121,14 @@ impl Client {
             || self.called.load(Ordering::Relaxed) & bit(driver) != 0
     }
 
-    /// Who sent `message`.
-    pub fn caller(&self, message: &Message) -> Arc<Caller> {
+    /// Who sent `message`, which the reader has just read.
+    pub(super) fn caller(&self, message: &Message) -> Arc<Caller> {
         match &self.link {
             Link::Peer { .. } => self.peer.clone(),
             Link::Bus { .. } => {
                 let who = message.header().sender().map_or_else(String::new, ToString::to_string);
-                Arc::new(Caller { read_only: self.peer.read_only, who, presence: Presence::default(), ask: None })
+                let presence = self.senders.presence(&who);
+                Arc::new(Caller { read_only: self.peer.read_only, who, presence, ask: None })
             }
         }
     }
@@ -150,13 +151,6 @@ impl Client {
             }
             (Link::Bus { .. }, None) => Err(Fault::access_denied("a call on a bus needs a sender")),
         }
-    }
-
-    /// Who sent `message`, having come in by `entry`.
-    pub(super) fn caller_as(&self, message: &Message, entry: &Entry, read_only: bool) -> Arc<Caller> {
-        let interactive = message.primary_header().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-        let ask = entry.ask("", interactive);
-        Arc::new(Caller { read_only, ask, ..self.caller(message).as_ref().clone() })
     }
 
     /// Whether the other end may be told what happens. One who is asked about may once it was found that it may look.

@@ -56,8 +56,8 @@ pub(super) fn route(client: &Arc<Client>, message: &Message) -> Work {
     match client.asks() {
         false => routed(client, message, client.caller(message)),
         true => {
-            let (client, message) = (client.clone(), message.clone());
-            Work::Read(Box::pin(async move { admitted(&client, &message).await }))
+            let (client, message, caller) = (client.clone(), message.clone(), client.caller(message));
+            Work::Read(Box::pin(async move { admitted(&client, &message, &caller).await }))
         }
     }
 }
@@ -67,13 +67,15 @@ fn incomplete() -> Fault {
 }
 
 /// Answers a call whose caller has to be asked about first.
-async fn admitted(client: &Arc<Client>, message: &Message) -> Reply {
+async fn admitted(client: &Arc<Client>, message: &Message, caller: &Caller) -> Reply {
     let entry = client.entry_of(message).await?;
     let full = || Fault::limits(format!("more than {MAX_CALLS} calls in flight of one caller"));
     let _place = entry.guard.as_ref().map(|guard| guard.place().ok_or_else(full)).transpose()?;
     let interactive = message.primary_header().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let admitted_as =
+        |read_only: bool| Arc::new(Caller { read_only, ask: entry.ask("", interactive), ..caller.clone() });
     // Nothing runs before it is polled: this only says what kind of call it is.
-    let class = match routed(client, message, client.caller_as(message, &entry, true)) {
+    let class = match routed(client, message, admitted_as(true)) {
         Work::Done(reply) => return reply,
         Work::Read(_) => Class::Read,
         Work::Write(_) => Class::Write,
@@ -85,7 +87,7 @@ async fn admitted(client: &Arc<Client>, message: &Message) -> Reply {
         (Access::Refused(why), _) => return Err(Fault::access_denied(why.clone())),
         (Access::Ask, None) => return Err(Fault::access_denied("there is nobody to ask")),
     };
-    match routed(client, message, client.caller_as(message, &entry, read_only)) {
+    match routed(client, message, admitted_as(read_only)) {
         Work::Done(reply) => reply,
         Work::Read(work) | Work::Write(work) => work.await,
     }

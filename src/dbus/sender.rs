@@ -1,13 +1,15 @@
-//! Callers on the system bus who are asked about: found at their first call, forgotten when they leave the bus.
+//! Callers on a bus: known from their first call, forgotten when they leave the bus, which ends what goes on for them
+//! alone. Those on the system bus are asked about.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use zbus::{Connection, Message};
 
 use super::fault::Fault;
 use crate::engine::access::{Entry, Gate};
+use crate::engine::api::Presence;
 
 const BUS: &str = "org.freedesktop.DBus";
 const OWNER_CHANGED: &str = "NameOwnerChanged";
@@ -16,6 +18,8 @@ const OWNER_CHANGED: &str = "NameOwnerChanged";
 #[derive(Debug, Default)]
 pub(super) struct Senders {
     known: Mutex<HashMap<String, Arc<OnceCell<Entry>>>>,
+    /// Who is there; the first of each pair is dropped when they go.
+    present: Mutex<HashMap<String, (watch::Sender<()>, Presence)>>,
 }
 
 /// Asks the bus to tell who leaves it.
@@ -28,6 +32,22 @@ pub(super) async fn watch(connection: &Connection) -> zbus::Result<()> {
 impl Senders {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<Entry>>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_present(&self) -> MutexGuard<'_, HashMap<String, (watch::Sender<()>, Presence)>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `name` is still there, for as long as it is. For the connection's reader alone, which hears who leaves in
+    /// the same order as what they call.
+    pub fn presence(&self, name: &str) -> Presence {
+        let mut present = self.lock_present();
+        if let Some((_, presence)) = present.get(name) {
+            return presence.clone();
+        }
+        let (here, presence) = Presence::new();
+        present.insert(name.to_string(), (here, presence.clone()));
+        presence
     }
 
     /// How `name` came in. Error: it has left the bus.
@@ -63,8 +83,11 @@ impl Senders {
             return;
         }
         let Ok((name, _, new)) = message.body().deserialize::<(String, String, String)>() else { return };
-        if new.is_empty()
-            && let Some(cell) = self.lock().remove(&name)
+        if !new.is_empty() {
+            return;
+        }
+        self.lock_present().remove(&name);
+        if let Some(cell) = self.lock().remove(&name)
             && let Some(entry) = cell.get()
         {
             leave(entry);
@@ -73,6 +96,7 @@ impl Senders {
 
     /// The bus has gone, and all of them with it.
     pub fn clear(&self) {
+        self.lock_present().clear();
         for (_, cell) in self.lock().drain() {
             cell.get().into_iter().for_each(leave);
         }

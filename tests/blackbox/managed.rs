@@ -1,11 +1,12 @@
 //! Objects that announce themselves, and long work as an object: the object manager and `org.domus.*1`.
 
 use std::collections::HashMap;
+use std::process::{Command, Stdio};
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::harness::bus::{DOMAIN, OBJECT_MANAGER, PROPERTIES, QEMU, Refused, TEST};
-use crate::harness::{Bus, DEADLINE, Lab, program, skip, test_name};
+use crate::harness::{Bus, BusDaemon, DEADLINE, Lab, eventually, program, skip, test_name};
 use crate::mock_life::xml;
 
 const DOMUS_DOMAIN: &str = "org.domus.Domain1";
@@ -200,6 +201,41 @@ fn work_on_a_volume_is_an_object_and_can_be_cancelled() {
     assert!(paths(&objects(&bus, QEMU), "job").is_empty());
     drop(signals);
     drop((bus, other));
+    lab.ok(&["pool-destroy", "p"]);
+    lab.ok(&["pool-undefine", "p"]);
+    lab.finish();
+}
+
+#[test]
+fn a_caller_that_leaves_the_bus_takes_its_new_volume_with_it() {
+    if !has_qemu_img() {
+        return;
+    }
+    let Some(busctl) = program("busctl") else {
+        skip(&test_name(), "busctl is not installed (systemd)");
+        return;
+    };
+    let mut lab = Lab::bare(&[]);
+    let Some(daemon) = BusDaemon::start(&lab) else { return };
+    lab.argument("--bus");
+    lab.argument(daemon.address.clone());
+    storage(&mut lab);
+    let bus = Bus::over(&daemon.address);
+    let pool = paths(&objects(&bus, QEMU), "storagepool")[0].clone();
+    let mut caller = Command::new(busctl)
+        .args([&format!("--address={}", daemon.address), "--timeout=3600", "call", "org.libvirt", &pool])
+        .args(["org.libvirt.StoragePool", "StorageVolCreateXML", "su", BIG, "1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let jobs = || paths(&objects(&bus, QEMU), "job").len();
+    eventually("a volume on its way", DEADLINE, || (jobs() == 1).then_some(()));
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    eventually("the end of the job", DEADLINE, || (jobs() == 0).then_some(()));
+    assert_eq!(files(&lab), 0);
+    drop((bus, daemon));
     lab.ok(&["pool-destroy", "p"]);
     lab.ok(&["pool-undefine", "p"]);
     lab.finish();

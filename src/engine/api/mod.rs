@@ -261,7 +261,7 @@ impl Presence {
         Error::new(Code::OperationAborted, "the client has gone")
     }
 
-    /// Returns when the client has gone; never where nobody can tell, as behind a message bus.
+    /// Returns when the client has gone; never where nobody can tell.
     pub async fn gone(&self) {
         match self.0.clone() {
             Some(mut seen) => while seen.changed().await.is_ok() {},
