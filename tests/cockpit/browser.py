@@ -49,7 +49,8 @@ class Browser:
         port_file = os.path.join(profile, "DevToolsActivePort")
         port = eventually("Chromium names its port", lambda: self._port(port_file))
         target = eventually("Chromium has a page", lambda: self._target(port))
-        self.socket = websocket.create_connection(target, timeout=DEADLINE, suppress_origin=True)
+        # A browser on a busy machine may think for long; an answer that never comes ends the run all the same.
+        self.socket = websocket.create_connection(target, timeout=5 * DEADLINE, suppress_origin=True)
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
