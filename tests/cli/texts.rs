@@ -249,7 +249,7 @@ fn statistics() {
     assert_eq!(lab.ok(&["domstats", "--list-active"]), "\n");
     lab.ok(&["start", "vm1"]);
     let all = lab.ok(&["domstats", "--balloon", "--list-active"]);
-    assert_eq!(all, "Domain: 'vm1'\n  balloon.current=65536\n  balloon.maximum=65536\n\n");
+    assert_eq!(all, "Domain: 'vm1'\n  balloon.current=65536\n  balloon.maximum=65536\n  balloon.rss=65536\n\n");
     assert_eq!(lab.ok(&["dommemstat", "vm1"]), "actual 65536\nrss 65536\n\n");
 }
 
