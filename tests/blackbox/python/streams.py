@@ -2,6 +2,7 @@
 import os
 import socket
 import sys
+import time
 
 import libvirt
 
@@ -67,8 +68,16 @@ def volumes():
     volume.download(stream, 0, 0, 0)
     stream.recv(1000)
     stream.abort()
-    stream = conn.newStream()
-    volume.upload(stream, 0, 10, 0)
+    while True:
+        # As in libvirt, the end of what was given up is not waited for.
+        stream = conn.newStream()
+        try:
+            volume.upload(stream, 0, 10, 0)
+            break
+        except libvirt.libvirtError as error:
+            if "still in use" not in str(error):
+                raise
+            time.sleep(0.01)
     try:
         stream.send(b"x" * 5000)
         stream.finish()
