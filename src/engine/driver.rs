@@ -107,17 +107,36 @@ pub type Files = Arc<Vec<OwnedFd>>;
 #[async_trait]
 pub trait UndoLog: Send + Sync {
     /// Appends steps to the record on disk, as work that blocks: for a driver that leaves the runtime's threads anyway
-    /// to make what the steps name.
+    /// to make what the steps name. Error: code 78 when the launch was given up, so that nothing may be made any more.
     fn pushing(&self, steps: Vec<Step>) -> BlockingWork;
 
-    /// The same, off the runtime's threads; returns when they are there. Call it *before* making the resources.
-    async fn push(&self, steps: Vec<Step>) -> Result<()> {
+    /// The same, off the runtime's threads; returns when they are there. Call it *before* making the resources. Work
+    /// on other threads that makes them keeps a clone of the result until it is done.
+    async fn push(&self, steps: Vec<Step>) -> Result<Noted> {
         run_blocking(self.pushing(steps)).await
     }
 }
 
 /// See [`UndoLog::pushing`].
-pub type BlockingWork = Box<dyn FnOnce() -> Result<()> + Send>;
+pub type BlockingWork = Box<dyn FnOnce() -> Result<Noted> + Send>;
+
+/// Kept while what was noted is being made: a launch that is given up meanwhile is undone once the last clone of this
+/// is dropped. Giving up drops the launch's future, but not what it has begun on other threads.
+#[derive(Clone, Default)]
+pub struct Noted(Option<Arc<dyn Send + Sync>>);
+
+impl Noted {
+    /// `hold` keeps the undoing back.
+    pub fn new(hold: impl Send + Sync + 'static) -> Noted {
+        Noted(Some(Arc::new(hold)))
+    }
+}
+
+impl fmt::Debug for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Noted").field("holds", &self.0.is_some()).finish()
+    }
+}
 
 /// A guest that now exists.
 #[derive(Debug)]

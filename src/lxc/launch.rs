@@ -110,7 +110,8 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
         let cgroup = cgroup.clone();
         blocking(move || {
             fault_point("start.undo")?;
-            note()?;
+            // Until the supervisor's pid file is there: a destroy meanwhile undoes all of it, not a half.
+            let _noted = note()?;
             fault_point("start.ids")?;
             if own_ids {
                 host.ids = Some(shared.config.ids.take(&start.run_dir)?);

@@ -1,27 +1,32 @@
-//! Fault points: named places where a test makes the daemon die or a step fail.
+//! Fault points: named places where a test makes the daemon die, a step fail or take its time.
 //!
-//! `DOMUS_FAULT=NAME:kill` kills the process with SIGKILL at the point, `NAME:fail` makes it an I/O error; several are
-//! separated by commas, and `NAME:kill:3` means the third time the point is passed. Read once; without the variable a
-//! point costs one load.
+//! `DOMUS_FAULT=NAME:kill` kills the process with SIGKILL at the point, `NAME:fail` makes it an I/O error, `NAME:wait`
+//! holds the thread for half a second; several are separated by commas, and `NAME:kill:3` means the third time the
+//! point is passed. Read once; without the variable a point costs one load.
 
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The variable.
 pub const VARIABLE: &str = "DOMUS_FAULT";
+
+/// How long a point that waits does: a test has begun its next call well before.
+const WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Kill,
     Fail,
+    Wait,
 }
 
 #[derive(Debug)]
 struct Fault {
     name: String,
     action: Action,
-    /// Passes left until it acts; it then acts once when killing and always when failing.
+    /// Passes left until it acts; it then acts once when killing and always otherwise.
     countdown: AtomicU32,
 }
 
@@ -47,6 +52,7 @@ fn parse(text: &str) -> Vec<Fault> {
             let name = parts.next().filter(|name| !name.is_empty())?.to_string();
             let action = match parts.next() {
                 Some("fail") => Action::Fail,
+                Some("wait") => Action::Wait,
                 _ => Action::Kill,
             };
             let count = parts.next().and_then(|count| count.parse().ok()).unwrap_or(1);
@@ -69,6 +75,7 @@ fn pass(faults: &[Fault], name: &str) -> io::Result<()> {
                 // SAFETY: ends the process; runs nothing of ours, as SIGKILL would not.
                 unsafe { nix::libc::_exit(137) }
             }
+            Action::Wait => std::thread::sleep(WAIT),
             Action::Fail => return Err(io::Error::other(format!("fault point {name}"))),
         }
     }

@@ -248,6 +248,27 @@ fn failing_while_starting() {
 }
 
 #[test]
+fn destroyed_while_starting() {
+    let Some(mut lab) = Lab::qemu() else { return };
+    let (witness, pid) = bystander(&mut lab);
+    let guest = Guest::blank(&mut lab, 2);
+    lab.define(&guest.xml);
+    for point in points("start.") {
+        lab.stop();
+        lab.start_with(&[("DOMUS_FAULT", &format!("{point}:wait"))]);
+        lab.wait_ready();
+        lab.destroyed_while_starting(&guest.name);
+        unharmed(&lab, &witness, pid, &point);
+        assert_eq!(lab.state(&guest.name), "shut off", "destroyed at {point}");
+        assert_eq!(guest.try_pid(), None, "destroyed at {point}");
+        assert!(!leaks::links().contains(&guest.tap), "destroyed at {point}");
+    }
+    lab.restart();
+    lab.ok(&["start", &guest.name]);
+    ends_clean(lab, &witness);
+}
+
+#[test]
 fn killed_while_stopping() {
     let Some(mut lab) = Lab::qemu() else { return };
     let (witness, pid) = bystander(&mut lab);

@@ -120,6 +120,26 @@ fn steps_that_fail_while_starting() {
     witness.ends(lab);
 }
 
+/// A destroy that comes while the start is at a step: whatever that step makes goes too, however late it is made.
+#[test]
+fn destroyed_while_starting() {
+    let Some(mut lab) = Lab::lxc() else { return };
+    let witness = Witness::new(&mut lab);
+    let container = Container::new(&mut lab, 2);
+    lab.define(&container.xml);
+    for fault in faults(&["start.", "run.", "init."], "wait") {
+        restart_with(&mut lab, &fault);
+        lab.destroyed_while_starting(&container.name);
+        assert_eq!(lab.state(&container.name), "shut off", "after {fault}");
+        container.nothing_left(&lab, &fault);
+        witness.is_unharmed(&lab, &fault);
+    }
+    lab.restart();
+    container.start(&lab);
+    container.answers(&lab, "after all of them");
+    witness.ends(lab);
+}
+
 #[test]
 fn supervisor_or_init_killed_while_starting() {
     let Some(mut lab) = Lab::lxc() else { return };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use domus::cgroup::{Manager, Mode};
 use domus::domain_xml;
 use domus::engine::cleanup::Cleaner;
-use domus::engine::driver::{BlockingWork, Driver, InstanceEvent, Launched, StartRequest, UndoLog};
+use domus::engine::driver::{BlockingWork, Driver, InstanceEvent, Launched, Noted, StartRequest, UndoLog};
 use domus::engine::undo::Step;
 use domus::error::Result;
 use domus::lxc::idalloc::Allocator;
@@ -25,7 +25,7 @@ impl UndoLog for Undo {
         let log = self.0.clone();
         Box::new(move || {
             log.lock().unwrap().extend(steps);
-            Ok(())
+            Ok(Noted::default())
         })
     }
 }

@@ -45,7 +45,7 @@ impl StartJob {
         match built {
             Ok(started) => Outcome::Started(Box::new(started)),
             Err(error) => {
-                let record = file.get().await;
+                let record = file.close().await;
                 let left = self.runtime.cleaner().undo(self.runtime.driver(), &record.undo).await;
                 for problem in &left {
                     tracing::error!(domain = %self.name, error = %problem, "failed start left something behind");

@@ -30,7 +30,7 @@ use super::process::GuestProcess;
 use crate::cgroup::Group;
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::seclabel::check_models;
-use crate::engine::driver::{Launched, StartRequest, UndoLog};
+use crate::engine::driver::{Launched, Noted, StartRequest, UndoLog};
 use crate::engine::state::{Phase, paused, running};
 use crate::engine::undo::Step;
 use crate::error::{Error, Result};
@@ -138,12 +138,11 @@ pub async fn launch(
     }
     steps.push(Step::Process { pidfile: pidfile.clone() });
     fault_point("start.undo")?;
-    undo.push(steps).await?;
+    let noted = undo.push(steps).await?;
 
     fault_point("start.owner")?;
     files::give(&owners)?;
-    fault_point("start.cgroup")?;
-    let (group, cgroup_procs) = resources::group(shared.config.cgroups.clone(), &live, group_path.clone()).await?;
+    let (group, cgroup_procs) = resources::group(&shared.config.cgroups, &live, &group_path, noted.clone()).await?;
     fault_point("start.tap")?;
     let mut taps = resources::taps(&mut live, &macvtaps).await?;
     fault_point("start.socket")?;
@@ -170,9 +169,8 @@ pub async fn launch(
     let output = files::open_log(&log)?;
     let log_start = files::write_header(&output, &plan, caps)?;
 
-    fault_point("start.spawn")?;
     let spec = guest_spec(&plan, fds, output, &pidfile, shared, identity, &start.run_dir)?;
-    let process = spawn(GuestSpec { cgroup_procs, ..spec }, group.clone()).await?;
+    let process = spawn(GuestSpec { cgroup_procs, ..spec }, group.clone(), noted).await?;
     let pid = process.pid();
     resources::pin_emulator(&live, pid)?;
     tracing::info!(domain = %live.name, pid, "QEMU started");
@@ -271,16 +269,18 @@ fn guest_spec(
     })
 }
 
-async fn spawn(spec: GuestSpec, group: Group) -> Result<GuestProcess> {
+async fn spawn(spec: GuestSpec, group: Group, noted: Noted) -> Result<GuestProcess> {
     let start = move || {
+        // A destroy meanwhile waits for the pid in the file, and so finds the process.
+        let _noted = noted;
+        fault_point("start.spawn")?;
         let process = spawn_guest(spec);
         group.settled();
-        process
+        process.map_err(|error| Error::internal(error.to_string()))
     };
     let process = tokio::task::spawn_blocking(start)
         .await
-        .map_err(|error| Error::internal(format!("cannot start QEMU: {error}")))?
-        .map_err(|error| Error::internal(error.to_string()))?;
+        .map_err(|error| Error::internal(format!("cannot start QEMU: {error}")))??;
     Ok(GuestProcess::new(process.pidfd))
 }
 

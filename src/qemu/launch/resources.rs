@@ -9,6 +9,7 @@ use crate::cgroup::{Controller, Group, Manager};
 use crate::domain_xml::DomainDef;
 use crate::domain_xml::device::Interface;
 use crate::domain_xml::words::YesNo;
+use crate::engine::driver::Noted;
 use crate::engine::limits;
 use crate::error::{Error, Result};
 use crate::net::macvtap::{self, MacvtapSpec};
@@ -43,12 +44,20 @@ fn nodeset(live: &DomainDef) -> Option<&String> {
 }
 
 /// Makes the group and sets its limits; gives it with the descriptors to join it.
-pub async fn group(manager: Arc<Manager>, live: &DomainDef, path: String) -> Result<(Group, Vec<OwnedFd>)> {
+pub async fn group(
+    manager: &Arc<Manager>,
+    live: &DomainDef,
+    path: &str,
+    noted: Noted,
+) -> Result<(Group, Vec<OwnedFd>)> {
+    let (manager, path) = (manager.clone(), path.to_string());
     let wanted = controllers(live);
     let def = live.clone();
     let description = format!("Virtual machine {}", live.name);
     let vcpus = live.vcpu.current.unwrap_or(live.vcpu.max);
     let make = move || {
+        let _noted = noted;
+        super::fault_point("start.cgroup")?;
         let group = manager.create(&path, &description, &wanted)?;
         if group.is_empty() {
             return Ok((group, Vec::new()));

@@ -22,7 +22,7 @@ impl UndoLog for Log {
         let log = self.0.clone();
         Box::new(move || {
             log.lock().unwrap().extend(steps);
-            Ok(())
+            Ok(Noted::default())
         })
     }
 }
