@@ -16,7 +16,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::cleanup::run_blocking;
 use super::driver::{BlockingWork, DriverKind, Noted, UndoLog};
 use super::persist::Persist;
 use super::state::Phase;
@@ -64,28 +63,36 @@ pub struct RunFile {
 #[derive(Debug)]
 struct Entry {
     record: Record,
+    /// Nothing of the run is on disk yet.
+    first: Option<First>,
     /// It is being undone: what is not in it yet is not made any more.
     closed: bool,
 }
 
+/// Makes what the steps undo that a record begins with; to be done once the record is on disk.
+struct First(Box<dyn FnOnce() -> Result<()> + Send + Sync>);
+
+impl std::fmt::Debug for First {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("First")
+    }
+}
+
 impl RunFile {
-    /// Binds `record` to its place; writes nothing yet.
+    /// The record of a run that is there.
     pub fn new(record: Record, persist: Arc<Persist>) -> Self {
-        RunFile { entry: Arc::new(Mutex::new(Entry { record, closed: false })), persist }
+        RunFile { entry: Arc::new(Mutex::new(Entry { record, first: None, closed: false })), persist }
     }
 
-    /// Writes the first record of a run, and then does what it may undo: `first`, whose result is the second one.
-    pub async fn begin(
+    /// The record of a run that is to be. It comes on disk with the first steps that are pushed; then `first` makes what
+    /// the steps undo that it begins with.
+    pub fn begin(
         record: Record,
         persist: Arc<Persist>,
-        first: impl FnOnce() -> Result<()> + Send + 'static,
-    ) -> Result<(Self, Result<()>)> {
-        run_blocking(move || {
-            persist.note_id(record.driver)?;
-            persist.write_status(&record, false)?;
-            Ok((RunFile::new(record, persist), first()))
-        })
-        .await
+        first: impl FnOnce() -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let first = Some(First(Box::new(first)));
+        RunFile { entry: Arc::new(Mutex::new(Entry { record, first, closed: false })), persist }
     }
 
     /// Changes the record and writes it. `durable`: with fsync, for what must survive a crash of the host; without,
@@ -126,7 +133,14 @@ impl UndoLog for RunFile {
                 return Err(Error::new(Code::OperationAborted, "the start was given up"));
             }
             entry.record.undo.extend(steps);
+            let first = entry.first.take();
+            if first.is_some() {
+                file.persist.note_id(entry.record.driver)?;
+            }
             file.persist.write_status(&entry.record, durable)?;
+            if let Some(First(make)) = first {
+                make()?;
+            }
             Ok(Noted::new(entry))
         })
     }
@@ -159,7 +173,10 @@ mod tests {
             state: serde_json::Value::Null,
             undo: Vec::new(),
         };
-        RunFile::new(record, Arc::new(persist))
+        let made = dir.path().join("made");
+        RunFile::begin(record, Arc::new(persist), move || {
+            std::fs::create_dir(&made).map_err(|error| Error::system("mkdir", error))
+        })
     }
 
     fn step() -> Vec<Step> {
@@ -177,6 +194,20 @@ mod tests {
         assert!(early.is_err(), "closed while something was being made");
         drop(copy);
         assert_eq!(file.close().await.undo.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_record_is_on_disk_before_what_it_undoes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(&dir);
+        let records = dir.path().join("run/records/lxc");
+        let written = || std::fs::read_dir(&records).unwrap().count();
+        assert_eq!((written(), dir.path().join("made").exists()), (0, false));
+        // Where the record cannot be written nothing is made.
+        std::fs::remove_dir(&records).unwrap();
+        std::os::unix::fs::symlink("/nonexistent", &records).unwrap();
+        file.push(step()).await.unwrap_err();
+        assert!(!dir.path().join("made").exists());
     }
 
     #[tokio::test]

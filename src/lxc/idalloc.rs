@@ -27,6 +27,37 @@ pub struct Allocator {
     ranges: u32,
     /// What this daemon took, by run directory: giving it back needs no search.
     ours: Arc<Mutex<HashMap<PathBuf, u32>>>,
+    foreign: Arc<Mutex<Foreign>>,
+}
+
+/// Where the host keeps ids of its users, and what it gave to them.
+const ID_FILES: [&str; 4] = ["/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"];
+
+/// Which file it was, and of when: device, inode, bytes, and the change in seconds and nanoseconds.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// Ranges that the host has given to others, as of when its files were last read.
+#[derive(Debug, Default)]
+struct Foreign {
+    stamps: Option<[Stamp; 4]>,
+    ranges: Arc<Vec<(u32, u32)>>,
+}
+
+impl Foreign {
+    fn current(&mut self) -> Arc<Vec<(u32, u32)>> {
+        let stamps = Some(ID_FILES.map(stamp));
+        if self.stamps != stamps {
+            self.ranges = Arc::new(foreign_ranges());
+            self.stamps = stamps;
+        }
+        self.ranges.clone()
+    }
+}
+
+fn stamp(path: &str) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
 }
 
 impl Default for Allocator {
@@ -39,7 +70,7 @@ impl Default for Allocator {
 impl Allocator {
     /// `ranges` ranges of [`COUNT`] ids from `first`; `dir` is shared by all who use them.
     pub fn new(dir: PathBuf, first: u32, ranges: u32) -> Allocator {
-        Allocator { dir, first, ranges, ours: Arc::default() }
+        Allocator { dir, first, ranges, ours: Arc::default(), foreign: Arc::default() }
     }
 
     fn lock(&self) -> Result<fs::File> {
@@ -88,7 +119,7 @@ impl Allocator {
     /// Errors: code 1 when none is left.
     pub fn take(&self, run_dir: &Path) -> Result<IdMaps> {
         let _lock = self.lock()?;
-        let foreign = foreign_ranges();
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).current();
         let mut taken = self.taken();
         let mut free = self.free(&taken, &foreign);
         if free.is_none() {
@@ -135,11 +166,12 @@ impl Allocator {
 /// Ids the host uses or has promised: users, and what subuid and subgid give to users.
 fn foreign_ranges() -> Vec<(u32, u32)> {
     let mut ranges = Vec::new();
-    for file in ["/etc/passwd", "/etc/group"] {
+    let (own, given) = ID_FILES.split_at(2);
+    for file in own {
         let text = fs::read_to_string(file).unwrap_or_default();
         ranges.extend(text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).map(|id: u32| (id, id)));
     }
-    for file in ["/etc/subuid", "/etc/subgid"] {
+    for file in given {
         let text = fs::read_to_string(file).unwrap_or_default();
         ranges.extend(text.lines().filter_map(|line| {
             let mut fields = line.split(':').skip(1);

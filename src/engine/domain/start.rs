@@ -31,12 +31,12 @@ pub(super) struct StartJob {
 impl StartJob {
     /// Runs the job; `cancel` resolving takes the start down (destroy wins against a start that hangs).
     pub async fn run(self, cancel: tokio::sync::oneshot::Receiver<()>) -> Outcome {
-        let (file, dir) = match self.open_record().await {
-            Ok(opened) => opened,
+        let (file, request) = match self.prepare() {
+            Ok(prepared) => prepared,
             Err(error) => return Outcome::StartFailed(error),
         };
         let built = tokio::select! {
-            built = self.build(&file, dir) => built,
+            built = self.build(&file, request) => built,
             _ = cancel => Err(Error::new(
                 crate::error::Code::OperationAborted,
                 format!("the start of domain '{}' was ended by destroy", self.name),
@@ -60,8 +60,8 @@ impl StartJob {
         }
     }
 
-    /// The record that must be on disk before anything exists; and how making the run directory went, which it names.
-    async fn open_record(&self) -> Result<(RunFile, Result<()>)> {
+    /// The record, which comes on disk before anything exists, and what the driver is asked.
+    fn prepare(&self) -> Result<(RunFile, StartRequest)> {
         let id = self.runtime.next_id()?;
         let run_id = self.runtime.new_run_id(id);
         let run_dir = self.runtime.dirs().runs.join(&run_id);
@@ -71,7 +71,7 @@ impl StartJob {
             uuid: self.uuid,
             name: self.name.clone(),
             id,
-            run_id,
+            run_id: run_id.clone(),
             run_dir: run_dir.clone(),
             boot_id: self.runtime.boot_id().to_string(),
             phase: Phase::Starting,
@@ -82,32 +82,29 @@ impl StartJob {
             state: serde_json::Value::Null,
             undo: vec![Step::Dir { path: run_dir.clone() }],
         };
-        RunFile::begin(record, self.runtime.persist().clone(), move || make_run_dir(&run_dir)).await
-    }
-
-    async fn build(&self, file: &RunFile, dir: Result<()>) -> Result<StartedRun> {
-        dir?;
-        let record = file.get().await;
-        let host = self.runtime.host();
-        let mut def = self.def.clone();
-        network::check_interfaces(host, &def)?;
-        if network::uses_networks(&def) {
-            network::plug(host, Arc::make_mut(&mut def), file).await?;
-        }
-        fault_point("start.networks")?;
-        storage::resolve(host, &mut def)?;
-        let held = storage::hold(host, &def)?;
-        let secrets = secret::gather(host, &def)?;
         let request = StartRequest {
-            def,
-            id: record.id,
-            run_id: record.run_id.clone(),
-            run_dir: record.run_dir.clone(),
+            def: self.def.clone(),
+            id,
+            run_id,
+            run_dir: run_dir.clone(),
             log_dir: self.runtime.dirs().logs.clone(),
-            secrets,
+            secrets: Default::default(),
             paused: self.how.flags & flags::create::PAUSED != 0,
             files: self.how.files.clone(),
         };
+        Ok((RunFile::begin(record, self.runtime.persist().clone(), move || make_run_dir(&run_dir)), request))
+    }
+
+    async fn build(&self, file: &RunFile, mut request: StartRequest) -> Result<StartedRun> {
+        let (host, id) = (self.runtime.host(), request.id);
+        network::check_interfaces(host, &request.def)?;
+        if network::uses_networks(&request.def) {
+            network::plug(host, Arc::make_mut(&mut request.def), file).await?;
+        }
+        fault_point("start.networks")?;
+        storage::resolve(host, &mut request.def)?;
+        let held = storage::hold(host, &request.def)?;
+        request.secrets = secret::gather(host, &request.def)?;
         let launched = self.runtime.driver().launch(request, file).await?;
         network::register(host, &launched.live);
         network::limit(host, &launched.live).await?;
@@ -122,7 +119,7 @@ impl StartJob {
         })
         .await?;
         fault_point("start.status")?;
-        Ok(StartedRun { id: record.id, launched, file: file.clone(), held })
+        Ok(StartedRun { id, launched, file: file.clone(), held })
     }
 }
 
