@@ -24,12 +24,12 @@ pub enum Forked {
 pub struct SingleThread(());
 
 impl SingleThread {
-    /// Looks. `EBUSY` when there are more. Call it while /proc is still the host's.
+    /// Asks the kernel. `EBUSY` when there are more.
     pub fn prove() -> io::Result<SingleThread> {
-        if std::fs::read_dir("/proc/self/task")?.take(2).count() == 1 {
-            Ok(SingleThread(()))
-        } else {
-            Err(io::Error::from_raw_os_error(libc::EBUSY))
+        // SAFETY: passes no memory. "No effect if the calling process is single-threaded", EINVAL otherwise (unshare(2)).
+        match unsafe { libc::unshare(libc::CLONE_THREAD) } {
+            0 => Ok(SingleThread(())),
+            _ => Err(io::Error::from_raw_os_error(libc::EBUSY)),
         }
     }
 }
@@ -69,13 +69,14 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, _proof: &SingleThread)
     }
 }
 
-/// Every signal back to its default action and unblocked: `execve(2)` keeps ignored signals ignored and blocked ones
-/// blocked, and the Rust run-time ignores SIGPIPE.
+/// Every signal as `execve(2)` is to find it: none ignored, none blocked, which it both keeps. Handlers it takes away
+/// itself.
+///
+/// For a process that was started with default signals, as `sys::exec` starts everything: nothing but SIGPIPE is ignored
+/// in a program of ours.
 pub fn default_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler; for signals that cannot be changed the call fails and changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: an empty set made by sigemptyset is a valid mask; no old set is asked for.
     unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();

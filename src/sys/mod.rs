@@ -16,6 +16,7 @@ pub mod stream;
 pub mod tap;
 
 pub mod alloc;
+pub mod bare;
 pub mod bpf;
 pub mod clone;
 pub mod loopdev;

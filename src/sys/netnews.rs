@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
@@ -47,7 +47,7 @@ impl Tables {
 /// A socket on which the kernel announces changes of the network namespace it was opened in.
 #[derive(Debug)]
 pub struct News {
-    socket: AsyncFd<OwnedFd>,
+    socket: OwnedFd,
 }
 
 impl News {
@@ -72,8 +72,6 @@ impl News {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
-        // SAFETY: an OwnedFd is one open descriptor for as long as it exists, and nothing takes it out of the AsyncFd.
-        let socket = unsafe { AsyncFd::register_with_interest(socket, tokio::io::Interest::READABLE) }?;
         Ok(News { socket })
     }
 
@@ -99,24 +97,31 @@ impl News {
     /// Waits for news and takes all that are there; `note` gets every announcement as the kernel wrote it, an empty one
     /// where some were lost or cut. Cancellation-safe.
     pub async fn heard(&self, mut note: impl FnMut(&[u8]) + Send) -> io::Result<()> {
+        if self.take(&mut note)? {
+            return Ok(());
+        }
+        // Known to the runtime only while somebody waits: news come in bursts, and would wake it one by one while
+        // whoever heard the first lets the burst pass.
+        // SAFETY: `self` holds the descriptor open for longer than the registration lives.
+        let socket = unsafe { AsyncFd::register_with_interest(self.socket.as_fd(), tokio::io::Interest::READABLE) }?;
         loop {
-            let mut ready = self.socket.readable().await?;
-            let any = self.take(&mut note)?;
-            ready.clear_ready();
-            if any {
+            let mut ready = socket.readable().await?;
+            if self.take(&mut note)? {
                 return Ok(());
             }
+            ready.clear_ready();
         }
     }
 
     /// Takes what is there and does not wait. Whether there was anything.
     pub fn take(&self, mut note: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut any = false;
-        let mut buffer = vec![0u8; 64 << 10];
+        let mut buffer = Vec::with_capacity(64 << 10);
         loop {
-            match rustix::net::recv(self.socket.get_ref(), &mut buffer, RecvFlags::TRUNC) {
+            buffer.clear();
+            match rustix::net::recv(&self.socket, rustix::buffer::spare_capacity(&mut buffer), RecvFlags::TRUNC) {
                 Ok((_, whole)) if whole > buffer.len() => note(&[]),
-                Ok((length, _)) => note(buffer.get(..length).unwrap_or_default()),
+                Ok(_) => note(&buffer),
                 Err(rustix::io::Errno::NOBUFS) => note(&[]),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => return Ok(any),

@@ -8,6 +8,8 @@ use std::path::Path;
 use nix::libc;
 use nix::mount::MsFlags;
 
+use domus::lxc::spec::Root;
+
 use crate::harness::{Outcome, verdict};
 use crate::lxc_support::*;
 use crate::probe::say;
@@ -60,14 +62,21 @@ pub fn mounts_that_come_back_to_the_host() -> Outcome {
         nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>).unwrap();
         let table = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let before = table();
-        let live = live("", |_, _| {});
-        let now = table();
-        drop(live.run);
-        let new: Vec<_> = now
-            .lines()
-            .filter(|line| !before.contains(*line))
-            .map(|line| format!("a mount on the host: {line}"))
-            .collect();
+        let mut new = Vec::new();
+        for overlay in [false, true] {
+            let live = live("", |spec, dir| {
+                if overlay {
+                    let changes = dir.join("changes");
+                    let (upper, work) = (changes.join("upper"), changes.join("work"));
+                    fs::create_dir_all(&upper).and_then(|()| fs::create_dir_all(&work)).unwrap();
+                    spec.root = Root::Overlay { lower: vec![dir.join("root")], upper, work };
+                }
+            });
+            let now = table();
+            drop(live.run);
+            let lines = now.lines().filter(|line| !before.contains(*line));
+            new.extend(lines.map(|line| format!("a mount on the host: {line}")));
+        }
         verdict(&new)
     })
 }

@@ -13,7 +13,6 @@
 //! streams, and its own file is the sealed one.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{
@@ -37,12 +36,12 @@ const FAILED: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// Runs the program; its exit status, 128 + the signal that ended it, or [`FAILED`] with a line on standard error.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     match run() {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => {
             eprintln!("domus-run: {failure}");
-            ExitCode::from(FAILED)
+            FAILED
         }
     }
 }

@@ -17,8 +17,6 @@ use crate::sys::clone::{cloexec_from, default_signals, new_session_keyring};
 use crate::sys::mount_attr::{MountAttr, mount_setattr};
 use crate::sys::weakened;
 
-/// Directory of the staging tmpfs that the new root is attached to.
-pub const ROOT_POINT: &str = "root";
 /// Exit status when init could not be executed; nobody but the supervisor sees it.
 const FAILED: i32 = 126;
 
@@ -76,8 +74,9 @@ fn build(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> Result<std::conve
     let (Some(root), Some(dev)) = (mounts.next(), mounts.next()) else {
         return failure("sync", "the root or /dev is missing among the mounts");
     };
-    let point = openat(CWD, ROOT_POINT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at("root", "cannot open the staging directory")?;
+    // The supervisor's working directory, in this namespace alone.
+    let point = openat(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at("root", "cannot open the directory to attach it to")?;
     inroot::attach(&root, &point, "/")?;
     let dev = match weakened("image-dev") {
         true => inroot::open_path(&root, "/dev", Links::Refuse)?,

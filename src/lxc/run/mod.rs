@@ -38,7 +38,6 @@ mod tests;
 mod users;
 
 use std::os::fd::OwnedFd;
-use std::process::ExitCode;
 
 use super::protocol::{BINARY_FD, CONTROL_FD, FILES_FD, SPEC_FD};
 use super::spec::{SPEC_VERSION, Spec};
@@ -83,24 +82,28 @@ pub(crate) fn fault_point(name: &str) -> Result<()> {
     sys::fault::point(name).at("test", "a fault was asked for")
 }
 
-/// Entry of the binary: `domus-run supervise`, with the spec on fd 3 and the starter's connection on fd 4.
-pub fn main() -> ExitCode {
+/// Exit status of what never came to a start.
+const REFUSED: u8 = 2;
+
+/// Entry of the binary: `domus-run supervise`, with the spec on fd 3 and the starter's connection on fd 4. The exit
+/// status.
+pub fn main() -> u8 {
     let mut args = std::env::args();
     match args.nth(1).as_deref() {
         Some("supervise") => {}
         Some("enter") => return enter::main(),
         Some("--version") => {
             println!("domus-run {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return 0;
         }
         _ => {
             eprintln!("domus-run: started by domusd; not for use by hand");
-            return ExitCode::from(2);
+            return REFUSED;
         }
     }
     let (Some(spec), Some(control)) = (sys::clone::inherited_fd(SPEC_FD), sys::clone::inherited_fd(CONTROL_FD)) else {
         eprintln!("domus-run: fds {SPEC_FD} and {CONTROL_FD} are not open");
-        return ExitCode::from(2);
+        return REFUSED;
     };
     let spec = match read_spec(spec) {
         Ok(spec) => spec,
@@ -127,9 +130,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn refuse(control: &OwnedFd, failure: &Failure) -> ExitCode {
+fn refuse(control: &OwnedFd, failure: &Failure) -> u8 {
     control::report_failure(control, failure);
-    ExitCode::from(2)
+    REFUSED
 }
 
 /// Puts the files for init where it will find them, from 3 on: they stay open in the supervisor, for each run of init.

@@ -1,10 +1,10 @@
 //! The supervisor's side of one start: clone, maps, mounts, interfaces, go.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::libc;
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::LinkNameSpaceType;
 
@@ -12,7 +12,7 @@ use super::procfs::{HostProc, open_namespace};
 use super::rootfs::Builder;
 use super::sync::{Channel, Step, channel};
 use super::{Context, Result, dev, fault_point, ids, init, net};
-use crate::lxc::spec::{Namespace, Spec};
+use crate::lxc::spec::{Namespace, Root, Spec};
 use crate::sys::clone::{Forked, SingleThread, clone3};
 use crate::sys::weakened;
 
@@ -32,7 +32,10 @@ pub struct Pending {
     channel: Channel,
 }
 
-/// Once per supervisor: cgroups of its own, a private copy of the mounts, the staging tmpfs as working directory.
+/// Once per supervisor: cgroups of its own, and the directory that the child attaches its root to as working directory.
+///
+/// What is built for most containers is never attached anywhere outside their own mount namespaces, so the supervisor
+/// stays in the host's. Overlays take their layers by path: for these it gets a namespace of its own.
 pub fn prepare(spec: &Spec, proc: &HostProc) -> Result<()> {
     for dir in spec.cgroup.supervisor.iter().chain(&spec.cgroup.inherit) {
         join_cgroup(&open_door(dir)?, dir)?;
@@ -40,6 +43,15 @@ pub fn prepare(spec: &Spec, proc: &HostProc) -> Result<()> {
     // The container's memory limit may hold for this process too; it must not be the one that is chosen to die.
     // Without CAP_SYS_RESOURCE (the daemon itself in a container) it stays as the daemon's is.
     let _ = proc.write(&format!("{}/oom_score_adj", std::process::id()), "-999");
+    let dir = match spec.root {
+        Root::Overlay { .. } | Root::HostOverlay { .. } => stage(spec)?,
+        Root::Dir { .. } | Root::Image { .. } | Root::Ram { .. } => spec.run_dir.clone(),
+    };
+    rustix::process::chdir(&dir).at("mount", format_args!("cannot enter '{}'", dir.display()))
+}
+
+/// A private copy of the mounts with a tmpfs in it that nobody else sees.
+fn stage(spec: &Spec) -> Result<PathBuf> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).at("mount", "cannot make a mount namespace")?;
     // Slave: unmounts on the host still arrive here, so nothing stays busy because of us.
     let flow =
@@ -58,8 +70,7 @@ pub fn prepare(spec: &Spec, proc: &HostProc) -> Result<()> {
         .at("mount", format_args!("cannot mount the staging tmpfs on '{}'", dir.display()))?;
     rustix::mount::mount_change(&dir, MountPropagationFlags::PRIVATE)
         .at("mount", "cannot make the staging tmpfs private")?;
-    rustix::process::chdir(&dir).at("mount", format_args!("cannot enter '{}'", dir.display()))?;
-    mkdirat(CWD, init::ROOT_POINT, Mode::from_raw_mode(0o755)).at("mount", "cannot make the staging directory")
+    Ok(dir)
 }
 
 /// Builds a container up to the point where only init's `execve` is left.

@@ -7,7 +7,6 @@
 //! ```
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -58,8 +57,8 @@ enum Source {
     Console(usize, Side),
 }
 
-/// Runs a container from start to end.
-pub fn run(spec: Spec, control: OwnedFd) -> ExitCode {
+/// Runs a container from start to end; the exit status.
+pub fn run(spec: Spec, control: OwnedFd) -> u8 {
     let run_dir = spec.run_dir.clone();
     let mut first = Connection::new(control);
     let mut supervisor = match Supervisor::open(spec) {
@@ -68,7 +67,7 @@ pub fn run(spec: Spec, control: OwnedFd) -> ExitCode {
             let record = exit::of_failure(&failure);
             let _ = exit::write(&run_dir, &record);
             first.send(&Event::Ended(record), None);
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     supervisor.connections.push(first);
@@ -77,7 +76,7 @@ pub fn run(spec: Spec, control: OwnedFd) -> ExitCode {
         Err(failure) => exit::of_failure(&failure),
     };
     supervisor.finish(record);
-    ExitCode::SUCCESS
+    0
 }
 
 impl Supervisor {
