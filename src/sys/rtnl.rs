@@ -28,6 +28,8 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -122,6 +124,12 @@ impl Message {
         self
     }
 
+    /// What a veth has anyway until somebody raises it. Not said, the kernel makes one for each possible CPU and takes
+    /// the others away again: a grace period per end, in which nobody on the host can change a link.
+    fn one_queue(&mut self) -> &mut Self {
+        self.attr(IFLA_NUM_TX_QUEUES, &1u32.to_ne_bytes()).attr(IFLA_NUM_RX_QUEUES, &1u32.to_ne_bytes())
+    }
+
     fn open(&mut self, kind: u16) -> usize {
         let start = self.0.len();
         self.0.extend([0, 0]);
@@ -171,7 +179,7 @@ impl Rtnl {
         let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
         // An isolated port is set up when it is one: not a frame passes before.
         let flags = if veth.up && !veth.isolated { IFF_UP } else { 0 };
-        message.link_header(0, flags, IFF_UP).text(IFLA_IFNAME, veth.host);
+        message.link_header(0, flags, IFF_UP).text(IFLA_IFNAME, veth.host).one_queue();
         if let Some(mac) = veth.host_mac {
             message.attr(IFLA_ADDRESS, &mac);
         }
@@ -185,7 +193,7 @@ impl Rtnl {
         message.text(IFLA_INFO_KIND, "veth");
         let data = message.open(IFLA_INFO_DATA | NLA_F_NESTED);
         let peer = message.open(VETH_INFO_PEER | NLA_F_NESTED);
-        message.link_header(0, 0, 0).text(IFLA_IFNAME, veth.guest).attr(IFLA_ADDRESS, &veth.mac);
+        message.link_header(0, 0, 0).text(IFLA_IFNAME, veth.guest).attr(IFLA_ADDRESS, &veth.mac).one_queue();
         if let Some(mtu) = veth.mtu {
             message.attr(IFLA_MTU, &mtu.to_ne_bytes());
         }
@@ -196,9 +204,9 @@ impl Rtnl {
         self.call(message)?;
         // The kernel takes no alias while it makes a link; the name is derived from the run, so until the alias is
         // there the link is still recognisable.
-        let index = index_of(veth.host)?;
-        self.set_alias(index, veth.alias)?;
+        self.set_alias(veth.host, veth.alias)?;
         if veth.isolated {
+            let index = index_of(veth.host)?;
             self.isolate(index)?;
             self.set_up(index, veth.up)?;
         }
@@ -236,9 +244,16 @@ impl Rtnl {
         self.call(message)
     }
 
-    fn set_alias(&self, index: u32, alias: &str) -> io::Result<()> {
+    fn set_alias(&self, name: &str, alias: &str) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWLINK, 0);
-        message.link_header(index, 0, 0).attr(IFLA_IFALIAS, alias.as_bytes());
+        message.link_header(0, 0, 0).text(IFLA_IFNAME, name).attr(IFLA_IFALIAS, alias.as_bytes());
+        self.call(message)
+    }
+
+    /// Sets a link up, found by its name. `ENODEV`: there is none.
+    pub fn set_up_named(&self, name: &str) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, 0);
+        message.link_header(0, IFF_UP, IFF_UP).text(IFLA_IFNAME, name);
         self.call(message)
     }
 
@@ -365,6 +380,28 @@ fn tells_removal(mut messages: &[u8], index: u32) -> bool {
         }
     }
     false
+}
+
+/// The loopback interface's index, in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK: u32 = 1;
+
+/// MTU of the interface `name` in the calling thread's network namespace, bytes (`SIOCGIFMTU`, netdevice(7)).
+pub fn mtu_of(name: &str) -> io::Result<u32> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: of plain numbers, for which zeros are values.
+    let mut request: nix::libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(nix::libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as nix::libc::c_char;
+    }
+    // SAFETY: the call reads and writes one ifreq, whose name ends with a zero.
+    if unsafe { nix::libc::ioctl(socket.as_raw_fd(), nix::libc::SIOCGIFMTU as _, &raw mut request) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has set this member of the union.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu }.try_into().unwrap_or(0))
 }
 
 /// Index of the interface `name` in the calling thread's network namespace.

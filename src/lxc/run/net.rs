@@ -6,7 +6,7 @@
 use super::procfs::HostProc;
 use super::{Context, Result};
 use crate::lxc::spec::{self, Nic, Spec};
-use crate::sys::rtnl::{Macvlan, Rtnl, Veth, index_of};
+use crate::sys::rtnl::{LOOPBACK, Macvlan, Rtnl, Veth, index_of, mtu_of};
 use std::time::{Duration, Instant};
 
 use nix::libc::{EADDRINUSE, EBUSY, EINVAL};
@@ -38,10 +38,7 @@ pub fn plug_one(nic: &Nic, proc: &HostProc, init: i32) -> Result<()> {
             None => None,
         };
         // As for a tap: without a word about it, the bridge's own.
-        let bridge_mtu = || {
-            let bridge = nic.bridge.as_ref()?;
-            std::fs::read_to_string(format!("/sys/class/net/{bridge}/mtu")).ok()?.trim().parse().ok()
-        };
+        let bridge_mtu = || mtu_of(nic.bridge.as_ref()?).ok();
         let veth = Veth {
             host: &nic.host,
             alias: &nic.alias,
@@ -114,23 +111,22 @@ pub fn set_up(host: &str, up: bool) -> Result<()> {
 /// Child: loopback, addresses, routes, up.
 pub fn configure(nics: &[Nic]) -> Result<()> {
     let rtnl = Rtnl::open().at(STAGE, "cannot open a netlink socket")?;
-    let lo = index_of("lo").at(STAGE, "cannot find 'lo'")?;
-    rtnl.set_up(lo, true).at(STAGE, "cannot set 'lo' up")?;
+    rtnl.set_up(LOOPBACK, true).at(STAGE, "cannot set 'lo' up")?;
     for nic in nics {
         let name = &nic.guest;
-        let index = index_of(name).at(STAGE, format_args!("cannot find interface '{name}' inside"))?;
+        let index = || index_of(name).at(STAGE, format_args!("cannot find interface '{name}' inside"));
         for ip in &nic.addresses {
-            rtnl.add_address(index, ip.address, ip.prefix, ip.peer)
+            rtnl.add_address(index()?, ip.address, ip.prefix, ip.peer)
                 .at(STAGE, format_args!("cannot give '{name}' the address {}/{}", ip.address, ip.prefix))?;
         }
         // A link that is down in the definition is down on the host's side: inside it is up without a carrier.
         match nic.macvlan {
-            Some(_) => patiently(|| rtnl.set_up(index, true)),
-            None => rtnl.set_up(index, true),
+            Some(_) => patiently(|| rtnl.set_up_named(name)),
+            None => rtnl.set_up_named(name),
         }
         .at(STAGE, format_args!("cannot set '{name}' up"))?;
         for route in &nic.routes {
-            rtnl.add_route(index, route.destination, route.prefix, route.gateway, route.metric)
+            rtnl.add_route(index()?, route.destination, route.prefix, route.gateway, route.metric)
                 .at(STAGE, format_args!("cannot add route {}/{} to '{name}'", route.destination, route.prefix))?;
         }
     }
