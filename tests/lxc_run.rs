@@ -385,7 +385,6 @@ fn the_init_user_comes_from_the_root() {
 #[rstest::rstest]
 #[case("run.cloned:kill")]
 #[case("run.ids:kill")]
-#[case("run.mapped:kill")]
 #[case("run.mounts:kill")]
 #[case("run.plugged:kill")]
 #[case("run.network:kill")]

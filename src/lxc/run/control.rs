@@ -12,21 +12,35 @@ use crate::sys::packet;
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
+    greeted: bool,
     broken: bool,
 }
 
 impl Connection {
     /// Greets.
     pub fn new(socket: OwnedFd) -> Connection {
-        let mut connection = Connection { socket, broken: false };
-        if let Ok(flags) = rustix::fs::fcntl_getfl(&connection.socket) {
-            let _ = rustix::fs::fcntl_setfl(&connection.socket, flags | rustix::fs::OFlags::NONBLOCK);
-        }
-        connection.send(&Event::Hello { version: PROTOCOL_VERSION, pid: std::process::id() as i32 }, None);
+        let mut connection = Connection::of_starter(socket);
+        connection.greet();
         connection
     }
 
+    /// Greets when it first has something to say: whoever started us waits for that, and is woken once.
+    pub fn of_starter(socket: OwnedFd) -> Connection {
+        if let Ok(flags) = rustix::fs::fcntl_getfl(&socket) {
+            let _ = rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK);
+        }
+        Connection { socket, greeted: false, broken: false }
+    }
+
+    fn greet(&mut self) {
+        self.greeted = true;
+        self.send(&Event::Hello { version: PROTOCOL_VERSION, pid: std::process::id() as i32 }, None);
+    }
+
     pub fn send(&mut self, event: &Event, fd: Option<BorrowedFd<'_>>) {
+        if !self.greeted {
+            self.greet();
+        }
         let fds: Vec<_> = fd.into_iter().collect();
         let sent = serde_json::to_vec(event).is_ok_and(|text| packet::send(self.socket.as_fd(), &text, &fds).is_ok());
         self.broken |= !sent;

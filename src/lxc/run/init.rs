@@ -54,7 +54,8 @@ fn build(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> Result<std::conve
     for (door, dir) in doors.iter().zip(&spec.cgroup.init) {
         super::start::join_cgroup(door, dir)?;
     }
-    channel.expect(&Step::Mapped)?;
+    // Sleeps once: with the mounts come the ids.
+    let mut mounts = channel.expect(&Step::Mounts)?.into_iter();
     become_root()?;
     die_with_parent()?;
     fault_point("init.mapped")?;
@@ -70,7 +71,6 @@ fn build(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> Result<std::conve
     )
     .at("mount", "cannot make the mounts private")?;
 
-    let mut mounts = channel.expect(&Step::Mounts)?.into_iter();
     let (Some(root), Some(dev)) = (mounts.next(), mounts.next()) else {
         return failure("sync", "the root or /dev is missing among the mounts");
     };
@@ -115,7 +115,9 @@ fn build(spec: &Spec, channel: &Channel, doors: &[OwnedFd]) -> Result<std::conve
     fault_point("init.network")?;
     let masters: Vec<_> = consoles.masters.iter().map(AsFd::as_fd).collect();
     channel.send(&Step::Ready, &masters)?;
-    channel.expect(&Step::Go)?;
+    if spec.hold {
+        channel.expect(&Step::Go)?;
+    }
     fault_point("init.go")?;
 
     enter_dir(&spec.init)?;

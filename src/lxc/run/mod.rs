@@ -8,11 +8,12 @@
 //!
 //!  supervisor                             child
 //!  joins cgroups, clones                  waits
-//!  writes id maps           --Mapped-->   becomes root inside, dies with its parent from here on
-//!  builds root, /dev, NICs  --Mounts-->   mounts all, resolved inside the root by fd; network; consoles
+//!  writes id maps
+//!  builds root, /dev        --Mounts-->   becomes root inside, dies with its parent from here on
+//!  plugs NICs               --Network->   mounts all, resolved inside the root by fd; consoles; network
 //!  takes console masters    <-Ready---    pivoted, masked, confined
-//!  "started"                --Go------>   drops capabilities, execve
-//!  watches                  <-EOF-----    (the socket closes by exec; an error text instead means it failed)
+//!  "held"                   --Go------>   waits here if it is to be held; drops capabilities, execve
+//!  "started", watches       <-EOF-----    (the socket closes by exec; an error text instead means it failed)
 //! ```
 
 mod caps;

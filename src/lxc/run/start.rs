@@ -19,7 +19,7 @@ use crate::sys::weakened;
 /// Directory of the run below which the supervisor stages mounts nobody else sees.
 const STAGE_DIR: &str = "stage";
 
-/// A container that is built and waits for [`Pending::go`]. Dropping it without ends the child.
+/// A container that is built: one to be held waits for [`Pending::go`], any other is about to run.
 #[derive(Debug)]
 pub struct Pending {
     pub pid: i32,
@@ -29,6 +29,8 @@ pub struct Pending {
     pub masters: Vec<OwnedFd>,
     /// The container's /dev, once it is made.
     pub dev: Option<OwnedFd>,
+    /// The child waits for [`Pending::go`].
+    hold: bool,
     channel: Channel,
 }
 
@@ -97,7 +99,8 @@ pub fn build(spec: &Spec, proc: &HostProc) -> Result<Pending> {
     };
     drop(theirs);
     joined.leave()?;
-    let mut pending = Pending { pid, start_time: 0, pidfd, masters: Vec::new(), dev: None, channel: ours };
+    let hold = spec.hold;
+    let mut pending = Pending { pid, start_time: 0, pidfd, masters: Vec::new(), dev: None, hold, channel: ours };
     match pending.construct(spec, proc) {
         Ok(()) => Ok(pending),
         Err(failure) => {
@@ -121,8 +124,6 @@ impl Pending {
             ids::write_maps(proc, pid, maps)?;
         }
         fault_point("run.ids")?;
-        self.channel.send(&Step::Mapped, &[])?;
-        fault_point("run.mapped")?;
 
         let userns = if spec.ids.is_some() { Some(proc.namespace(pid, "user")?) } else { None };
         let builder = Builder { spec, userns };
@@ -147,9 +148,11 @@ impl Pending {
         fault_point("run.ready")
     }
 
-    /// Lets init run; returns when its program is executing, or why it is not.
+    /// Lets a held init run; returns when its program is executing, or why it is not.
     pub fn go(&self) -> Result<()> {
-        self.channel.send(&Step::Go, &[])?;
+        if self.hold {
+            self.channel.send(&Step::Go, &[])?;
+        }
         fault_point("run.go")?;
         self.channel.expect_end()
     }

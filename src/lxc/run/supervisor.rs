@@ -60,7 +60,7 @@ enum Source {
 /// Runs a container from start to end; the exit status.
 pub fn run(spec: Spec, control: OwnedFd) -> u8 {
     let run_dir = spec.run_dir.clone();
-    let mut first = Connection::new(control);
+    let mut first = Connection::of_starter(control);
     let mut supervisor = match Supervisor::open(spec) {
         Ok(supervisor) => supervisor,
         Err(failure) => {

@@ -1,7 +1,7 @@
 //! Talk between supervisor and child while a container is built: typed steps, both sides name the one they expect.
 //!
 //! An error travels as text; the end of the connection without one is a failure too. The child's end is close-on-exec:
-//! its end of file after [`Step::Go`] is the proof that `execve` worked.
+//! its end of file after [`Step::Ready`] is the proof that `execve` worked.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,15 +14,14 @@ use crate::sys::packet;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// To the child: id maps are written.
-    Mapped,
-    /// To the child: fds of detached mounts: root, /dev, /sys unless the child makes it, then those of the spec that come from outside, in order.
+    /// To the child: id maps are written; fds of detached mounts: root, /dev, /sys unless the child makes it, then those
+    /// of the spec that come from outside, in order.
     Mounts,
     /// To the child: interfaces are there.
     Network,
-    /// To the supervisor: all is built; fds of the console masters.
+    /// To the supervisor: all is built; fds of the console masters. Unless it is to be held the child goes on.
     Ready,
-    /// To the child: execute init.
+    /// To a held child: execute init.
     Go,
     /// From either side, last message.
     Error { stage: String, message: String },
@@ -130,8 +129,8 @@ mod tests {
     #[test]
     fn order_errors_and_ends_are_told_apart() {
         let (parent, child) = channel().unwrap();
-        parent.send(&Step::Mapped, &[]).unwrap();
-        child.expect(&Step::Mapped).unwrap();
+        parent.send(&Step::Network, &[]).unwrap();
+        child.expect(&Step::Network).unwrap();
         parent.send(&Step::Go, &[]).unwrap();
         let error = child.expect(&Step::Mounts).unwrap_err();
         assert!(error.message.contains("expected Mounts, got Go"), "{error}");
@@ -152,7 +151,7 @@ mod tests {
     #[test]
     fn last_words_survive_an_unread_message() {
         let (parent, child) = channel().unwrap();
-        parent.send(&Step::Mapped, &[]).unwrap();
+        parent.send(&Step::Network, &[]).unwrap();
         child.fail(&Failure { stage: "dev".into(), message: "told".into() });
         drop(child);
         assert_eq!(parent.expect(&Step::Ready).unwrap_err().message, "told");
