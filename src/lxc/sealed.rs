@@ -30,11 +30,11 @@ impl Sealed {
     /// A descriptor of it. Blocks the first time.
     pub fn get(&self) -> Result<OwnedFd> {
         let mut fd = self.fd.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let path = self.path();
-        let failed = |error| Error::system(format!("cannot load the container supervisor '{}'", path.display()), error);
+        let failed =
+            |error| Error::system(format!("cannot load the container supervisor '{}'", self.path().display()), error);
         let held = match fd.take() {
             Some(held) => held,
-            None => seal(&path).map_err(failed)?,
+            None => seal(&self.path()).map_err(failed)?,
         };
         let copy = held.try_clone().map_err(failed);
         *fd = Some(held);
