@@ -65,10 +65,10 @@ impl Channel {
         let _ = packet::send(self.socket.as_fd(), bytes, &[]);
     }
 
-    /// Tells the other side why it is over. Best effort.
+    /// Tells the other side why it is over. Best effort; leaves what that side has said to [`Channel::last_words`].
     pub fn fail(&self, failure: &Failure) {
         let step = Step::Error { stage: failure.stage.clone(), message: failure.message.clone() };
-        let _ = self.send(&step, &[]);
+        let _ = serde_json::to_vec(&step).map(|text| packet::send(self.socket.as_fd(), &text, &[]));
     }
 
     fn receive(&self) -> Result<Option<(Step, Vec<OwnedFd>)>> {
@@ -146,6 +146,15 @@ mod tests {
         child.fail(&Failure { stage: "dev".into(), message: "told".into() });
         drop(child);
         assert_eq!(parent.send(&Step::Go, &[]).unwrap_err().message, "told");
+    }
+
+    #[test]
+    fn last_words_survive_that_the_other_side_fails_too() {
+        let (parent, child) = channel().unwrap();
+        child.fail(&Failure { stage: "dev".into(), message: "told".into() });
+        drop(child);
+        parent.fail(&Failure { stage: "network".into(), message: "its process is gone".into() });
+        assert_eq!(parent.last_words().map(|failure| failure.message).as_deref(), Some("told"));
     }
 
     #[test]
