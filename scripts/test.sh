@@ -7,12 +7,18 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
-cd "$here/.."
+cd "$here/.." || exit
 export CARGO_TERM_COLOR=never
 
 passed=0 failed=0 skipped=0
 work=$(mktemp -d /tmp/domus-test.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+helpers=()
+# shellcheck disable=SC2329 # called by the trap
+clean() {
+    [ ${#helpers[@]} = 0 ] || kill "${helpers[@]}" 2>/dev/null
+    rm -rf "$work"
+}
+trap clean EXIT
 trap 'exit 130' INT TERM
 
 pass() { passed=$((passed + 1)); say "ok   $1"; }
@@ -55,8 +61,18 @@ if ! cargo test --locked --no-run --quiet >"$work/build" 2>&1; then
     tail -n 100 "$work/build"
     fail "build of the tests"
 else
-    cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee "$work/tests"
-    status=${PIPESTATUS[0]}
+    # Into a file rather than a pipe: a process that a test left behind would keep a pipe open, and the run waiting.
+    : >"$work/tests"
+    tail -n +1 -f "$work/tests" &
+    helpers=($!)
+    "$here/stall.sh" "$work/tests" "${DOMUS_TEST_STALL:-900}" &
+    helpers+=($!)
+    cargo test --locked --no-fail-fast -- --show-output >>"$work/tests" 2>&1 </dev/null
+    status=$?
+    sleep 1.5 # tail looks once a second where there is no inotify
+    kill "${helpers[@]}"
+    wait "${helpers[@]}" 2>/dev/null
+    helpers=()
     # "test result: ok. 12 passed; 0 failed; 1 ignored; ..." per binary. A skipped test returned normally, so libtest
     # counts it as passed: take it out there.
     read -r p f i < <(awk '/^test result: / { for (n = 1; n <= NF; n++) { if ($n == "passed;") p += $(n-1);
@@ -65,8 +81,13 @@ else
     passed=$((passed + p - s))
     failed=$((failed + f))
     skipped=$((skipped + i + s))
+    stalls=0
+    while read -r stalled; do
+        stalls=$((stalls + 1)) failed=$((failed + 1))
+        say "FAIL ${stalled#STALL }"
+    done < <(grep '^STALL ' "$work/tests")
     # A test binary that died (a signal, an abort) prints no result line.
-    if [ "$status" != 0 ] && [ "$f" = 0 ]; then
+    if [ "$status" != 0 ] && [ "$f$stalls" = 00 ]; then
         fail "a test binary ended without a result"
     fi
     if [ "$s" != 0 ]; then

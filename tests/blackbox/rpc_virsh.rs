@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::harness::container::Container;
-use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually};
+use crate::harness::{DEADLINE, Guest, Lab, Virsh, eventually, soon};
 use crate::mock_life::xml;
 
 #[test]
@@ -174,7 +174,11 @@ fn a_container_is_tuned_and_typed_at_under_virsh() {
         }
     };
     shows("Escape character is");
-    keys.write_all(b"echo typed-$((40 + 2))\n").unwrap();
+    // virsh drops what was typed before it made the terminal raw, and does not say when it has: typed until it is heard.
+    eventually("an answer of the shell", DEADLINE, || {
+        keys.write_all(b"echo typed-$((40 + 2))\n").unwrap();
+        soon(Duration::from_secs(1), || container.log().contains("typed-42").then_some(()))
+    });
     shows("typed-42");
     container.shows("typed-42");
     keys.write_all(b"\x1d").unwrap();

@@ -22,7 +22,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Bus, DEADLINE, Out, eventually, is_root, leaks, program, repository, run, skip, soon, test_name};
+use super::{Bus, DEADLINE, Limit, Out, eventually, is_root, leaks, program, repository, run, skip, soon, test_name};
 
 /// Guests boot on the CPU: more than two at once only make each other slow.
 static SEATS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
@@ -47,6 +47,7 @@ pub struct Lab {
     finished: bool,
     /// What starts the daemon, which it gets as its last arguments; empty: nothing.
     launcher: Vec<String>,
+    _limit: Limit,
 }
 
 impl Lab {
@@ -118,6 +119,7 @@ impl Lab {
         fs::write(&config, format!("{NO_NETWORK}{NO_DOMAIN}")).unwrap();
         let mut all = vec!["--config".to_string(), config.to_str().unwrap().to_string()];
         all.extend(arguments.iter().map(ToString::to_string));
+        let limit = Limit::on(base.clone());
         Lab {
             base,
             daemon: None,
@@ -129,6 +131,7 @@ impl Lab {
             has_seat: false,
             finished: false,
             launcher: Vec::new(),
+            _limit: limit,
         }
     }
 
