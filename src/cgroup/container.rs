@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!            v1 hierarchy                       v2 hierarchy
-//! GROUP      limits; supervisor and init        limits, root's own; no process
+//! GROUP      limits; supervisor and init        limits, root's own; no process, but the supervisor where v2 has no
+//!                                               controllers, and so no rule against processes in an inner group
 //! `- supervisor                                 the supervisor
 //! `- guest                                      init; root of the container's cgroup namespace, delegated to it
 //! ```
@@ -45,12 +46,15 @@ impl Group {
                 dirs.init.push(place.dir.clone());
                 continue;
             }
-            let joined = if place.v2 { place.dir.join(SUPERVISOR) } else { place.dir.clone() };
+            let make = |name: &str| {
+                let dir = place.dir.join(name);
+                fs::create_dir(&dir).map_err(|error| failed("create cgroup", &dir, error))?;
+                Ok::<_, Error>(dir)
+            };
+            let controls = place.v2 && place.controllers.iter().any(|controller| controller.v2_name().is_some());
+            let joined = if controls { make(SUPERVISOR)? } else { place.dir.clone() };
             if place.v2 {
-                let guest = place.dir.join(GUEST);
-                for dir in [&joined, &guest] {
-                    fs::create_dir(dir).map_err(|error| failed("create cgroup", dir, error))?;
-                }
+                let guest = make(GUEST)?;
                 delegate(place, &guest, owner)?;
                 dirs.guest = Some(guest);
             }

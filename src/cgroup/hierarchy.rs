@@ -59,7 +59,7 @@ impl Controller {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// v1 controllers where they are, v2 for the rest.
+    /// v1 controllers where they are, v2 for the rest and for freezing.
     #[default]
     Auto,
     V1,
@@ -129,11 +129,14 @@ fn unescape(text: &str) -> String {
 fn choose(mode: Mode, mounts: &[Mount], controllers_of: impl Fn(&Path) -> String) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     let taken = |found: &[Hierarchy], controller| found.iter().any(|h| h.controllers.contains(&controller));
+    // v2's freezer needs no group of its own, and what it stops can be killed (Linux 5.2; clone3 into a group is 5.7).
+    let freezes = mode == Mode::Auto && mounts.iter().any(|mount| mount.v2);
     if mode != Mode::V2Only {
         for mount in mounts.iter().filter(|mount| !mount.v2) {
             let controllers: Vec<Controller> = Controller::ALL
                 .into_iter()
                 .filter(|c| mount.options.iter().any(|option| option == c.v1_name()) && !taken(&found, *c))
+                .filter(|c| *c != Controller::Freezer || !freezes)
                 .collect();
             if !controllers.is_empty() {
                 found.push(Hierarchy { root: mount.point.clone(), controllers, v2: false });
@@ -186,6 +189,7 @@ mod tests {
         vec![
             mount("/c/cpu,cpuacct", false, &["rw", "cpu", "cpuacct"]),
             mount("/c/memory", false, &["rw", "memory"]),
+            mount("/c/freezer", false, &["rw", "freezer"]),
             mount("/c/systemd", false, &["rw", "name=systemd"]),
             mount("/c/unified", true, &["rw"]),
         ]
@@ -216,7 +220,9 @@ mod tests {
         let v2 = choose(Mode::V2Only, &hybrid(), all);
         assert_eq!(v2.len(), 1);
         assert_eq!(v2[0].controllers.len(), Controller::ALL.len());
-        assert!(choose(Mode::V1, &hybrid(), all).iter().all(|h| !h.v2));
+        let v1 = choose(Mode::V1, &hybrid(), all);
+        assert!(v1.iter().all(|h| !h.v2));
+        assert_eq!(v1[2].controllers, [Controller::Freezer]);
         assert!(choose(Mode::Auto, &[], all).is_empty());
     }
 }
