@@ -72,7 +72,14 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]) -> io::
 
 /// Receives one packet; `None` when the peer closed. Received fds are close-on-exec. A packet cut short is an error.
 pub fn recv(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut data = vec![0; MAX_PACKET];
+    // Looked at first: room for the largest would be pages that every process of a container has to be given and to clear.
+    let size = loop {
+        match rustix::net::recv(&socket, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => break result?.1,
+        }
+    };
+    let mut data = vec![0; size.min(MAX_PACKET)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = loop {
@@ -148,6 +155,14 @@ mod tests {
         let (data, fds) = recv(&b).unwrap().unwrap();
         assert_eq!((data.as_slice(), fds.len()), (&b"one"[..], 1));
         assert_eq!(recv(&b).unwrap().unwrap().0, b"two");
+        let large = vec![7; MAX_PACKET];
+        send(a.as_fd(), &large, &[]).unwrap();
+        assert_eq!(recv(&b).unwrap().unwrap().0, large);
+        rustix::net::send(&a, &vec![7; MAX_PACKET + 1], SendFlags::empty()).unwrap();
+        assert_eq!(recv(&b).unwrap_err().raw_os_error(), Some(nix::libc::EMSGSIZE));
+        send(a.as_fd(), b"", &[c.as_fd()]).unwrap();
+        let (data, fds) = recv(&b).unwrap().unwrap();
+        assert_eq!((data.len(), fds.len()), (0, 1));
         drop(a);
         assert!(recv(&b).unwrap().is_none());
         assert_eq!(send(b.as_fd(), b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -6,14 +6,13 @@ use super::procfs::HostProc;
 use super::{Result, failure};
 use crate::lxc::spec::{IdMaps, IdRange};
 
-/// Writes `uid_map`, `setgroups` and `gid_map` of `pid`.
+/// Writes `uid_map` and `gid_map` of `pid`. `setgroups` stays allowed, as a new namespace has it and as only a privileged
+/// writer may leave it: the guest's root needs it for its own users.
 pub fn write_maps(proc: &HostProc, pid: i32, ids: &IdMaps) -> Result<()> {
     if outside(&ids.uid, 0).is_none() || outside(&ids.gid, 0).is_none() {
         return failure("ids", "the id maps have no entry for id 0 inside; init could not be started as root");
     }
     proc.write(&format!("{pid}/uid_map"), &lines(&ids.uid))?;
-    // A privileged writer may leave setgroups allowed: the guest's root needs it for its own users.
-    proc.write(&format!("{pid}/setgroups"), "allow")?;
     proc.write(&format!("{pid}/gid_map"), &lines(&ids.gid))
 }
 
