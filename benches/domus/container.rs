@@ -314,21 +314,23 @@ fn settle_long() {
     std::thread::sleep(Duration::from_millis(500));
 }
 
-/// PSS in KiB per container: of the supervisors, and by how much the daemon grew.
+/// PSS in KiB per container: of the supervisors with the process they were forked from, and by how much the daemon grew.
 fn weigh(world: &World, before: u64) -> (f64, f64) {
     let daemon = world.pid();
-    let supervisors: Vec<u32> = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
-            parent == Some(daemon)
-        })
-        .collect();
+    let servers = children(daemon);
+    let supervisors: Vec<u32> = servers.iter().flat_map(|server| children(*server)).collect();
     assert_eq!(supervisors.len(), MANY, "supervisors of the running containers");
-    let all: u64 = supervisors.iter().map(|pid| pss(*pid)).sum();
+    let all: u64 = servers.iter().chain(&supervisors).map(|pid| pss(*pid)).sum();
     let many = MANY as f64;
     (all as f64 / many, (pss(daemon) as f64 - before as f64) / many)
+}
+
+fn children(of: u32) -> Vec<u32> {
+    let parent = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent(pid) == Some(of)).collect()
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 
 use super::config::LxcConfig;
+use super::fork_server::ForkServer;
 use super::instance::LxcInstance;
 use super::launch::{self, OwnStep, cgroup_path};
 use super::native;
@@ -30,6 +31,7 @@ pub struct Shared {
     pub config: LxcConfig,
     pub cgroups: Arc<Manager>,
     pub sealed: Sealed,
+    pub fork_server: ForkServer,
     /// Running containers by name, for `<lxc:namespace>` only.
     running: Mutex<HashMap<String, Weak<LxcInstance>>>,
 }
@@ -58,7 +60,15 @@ impl LxcDriver {
     /// A driver with these settings. Makes nothing yet.
     pub fn new(config: LxcConfig, cgroups: Arc<Manager>) -> Arc<Self> {
         let sealed = Sealed::new(config.run_binary.clone());
-        Arc::new(LxcDriver { shared: Arc::new(Shared { config, cgroups, sealed, running: Mutex::default() }) })
+        Arc::new(LxcDriver {
+            shared: Arc::new(Shared {
+                config,
+                cgroups,
+                sealed,
+                fork_server: ForkServer::default(),
+                running: Mutex::default(),
+            }),
+        })
     }
 
     /// What a plan without a run is made with.

@@ -7,7 +7,7 @@
 //! The supervisor makes the interfaces; their names are in the record before it runs.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use tokio::sync::mpsc;
 
 use super::client::Client;
 use super::driver::Shared;
+use super::fork_server::wait_born;
 use super::hostdev;
 use super::instance::{LxcInstance, NewInstance};
 use super::plan::{self, Host, Peers};
-use super::protocol::{BINARY_FD, CONTROL_FD, Cause, EXIT_RECORD_NAME, Event, ExitRecord, FILES_FD, Running, SPEC_FD};
+use super::protocol::{Birth, Cause, EXIT_RECORD_NAME, Event, ExitRecord, Running};
 use super::spec::{Cgroups, IdMaps, Spec};
 use crate::cgroup::{Controller, Group};
 use crate::domain_xml::DomainDef;
@@ -31,8 +32,7 @@ use crate::engine::driver::{Launched, Reattached, RunRecord, StartRequest, UndoL
 use crate::engine::state::{Phase, paused, running, shutoff};
 use crate::engine::undo::Step;
 use crate::error::{Code, Error, Result};
-use crate::sys::exec::{GuestProcess, GuestSpec, spawn_guest};
-use crate::sys::{fault, packet, process, weakened};
+use crate::sys::{exec, fault, packet, process, weakened};
 
 /// Version of [`RunState`] written now.
 const STATE_VERSION: u32 = 1;
@@ -135,7 +135,8 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
             prepare_overlay(&def, &host)?;
             fault_point("start.spawn")?;
             let (ours, theirs) = packet::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
-            let process = spawn(&shared, &start, &def, &spec, theirs, dirs.supervisor)?;
+            spawn(&shared, &start, &def, &spec, theirs, dirs.supervisor)?;
+            let process = wait_born(&ours, shared.config.start_timeout)?;
             group.settled();
             Ok((spec, group, ours, process))
         })
@@ -282,8 +283,8 @@ fn spawn(
     def: &DomainDef,
     spec: &Spec,
     control: OwnedFd,
-    cgroup_procs: Vec<OwnedFd>,
-) -> Result<GuestProcess> {
+    groups: Vec<OwnedFd>,
+) -> Result<()> {
     let text = serde_json::to_vec(spec).map_err(|error| Error::internal(error.to_string()))?;
     let failed = |what: &str, error: std::io::Error| Error::system(what, error);
     let plan = rustix::fs::memfd_create("domus-spec", rustix::fs::MemfdFlags::CLOEXEC)
@@ -305,27 +306,12 @@ fn spawn(
         .mode(0o600)
         .open(&pidfile)
         .map_err(|error| failed(&format!("cannot create '{}'", pidfile.display()), error))?;
-    let mut fds = vec![(SPEC_FD, plan.into()), (CONTROL_FD, control), (BINARY_FD, shared.sealed.get()?)];
-    for (number, file) in (FILES_FD..).zip(start.files.iter()) {
-        fds.push((number, file.try_clone().map_err(|error| failed("cannot copy a descriptor", error))?));
-    }
-    spawn_guest(GuestSpec {
-        argv: vec![format!("/proc/self/fd/{BINARY_FD}"), "supervise".into(), def.name.clone()],
-        // Fault points of a test reach into the supervisor.
-        env: fault::inherited(),
-        uid: None,
-        gid: None,
-        groups: Vec::new(),
-        umask: 0o022,
-        limits: Vec::new(),
-        working_dir: "/".into(),
-        fds,
-        output: output.into(),
-        cgroup_procs,
-        pidfile: Some(pidfile.into()),
-        no_new_privs: false,
-    })
-    .map_err(|error| Error::internal(error.to_string()))
+    let (dirs, doors): (Vec<OwnedFd>, Vec<OwnedFd>) = groups.into_iter().partition(exec::is_directory);
+    let birth = Birth { name: def.name.clone(), born_in: !dirs.is_empty(), doors: doors.len() };
+    // Closed here when they have gone: the connection is to end with the supervisor.
+    let own: [OwnedFd; 4] = [plan.into(), control, output.into(), pidfile.into()];
+    let fds = own.iter().chain(dirs.first()).chain(&doors).chain(start.files.iter());
+    shared.fork_server.ask(&shared.sealed, &birth, &fds.map(AsFd::as_fd).collect::<Vec<_>>())
 }
 
 /// Waits until init runs, or is held.
@@ -334,10 +320,7 @@ async fn wait_started(events: &mut mpsc::UnboundedReceiver<Event>) -> Result<(Ru
         match events.recv().await {
             Some(Event::Started(running)) => return Ok((running, false)),
             Some(Event::Held(running)) => return Ok((running, true)),
-            Some(Event::Ended(record)) => {
-                let text = record.message.unwrap_or_else(|| "init ended at once".to_string());
-                return Err(Error::internal(format!("guest failed to start: {text}")));
-            }
+            Some(Event::Ended(record)) => return Err(start_failure(record)),
             Some(_) => {}
             None => {
                 return Err(Error::internal(
@@ -346,6 +329,12 @@ async fn wait_started(events: &mut mpsc::UnboundedReceiver<Event>) -> Result<(Ru
             }
         }
     }
+}
+
+/// The error for a container that ended before it ran.
+pub fn start_failure(record: ExitRecord) -> Error {
+    let text = record.message.unwrap_or_else(|| "init ended at once".to_string());
+    Error::internal(format!("guest failed to start: {text}"))
 }
 
 /// The definition with what only a run knows.

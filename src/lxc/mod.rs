@@ -12,6 +12,7 @@ mod client;
 pub mod config;
 mod driver;
 mod exec;
+mod fork_server;
 mod hostdev;
 pub mod idalloc;
 mod instance;

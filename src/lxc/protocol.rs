@@ -20,6 +20,20 @@ pub const CONTROL_FD: i32 = 4;
 pub const BINARY_FD: i32 = 5;
 /// First of the fds that are for init.
 pub const FILES_FD: i32 = 6;
+/// Fd the fork server gets its [`Birth`]s on.
+pub const BIRTHS_FD: i32 = 3;
+
+/// What the fork server is asked: a supervisor. With it come fds: the spec, the supervisor's first connection, its
+/// output, the pid file, then `groups` and the files for init.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// The container's name, for `ps`.
+    pub name: String,
+    /// Whether the next fd is the directory of the v2 group to be born in.
+    pub born_in: bool,
+    /// Files of v1 groups to join.
+    pub doors: usize,
+}
 
 /// A request to the supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,8 +80,14 @@ pub enum Call {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// First packet of every connection.
-    Hello { version: u32, pid: i32 },
+    /// First packet of every connection. `start` is the supervisor's start time (as in [`Running`]); 0 of one that could
+    /// not be started, which says so and ends.
+    Hello {
+        version: u32,
+        pid: i32,
+        #[serde(default)]
+        start: u64,
+    },
     /// Everything is built; init waits for [`Call::Run`] (only with `hold`).
     Held(Running),
     /// Init was let go.

@@ -85,6 +85,12 @@ pub fn default_signals() {
     }
 }
 
+/// Children that end leave no zombie and need nobody to wait for them, or, again, do.
+pub fn reap_by_kernel(on: bool) {
+    // SAFETY: neither installs a handler.
+    unsafe { libc::signal(libc::SIGCHLD, if on { libc::SIG_IGN } else { libc::SIG_DFL }) };
+}
+
 /// Marks every fd from `first` up close-on-exec (`close_range(2)`), so that nothing leaks through the next exec.
 pub fn cloexec_from(first: u32) -> io::Result<()> {
     // SAFETY: only sets a flag on fds; closes nothing.

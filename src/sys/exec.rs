@@ -261,13 +261,15 @@ pub fn spawn_guest(spec: GuestSpec) -> Result<GuestProcess, ExecError> {
     })
 }
 
+/// Whether it is an open directory.
+pub fn is_directory(fd: &OwnedFd) -> bool {
+    rustix::fs::fstat(fd)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+}
+
 /// The group to be born in (a directory, v2), and the files of those to join (v1).
 fn doors(groups: &[OwnedFd]) -> (Option<RawFd>, Vec<RawFd>) {
-    let is_dir = |fd: &&OwnedFd| {
-        rustix::fs::fstat(fd)
-            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
-    };
-    let (dirs, files): (Vec<&OwnedFd>, Vec<&OwnedFd>) = groups.iter().partition(is_dir);
+    let (dirs, files): (Vec<&OwnedFd>, Vec<&OwnedFd>) = groups.iter().partition(|fd| is_directory(fd));
     (dirs.first().map(|dir| dir.as_raw_fd()), files.into_iter().map(AsRawFd::as_raw_fd).collect())
 }
 

@@ -67,6 +67,65 @@ fn killed_init() {
     killed(Container::init);
 }
 
+/// Pid of the process that this daemon's supervisors are forked from.
+fn fork_server(lab: &Lab) -> Option<i32> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse::<i32>().ok()?;
+        (parent == lab.pid() && line.split(|byte| *byte == 0).nth(1) == Some(b"serve")).then_some(pid)
+    })
+}
+
+/// Nobody misses what supervisors are forked from: containers run on, the next one gets another, and none is left when
+/// the daemon is gone.
+#[test]
+fn killed_fork_server() {
+    let Some(mut lab) = Lab::lxc() else { return };
+    let witness = Witness::new(&mut lab);
+    let container = Container::new(&mut lab, 2);
+    lab.define(&container.xml);
+    let first = fork_server(&lab).unwrap();
+    send(first, Signal::SIGKILL);
+    is_gone(first);
+    witness.is_unharmed(&lab, "after the kill");
+    container.start(&lab);
+    container.answers(&lab, "from another fork server");
+    let second = fork_server(&lab).unwrap();
+    assert_ne!(first, second);
+    assert!(!std::path::Path::new(&format!("/proc/{first}")).exists(), "a zombie of the daemon's");
+    lab.crash();
+    is_gone(second);
+    lab.start();
+    witness.is_unharmed(&lab, "after the daemon's end");
+    container.answers(&lab, "after the daemon's end");
+    lab.ok(&["destroy", &container.name]);
+    container.nothing_left(&lab, "after the end");
+    witness.ends(lab);
+}
+
+/// A fork server that does not answer fails the start, in time, and leaves nothing.
+#[test]
+fn stopped_fork_server() {
+    let Some(mut lab) = Lab::lxc_unstarted() else { return };
+    lab.configure("drivers = ['lxc']\n[lxc]\nstart_timeout = 2\n");
+    lab.start();
+    let witness = Witness::new(&mut lab);
+    let container = Container::new(&mut lab, 2);
+    lab.define(&container.xml);
+    let server = fork_server(&lab).unwrap();
+    send(server, Signal::SIGSTOP);
+    lab.fails_with(&["start", &container.name], &["was not there within 2 s"]);
+    send(server, Signal::SIGCONT);
+    container.nothing_left(&lab, "after a start that was given up");
+    witness.is_unharmed(&lab, "meanwhile");
+    container.start(&lab);
+    container.answers(&lab, "later");
+    lab.ok(&["destroy", &container.name]);
+    witness.ends(lab);
+}
+
 /// Containers that end while no daemon is there: the exit record says how.
 #[test]
 fn ends_while_the_daemon_is_dead() {

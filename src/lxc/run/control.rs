@@ -5,42 +5,28 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{Failure, exit};
-use crate::lxc::protocol::{Event, PROTOCOL_VERSION, Request};
+use crate::lxc::protocol::{Event, ExitRecord, PROTOCOL_VERSION, Request};
 use crate::sys::packet;
 
 /// One client.
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
-    greeted: bool,
     broken: bool,
 }
 
 impl Connection {
-    /// Greets.
-    pub fn new(socket: OwnedFd) -> Connection {
-        let mut connection = Connection::of_starter(socket);
-        connection.greet();
-        connection
-    }
-
-    /// Greets when it first has something to say: whoever started us waits for that, and is woken once.
-    pub fn of_starter(socket: OwnedFd) -> Connection {
+    /// Greets; `start` is our start time.
+    pub fn new(socket: OwnedFd, start: u64) -> Connection {
         if let Ok(flags) = rustix::fs::fcntl_getfl(&socket) {
             let _ = rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK);
         }
-        Connection { socket, greeted: false, broken: false }
-    }
-
-    fn greet(&mut self) {
-        self.greeted = true;
-        self.send(&Event::Hello { version: PROTOCOL_VERSION, pid: std::process::id() as i32 }, None);
+        let mut connection = Connection { socket, broken: false };
+        connection.send(&hello(start), None);
+        connection
     }
 
     pub fn send(&mut self, event: &Event, fd: Option<BorrowedFd<'_>>) {
-        if !self.greeted {
-            self.greet();
-        }
         let fds: Vec<_> = fd.into_iter().collect();
         let sent = serde_json::to_vec(event).is_ok_and(|text| packet::send(self.socket.as_fd(), &text, &fds).is_ok());
         self.broken |= !sent;
@@ -82,10 +68,18 @@ impl Connection {
     }
 }
 
+fn hello(start: u64) -> Event {
+    Event::Hello { version: PROTOCOL_VERSION, pid: std::process::id() as i32, start }
+}
+
 /// Reports a failure before there is a supervisor: greeting and failure on the starter's connection.
 pub fn report_failure(socket: &OwnedFd, failure: &Failure) {
-    let hello = Event::Hello { version: PROTOCOL_VERSION, pid: std::process::id() as i32 };
-    for event in [hello, Event::Ended(exit::of_failure(failure))] {
+    report(socket, exit::of_failure(failure));
+}
+
+/// The same with the record.
+pub fn report(socket: &OwnedFd, record: ExitRecord) {
+    for event in [hello(0), Event::Ended(record)] {
         if let Ok(text) = serde_json::to_vec(&event) {
             let _ = packet::send(socket.as_fd(), &text, &[]);
         }

@@ -4,7 +4,7 @@
 //! signals, the exit record. Never talks to a bus, never plans, never decides policy. No thread, no run-time library.
 //!
 //! ```text
-//! daemon --exec of a sealed memfd--> supervisor --clone3--> child --execve--> init
+//! daemon --exec of a sealed memfd--> fork server --clone3--> supervisor --clone3--> child --execve--> init
 //!
 //!  supervisor                             child
 //!  joins cgroups, clones                  waits
@@ -30,6 +30,7 @@ mod net;
 mod procfs;
 mod rootfs;
 mod seccomp;
+mod serve;
 mod shutdown;
 mod start;
 mod supervisor;
@@ -43,6 +44,7 @@ use std::os::fd::OwnedFd;
 use super::protocol::{BINARY_FD, CONTROL_FD, FILES_FD, SPEC_FD};
 use super::spec::{SPEC_VERSION, Spec};
 use crate::sys;
+use supervisor::Start;
 
 /// A failed step: where, and what the system said.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -86,11 +88,12 @@ pub(crate) fn fault_point(name: &str) -> Result<()> {
 /// Exit status of what never came to a start.
 const REFUSED: u8 = 2;
 
-/// Entry of the binary: `domus-run supervise`, with the spec on fd 3 and the starter's connection on fd 4. The exit
-/// status.
+/// Entry of the binary; the exit status. `domus-run serve` forks supervisors; `domus-run supervise` is one, with the
+/// spec on fd 3 and the starter's connection on fd 4.
 pub fn main() -> u8 {
     let mut args = std::env::args();
     match args.nth(1).as_deref() {
+        Some("serve") => return serve::main(),
         Some("supervise") => {}
         Some("enter") => return enter::main(),
         Some("--version") => {
@@ -116,19 +119,39 @@ pub fn main() -> u8 {
         let _ = sys::clone::close_from(end as u32);
         drop(sys::clone::inherited_fd(BINARY_FD));
     }
-    if spec.files == 0 {
-        return supervisor::run(spec, control);
+    let files = (FILES_FD..end).map_while(sys::clone::inherited_fd).collect();
+    supervise(Start { spec, control, pidfile: None }, files)
+}
+
+/// Runs a container whose init gets `files`, from 3 on.
+fn supervise(start: Start, files: Vec<OwnedFd>) -> u8 {
+    if files.len() != start.spec.files as usize {
+        let what = format!("{} files for init are to be there, and {} are", start.spec.files, files.len());
+        return refuse(&start.control, &Failure { stage: "fds".into(), message: what });
     }
+    if files.is_empty() {
+        return supervisor::run(start);
+    }
+    let Start { spec, control, pidfile } = start;
     // Out of the way of the files, as is everything that will be opened.
-    let moved = match rustix::io::fcntl_dupfd_cloexec(&control, end).at("fds", "cannot move the connection") {
+    let end = 3 + files.len() as i32;
+    let moved = move_up(&control, end).and_then(|moved| {
+        let pidfile = pidfile.as_ref().map(|pidfile| move_up(pidfile, end)).transpose()?;
+        Ok((moved, pidfile))
+    });
+    let (moved, pidfile) = match moved {
         Ok(moved) => moved,
         Err(failure) => return refuse(&control, &failure),
     };
     drop(control);
-    match place_files(end - FILES_FD) {
-        Ok(()) => supervisor::run(spec, moved),
+    match place_files(files) {
+        Ok(()) => supervisor::run(Start { spec, control: moved, pidfile }),
         Err(failure) => refuse(&moved, &failure),
     }
+}
+
+fn move_up(fd: &OwnedFd, least: i32) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, least).at("fds", "cannot move a descriptor")
 }
 
 fn refuse(control: &OwnedFd, failure: &Failure) -> u8 {
@@ -136,17 +159,18 @@ fn refuse(control: &OwnedFd, failure: &Failure) -> u8 {
     REFUSED
 }
 
-/// Puts the files for init where it will find them, from 3 on: they stay open in the supervisor, for each run of init.
-fn place_files(count: i32) -> Result<()> {
+/// Puts the files for init where it will find them, from 3 on, where nothing else is open: they stay open in the
+/// supervisor, for each run of init.
+fn place_files(files: Vec<OwnedFd>) -> Result<()> {
     use std::os::fd::{AsRawFd, IntoRawFd};
-    for number in 0..count {
-        let Some(file) = sys::clone::inherited_fd(FILES_FD + number) else {
-            return failure("fds", format!("file {number} for init is not open"));
-        };
+    let end = 3 + files.len() as i32;
+    // One may stand where another is to be.
+    let files = files.into_iter().map(|file| move_up(&file, end)).collect::<Result<Vec<_>>>()?;
+    for (number, file) in (3..).zip(files) {
         // The lowest that is free: those below are taken by the files before it.
-        let placed = rustix::io::fcntl_dupfd_cloexec(&file, 3 + number).at("fds", "cannot move a file for init")?;
-        if placed.as_raw_fd() != 3 + number {
-            return failure("fds", format!("fd {} is taken", 3 + number));
+        let placed = move_up(&file, number)?;
+        if placed.as_raw_fd() != number {
+            return failure("fds", format!("fd {number} is taken"));
         }
         rustix::io::fcntl_setfd(&placed, rustix::io::FdFlags::empty()).at("fds", "cannot keep a file for init open")?;
         let _ = placed.into_raw_fd();

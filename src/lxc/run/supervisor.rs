@@ -20,7 +20,7 @@ use super::procfs::HostProc;
 use super::start::{self, Pending};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Context, Failure, Result, dev, exit, failure, net, shutdown};
+use super::{Context, Failure, Result, control, dev, exit, failure, net, shutdown};
 use crate::lxc::protocol::{Call, Cause, Event, ExitRecord, Request, Running, SOCKET_NAME};
 use crate::lxc::spec::{Device, Namespace, Nic, Spec};
 use crate::sys::packet;
@@ -34,6 +34,8 @@ const SLOW_TICK: u16 = 200;
 struct Supervisor {
     spec: Spec,
     proc: HostProc,
+    /// Our own, clock ticks since boot.
+    start_time: u64,
     listener: OwnedFd,
     signals: SignalFd,
     connections: Vec<Connection>,
@@ -57,19 +59,33 @@ enum Source {
     Console(usize, Side),
 }
 
+/// What a supervisor is started with.
+#[derive(Debug)]
+pub struct Start {
+    pub spec: Spec,
+    /// The first connection.
+    pub control: OwnedFd,
+    /// Gets "PID STARTTIME\n" before anything is made.
+    pub pidfile: Option<OwnedFd>,
+}
+
 /// Runs a container from start to end; the exit status.
-pub fn run(spec: Spec, control: OwnedFd) -> u8 {
-    let run_dir = spec.run_dir.clone();
-    let mut first = Connection::of_starter(control);
-    let mut supervisor = match Supervisor::open(spec) {
+pub fn run(start: Start) -> u8 {
+    let run_dir = start.spec.run_dir.clone();
+    let mut supervisor = match Supervisor::open(start.spec, start.pidfile) {
         Ok(supervisor) => supervisor,
         Err(failure) => {
             let record = exit::of_failure(&failure);
             let _ = exit::write(&run_dir, &record);
-            first.send(&Event::Ended(record), None);
+            control::report(&start.control, record);
             return 1;
         }
     };
+    let first = Connection::new(start.control, supervisor.start_time);
+    if first.is_broken() {
+        // Whoever started us has died, and what comes after it may have looked for our pid already.
+        return 1;
+    }
     supervisor.connections.push(first);
     let record = match supervisor.start() {
         Ok(()) => supervisor.watch(),
@@ -80,9 +96,16 @@ pub fn run(spec: Spec, control: OwnedFd) -> u8 {
 }
 
 impl Supervisor {
-    fn open(spec: Spec) -> Result<Supervisor> {
+    fn open(spec: Spec, pidfile: Option<OwnedFd>) -> Result<Supervisor> {
         // A session of its own: no terminal's hang-up and no signal to the daemon's group arrives here.
         let _ = rustix::process::setsid();
+        let proc = HostProc::open()?;
+        let pid = std::process::id() as i32;
+        let start_time = proc.start_time(pid)?;
+        if let Some(pidfile) = pidfile {
+            rustix::io::write(&pidfile, format!("{pid} {start_time}\n").as_bytes())
+                .at("pidfile", "cannot write the pid file")?;
+        }
         let mut mask = SigSet::empty();
         for signal in [
             Signal::SIGCHLD,
@@ -99,7 +122,6 @@ impl Supervisor {
         mask.thread_block().at("signals", "cannot block them")?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .at("signals", "cannot make a signal fd")?;
-        let proc = HostProc::open()?;
         let socket = spec.run_dir.join(SOCKET_NAME);
         let listener =
             packet::listen(&socket).at("control", format_args!("cannot listen on '{}'", socket.display()))?;
@@ -110,6 +132,7 @@ impl Supervisor {
         Ok(Supervisor {
             spec,
             proc,
+            start_time,
             listener,
             signals,
             connections: Vec::new(),
@@ -181,7 +204,7 @@ impl Supervisor {
                     Source::Signals => self.on_signal(),
                     Source::Listener => {
                         while let Ok(socket) = packet::accept(self.listener.as_fd()) {
-                            self.connections.push(Connection::new(socket));
+                            self.connections.push(Connection::new(socket, self.start_time));
                         }
                         None
                     }

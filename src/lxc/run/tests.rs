@@ -70,7 +70,7 @@ proptest! {
                 continue;
             }
             let (ours, theirs) = packet::pair().unwrap();
-            let mut connection = Connection::new(theirs);
+            let mut connection = Connection::new(theirs, 1);
             packet::send(ours.as_fd(), data, &[]).unwrap();
             let first = connection.receive();
             prop_assert_eq!(first.is_some(), serde_json::from_slice::<Request>(data).is_ok());
