@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, Witness};
-use crate::harness::{DEADLINE, Lab, eventually};
+use crate::harness::{DEADLINE, Lab, eventually, leaks};
 
 const LXC: &str = "/org/libvirt/LXC";
 /// VIR_DOMAIN_SHUTOFF and its reasons.
@@ -67,15 +67,8 @@ fn killed_init() {
     killed(Container::init);
 }
 
-/// Pid of the process that this daemon's supervisors are forked from.
 fn fork_server(lab: &Lab) -> Option<i32> {
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse::<i32>().ok()?;
-        (parent == lab.pid() && line.split(|byte| *byte == 0).nth(1) == Some(b"serve")).then_some(pid)
-    })
+    leaks::fork_servers_of(lab.pid()).pop()
 }
 
 /// Nobody misses what supervisors are forked from: containers run on, the next one gets another, and none is left when

@@ -46,9 +46,9 @@ impl Patience {
     }
 }
 
-/// What the last look at the host's firewall saw; the next one reads only what changed since.
+/// From the first look to the watching: what it saw of the host's firewall, and what the kernel has told of links since.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Watch(tokio::sync::Mutex<Option<Filter>>);
+pub(in crate::engine) struct Watch(tokio::sync::Mutex<Option<(Filter, Option<News>)>>);
 
 /// Finds out what of the recorded networks still is there: takes over those that run, undoes the rest.
 pub async fn recover(host: &HostObjects) {
@@ -79,9 +79,12 @@ pub async fn recover(host: &HostObjects) {
             tracing::error!(network = network.name(), %error, "clean-up of a network left something behind");
         }
     }
+    let links = News::of_links()
+        .map_err(|error| tracing::warn!(%error, "changes of links are noticed late: no news from the kernel"))
+        .ok();
     let mut filter = Filter::open();
     look(host, &mut Patience::default(), &mut filter).await;
-    *host.network_watch.0.lock().await = Some(filter);
+    *host.network_watch.0.lock().await = Some((filter, links));
 }
 
 /// Starts the networks that are marked for it, then watches over all.
@@ -107,15 +110,12 @@ pub async fn autostart(host: &Arc<HostObjects>) {
 
 /// Runs until the daemon's objects are gone.
 async fn watch(host: Weak<HostObjects>) {
-    let Some(mut filter) = (match host.upgrade() {
+    let Some((mut filter, links)) = (match host.upgrade() {
         Some(host) => host.network_watch.0.lock().await.take(),
         None => None,
     }) else {
         return;
     };
-    let links = News::of_links()
-        .map_err(|error| tracing::warn!(%error, "changes of links are noticed late: no news from the kernel"))
-        .ok();
     let ended = Arc::new(Notify::new());
     let mut patience = Patience::default();
     // Servers whose end is waited for.

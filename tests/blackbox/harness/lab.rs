@@ -471,12 +471,6 @@ impl Lab {
         self.finished = true;
     }
 
-    /// So many files the daemon may keep open more than at its start.
-    #[allow(dead_code, reason = "for the suite of containers")]
-    pub fn allow_fds(&mut self, more: usize) {
-        self.fds_before = self.fds_before.map(|before| before + more);
-    }
-
     /// Links that exist from now on are the test's own.
     pub fn forget_links(&self) {
         *self.links_before.borrow_mut() = leaks::links();

@@ -64,13 +64,29 @@ pub fn links() -> BTreeSet<String> {
 
 /// Number of open files of a process, once it stopped falling (connections close in their own time).
 pub fn settled_fds(pid: i32, wanted: usize) -> usize {
-    // The sealed domus-run is made with the first container and kept.
-    let count = || fds(pid).lines().filter(|line| !line.contains("memfd:domus-run")).count();
+    // With the first container come, and stay: the sealed domus-run, and a pidfd and a socket of the process that is to
+    // fork supervisors.
+    let count = || {
+        let open = fds(pid).lines().filter(|line| !line.contains("memfd:domus-run")).count();
+        open - 2 * fork_servers_of(pid).len()
+    };
     if wanted == usize::MAX {
         std::thread::sleep(Duration::from_millis(200));
         return count();
     }
     soon(Duration::from_secs(5), || Some(count()).filter(|now| *now <= wanted)).unwrap_or_else(count)
+}
+
+/// Pids of the processes that supervisors are forked from, of this daemon.
+pub fn fork_servers_of(daemon: i32) -> Vec<i32> {
+    let is_one = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse::<i32>().ok());
+        parent == Some(daemon) && line.split(|byte| *byte == 0).nth(1) == Some(b"serve")
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(is_one).collect()
 }
 
 /// What the open files of a process are.
