@@ -14,6 +14,8 @@ use crate::sys::{fault, packet};
 
 /// Room for a container's name among the arguments, bytes.
 const NAME_ROOM: usize = 256;
+/// How long a server that has enough to do may take to take one more.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The fork server, once there is one.
 #[derive(Debug, Default)]
@@ -49,12 +51,21 @@ impl ForkServer {
                 }
             }
         }
-        // The old one goes first: there is never more than one.
+        // The old one goes first: there is never more than one that is asked.
         *running = None;
         let server = Server::start(sealed)?;
         let sent = packet::send(server.births.as_fd(), &text, fds);
         *running = Some(server);
         sent.map_err(|error| Error::system("cannot ask the fork server for a supervisor", error))
+    }
+
+    /// Ends a server that gave no supervisor in time (it is stopped, say), with what it has not begun; the next start gets
+    /// another.
+    pub fn give_up(&self) {
+        let server = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            tracing::warn!(pid = server.process.pid(), "the fork server gave no supervisor in time, it is ended");
+        }
     }
 }
 
@@ -62,6 +73,8 @@ impl Server {
     fn start(sealed: &Sealed) -> Result<Server> {
         let failed = |error| Error::system("cannot start the fork server", error);
         let (births, theirs) = packet::pair().map_err(failed)?;
+        rustix::net::sockopt::set_socket_timeout(&births, rustix::net::sockopt::Timeout::Send, Some(PATIENCE))
+            .map_err(|errno| failed(errno.into()))?;
         let output = std::io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
         let process = spawn_guest(GuestSpec {
             argv: vec![format!("/proc/self/fd/{BINARY_FD}"), "serve".into(), " ".repeat(NAME_ROOM)],

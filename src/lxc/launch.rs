@@ -136,7 +136,11 @@ pub async fn launch(shared: &Arc<Shared>, start: &StartRequest, undo: &dyn UndoL
             fault_point("start.spawn")?;
             let (ours, theirs) = packet::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
             spawn(&shared, &start, &def, &spec, theirs, dirs.supervisor)?;
-            let process = wait_born(&ours, shared.config.start_timeout)?;
+            let process = wait_born(&ours, shared.config.start_timeout).inspect_err(|error| {
+                if error.code == Code::OperationTimeout {
+                    shared.fork_server.give_up();
+                }
+            })?;
             group.settled();
             Ok((spec, group, ours, process))
         })

@@ -98,7 +98,7 @@ fn killed_fork_server() {
     witness.ends(lab);
 }
 
-/// A fork server that does not answer fails the start, in time, and leaves nothing.
+/// A fork server that does not answer fails the start, in time, and leaves nothing; the next start has another.
 #[test]
 fn stopped_fork_server() {
     let Some(mut lab) = Lab::lxc_unstarted() else { return };
@@ -110,7 +110,7 @@ fn stopped_fork_server() {
     let server = fork_server(&lab).unwrap();
     send(server, Signal::SIGSTOP);
     lab.fails_with(&["start", &container.name], &["was not there within 2 s"]);
-    send(server, Signal::SIGCONT);
+    is_gone(server);
     container.nothing_left(&lab, "after a start that was given up");
     witness.is_unharmed(&lab, "meanwhile");
     container.start(&lab);
