@@ -61,7 +61,7 @@ pub fn set_arguments(words: &[&str]) {
     let mut text: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
     text.resize(length, 0);
     text[length - 1] = 0;
-    // SAFETY: the kernel puts the strings one after the other, so these `length` bytes are the arguments' (`begin`); the
-    // standard library has copied what it gives out, and a program of `bare_main!` has one thread.
+    // SAFETY: the kernel puts the strings one after the other, so these `length` bytes are the arguments' (`begin`), which
+    // nobody reads meanwhile: a program of `bare_main!` has one thread. The last byte ends whatever is read later.
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), start, length) };
 }
